@@ -1,0 +1,5 @@
+"""`python -m mcpmesh` is `mcpmesh`."""
+
+from mcpmesh.cli import main
+
+main()
