@@ -1,0 +1,1 @@
+"""Plumbing without opinions about the mesh."""

