@@ -1,0 +1,109 @@
+"""What was seen in one look at the world; a peer that could not be read is `Unknown`, not empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A peer that could not be read, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ToolDigest:
+    """A tool's name and the SHA-256 of its definition."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What an MCP server said of itself."""
+
+    name: str
+    version: str
+    protocol_versions: tuple[str, ...] = ()
+    tools: tuple[ToolDigest, ...] = ()
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One running instance of a service, as its shim (or port) answers.
+
+    `state` is the shim's own word ("ready", "starting", "crash-loop", …);
+    `error` says what is wrong where it is not ready. `sidecar_port` is the
+    port that was set aside for its sidecar when it was started.
+    """
+
+    instance: str
+    service: str
+    pid: int | None
+    port: int
+    sidecar_port: int
+    state: str
+    error: str = ""
+    info: ServerInfo | None = None
+    upstream_ports: Mapping[str, int] = field(default_factory=dict)
+    address: str = "127.0.0.1"
+
+    @property
+    def ready(self) -> bool:
+        """Whether an MCP exchange (or, for a plain service, a connection) succeeded lately."""
+        return self.state == "ready"
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0."""
+
+    instance: str
+    pid: int
+    port: int
+    admin_port: int
+    ready: bool
+    active: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True)
+class Registration:
+    """An instance and its sidecar as Consul has them.
+
+    `passing` is true when every check of both passes; `failing` names those
+    that don't. `sidecar_port` is None where only the instance is registered.
+    """
+
+    id: str
+    service: str
+    port: int
+    sidecar_port: int | None
+    digest: str
+    draining: bool
+    passing: bool
+    failing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A config entry; `owner` and `digest` come from its Meta, None where it carries no mark."""
+
+    kind: str
+    name: str
+    owner: str | None
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Intention:
+    """Who may call whom; `id` is empty where it was written as a config entry. `owner` is a mesh or None."""
+
+    id: str
+    source: str
+    destination: str
+    action: str
+    owner: str | None
