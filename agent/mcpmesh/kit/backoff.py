@@ -1,0 +1,37 @@
+"""How long to wait before the next try."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass
+class _Record:
+    failures: int
+    until: float
+
+
+class Backoff:
+    """Per key: 1 s after the first failure, doubling to `ceiling` seconds; forgotten on success."""
+
+    def __init__(self, clock: Callable[[], float], ceiling: float = 60.0) -> None:
+        self._clock = clock
+        self._ceiling = ceiling
+        self._records: dict[str, _Record] = {}
+
+    def failed(self, key: str) -> float:
+        """Notes a failure; returns the seconds until the next try."""
+        failures = self._records[key].failures + 1 if key in self._records else 1
+        wait = min(2.0 ** (failures - 1), self._ceiling)
+        self._records[key] = _Record(failures, self._clock() + wait)
+        return wait
+
+    def succeeded(self, key: str) -> None:
+        """Forgets the failures of `key`."""
+        self._records.pop(key, None)
+
+    def waiting(self, key: str) -> float:
+        """Seconds until `key` may be tried again; 0 when it may now."""
+        record = self._records.get(key)
+        return max(0.0, record.until - self._clock()) if record else 0.0
