@@ -206,10 +206,10 @@ def _signal(pid: int, handle: int, number: signal.Signals) -> None:
 async def _ended(handle: int, seconds: float) -> bool:
     """Waits until the process of this pidfd has ended; False after `seconds`."""
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(handle, lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(handle, ended.set)
     try:
-        await asyncio.wait_for(ended, seconds)
+        await asyncio.wait_for(ended.wait(), seconds)
     except TimeoutError:
         watch = poll()
         watch.register(handle, POLLIN)
@@ -222,7 +222,7 @@ async def _ended(handle: int, seconds: float) -> bool:
 async def wait_for_any_end(pids: Sequence[int]) -> None:
     """Returns when one of `pids` ends (or is gone already); waits for ever when there are none."""
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
+    ended = asyncio.Event()
     handles: list[int] = []
     try:
         for pid in pids:
@@ -231,8 +231,8 @@ async def wait_for_any_end(pids: Sequence[int]) -> None:
             except OSError:
                 return
             handles.append(handle)
-            loop.add_reader(handle, lambda: ended.done() or ended.set_result(None))
-        await ended
+            loop.add_reader(handle, ended.set)
+        await ended.wait()
     finally:
         for handle in handles:
             loop.remove_reader(handle)

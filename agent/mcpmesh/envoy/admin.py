@@ -1,0 +1,71 @@
+"""What an Envoy says of itself at its admin address (loopback), and the verbs it takes there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import httpx
+
+from mcpmesh.errors import Broken, Unreachable
+
+_FILTER = r"(\.update_rejected$|^http\.(public_listener|ingress_upstream_\d+)\.downstream_rq_active$)"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One look: `active` requests under way on the listeners of the mesh, `rejected` xDS updates ever."""
+
+    ready: bool
+    active: int
+    rejected: int
+    clusters: tuple[str, ...]
+
+
+class Admin:
+    """Speaks to the admin addresses of our Envoys; one instance serves them all."""
+
+    def __init__(self) -> None:
+        self._http = httpx.AsyncClient(timeout=2.0, trust_env=False)
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.aclose()
+
+    async def report(self, port: int) -> Report:
+        """Readiness and counters; raises Unreachable when nobody answers."""
+        ready = await self._request("GET", port, "/ready")
+        stats = (await self._request("GET", port, "/stats", filter=_FILTER, format="json")).json()["stats"]
+        active = rejected = 0
+        clusters: list[str] = []
+        for stat in stats:
+            name, value = stat.get("name", ""), stat.get("value", 0)
+            if name.endswith(".update_rejected"):
+                rejected += value
+                if name.startswith("cluster.") and name.endswith(".consul.update_rejected"):
+                    clusters.append(name.removeprefix("cluster.").removesuffix(".update_rejected"))
+            elif name.endswith(".downstream_rq_active"):
+                active += value
+        return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters))
+
+    async def drain(self, port: int) -> None:
+        """Stops accepting; what is under way goes on."""
+        await self._request("POST", port, "/drain_listeners", graceful="true", skip_exit="true")
+
+    async def quit(self, port: int) -> None:
+        """Ends that Envoy."""
+        await self._request("POST", port, "/quitquitquit")
+
+    async def set_runtime(self, port: int, values: Mapping[str, str]) -> None:
+        """Sets runtime keys; the same call again changes nothing."""
+        if values:
+            await self._request("POST", port, "/runtime_modify", **values)
+
+    async def _request(self, method: str, port: int, path: str, **query: str) -> httpx.Response:
+        try:
+            answer = await self._http.request(method, f"http://127.0.0.1:{port}{path}", params=query or None)
+        except httpx.TransportError as error:
+            raise Unreachable(f"cannot reach the Envoy admin address 127.0.0.1:{port}: {error!r}") from error
+        if answer.status_code >= 400 and path != "/ready":
+            raise Broken(f"cannot {method} {path} at the Envoy on admin port {port}: HTTP {answer.status_code}")
+        return answer

@@ -1,0 +1,117 @@
+"""One MCP exchange over Streamable HTTP, in the stateless form of revision 2026-07-28.
+
+Every shim answers that revision whatever its server speaks, so one POST is a
+whole exchange: no session to open, none to leave behind.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from mcpmesh import __version__
+from mcpmesh.errors import Broken, Refused, Unreachable
+
+PROTOCOL_VERSION = "2026-07-28"
+_META = "io.modelcontextprotocol/"
+
+
+def request(method: str, params: dict[str, Any] | None = None) -> tuple[dict[str, str], dict[str, Any]]:
+    """Headers and body of a request (basic/transports/streamable-http of the specification)."""
+    meta = {
+        f"{_META}protocolVersion": PROTOCOL_VERSION,
+        f"{_META}clientCapabilities": {},
+        f"{_META}clientInfo": {"name": "mcpmesh", "version": __version__},
+        **((params or {}).get("_meta") or {}),
+    }
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": PROTOCOL_VERSION,
+        "Mcp-Method": method,
+    }
+    name = (params or {}).get("uri" if method == "resources/read" else "name")
+    if isinstance(name, str):
+        headers["Mcp-Name"] = _header_value(name)
+    return headers, {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": meta}}
+
+
+async def messages(
+    http: httpx.AsyncClient, url: str, method: str, params: dict[str, Any] | None = None, timeout: float | None = 30.0
+) -> AsyncIterator[dict[str, Any]]:
+    """Every JSON-RPC message of the answer: notifications as they come, the response last.
+
+    `timeout` bounds each silence, in seconds. Raises Unreachable when nobody
+    answers, Refused on 4xx, Broken on 5xx and on what is no JSON-RPC.
+    """
+    headers, body = request(method, params)
+    try:
+        limits = httpx.Timeout(timeout, connect=10.0)
+        async with http.stream("POST", url, headers=headers, json=body, timeout=limits) as answer:
+            await _check(answer, url)
+            if answer.headers.get("content-type", "").startswith("text/event-stream"):
+                async for message in _events(answer):
+                    yield message
+            else:
+                yield _object(await answer.aread(), url)
+    except httpx.TransportError as error:
+        raise Unreachable(f"cannot reach {url}: {str(error) or type(error).__name__}") from error
+
+
+async def exchange(
+    http: httpx.AsyncClient, url: str, method: str, params: dict[str, Any] | None = None, timeout: float | None = 30.0
+) -> dict[str, Any]:
+    """The response's `result`; raises Refused where it is a JSON-RPC error, else as `messages`."""
+    last: dict[str, Any] = {}
+    async for message in messages(http, url, method, params, timeout):
+        last = message
+    if "error" in last:
+        error = last["error"] if isinstance(last["error"], dict) else {}
+        raise Refused(f"cannot {method} at {url}: {error.get('message', 'error')} ({error.get('code')})")
+    if not isinstance(last.get("result"), dict):
+        raise Broken(f"cannot {method} at {url}: the answer has no result")
+    result: dict[str, Any] = last["result"]
+    return result
+
+
+async def _check(answer: httpx.Response, url: str) -> None:
+    if answer.status_code < 400:
+        return
+    text = (await answer.aread())[:2000].decode(errors="replace").strip()
+    try:
+        text = json.loads(text)["error"]["message"]
+    except (ValueError, KeyError, TypeError):  # Envoy speaks plain text
+        pass
+    kind = Refused if answer.status_code < 500 else Broken
+    raise kind(f"{url} answered HTTP {answer.status_code}: {text}")
+
+
+async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+    """Messages of an event stream (HTML standard, server-sent events): data lines up to a blank one."""
+    data: list[str] = []
+    async for line in answer.aiter_lines():
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            text, data = "\n".join(data), []
+            if text.strip():
+                yield _object(text.encode(), str(answer.url))
+
+
+def _object(content: bytes, url: str) -> dict[str, Any]:
+    try:
+        message = json.loads(content)
+    except ValueError as error:
+        raise Broken(f"cannot read the answer of {url}: it is no JSON") from error
+    if not isinstance(message, dict):
+        raise Broken(f"cannot read the answer of {url}: it is no JSON-RPC message")
+    return message
+
+
+def _header_value(value: str) -> str:
+    """Plain where it may be, else in the marked Base64 form that the specification gives."""
+    plain = value.isascii() and value.isprintable() and value == value.strip() and not value.startswith("=?base64?")
+    return value if plain else f"=?base64?{base64.b64encode(value.encode()).decode()}?="
