@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -81,24 +82,28 @@ async def _check(answer: httpx.Response, url: str) -> None:
     if answer.status_code < 400:
         return
     text = (await answer.aread())[:2000].decode(errors="replace").strip()
-    try:
+    with suppress(ValueError, KeyError, TypeError):  # Envoy speaks plain text
         text = json.loads(text)["error"]["message"]
-    except (ValueError, KeyError, TypeError):  # Envoy speaks plain text
-        pass
     kind = Refused if answer.status_code < 500 else Broken
     raise kind(f"{url} answered HTTP {answer.status_code}: {text}")
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """Messages of an event stream (HTML standard, server-sent events): data lines up to a blank one."""
-    data: list[str] = []
-    async for line in answer.aiter_lines():
-        if line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
-        elif not line and data:
-            text, data = "\n".join(data), []
-            if text.strip():
-                yield _object(text.encode(), str(answer.url))
+    """Messages of an event stream (HTML standard, server-sent events): data lines up to a blank one.
+
+    Split on line feeds alone: JSON may hold other characters that Python takes for line ends.
+    """
+    rest = b""
+    data: list[bytes] = []
+    async for chunk in answer.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in (raw.removesuffix(b"\r") for raw in lines):
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                content, data = b"\n".join(data), []
+                if content.strip():
+                    yield _object(content, str(answer.url))
 
 
 def _object(content: bytes, url: str) -> dict[str, Any]:

@@ -62,12 +62,14 @@ class Sidecar:
     """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0."""
 
     instance: str
+    service: str
     pid: int
     port: int
     admin_port: int
     ready: bool
     active: int = 0
     rejected: int = 0
+    clusters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,3 +109,41 @@ class Intention:
     destination: str
     action: str
     owner: str | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Whether an exchange through an instance's own sidecar succeeded lately; `error` says why not."""
+
+    ok: bool
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A process of ours that nothing accounts for: its shim is gone, or it stands twice."""
+
+    pid: int
+    role: str
+    instance: str
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look at everything that is ours (and, of entries and intentions, at all).
+
+    `held` are instances that wait for their next try, with the reason;
+    `stuck` are pids that have not answered for too long; `drained` are
+    instances that have no call left (or whose time to finish is over).
+    """
+
+    registrations: Mapping[str, Registration] | Unknown
+    entries: Mapping[tuple[str, str], Entry] | Unknown
+    intentions: tuple[Intention, ...] | Unknown
+    workloads: Mapping[str, Workload] = field(default_factory=dict)
+    sidecars: Mapping[str, Sidecar] = field(default_factory=dict)
+    proofs: Mapping[str, Proof] = field(default_factory=dict)
+    strays: tuple[Stray, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
+    stuck: frozenset[int] = frozenset()
+    drained: frozenset[str] = frozenset()

@@ -1,0 +1,68 @@
+"""Taking away, in the reverse order, and an old instance only when the new ones answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mcpmesh.model.status import Step
+from mcpmesh.plan.actions import Action, DeleteEntry, Deregister, Drain, StopSidecar, StopWorkload
+from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.look import Look
+
+
+def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | Step]:
+    """What takes the surplus of a service (all of it, where it is not wanted) away, without a call lost."""
+    route = look.entries.get(("http-route", name))
+    if route and route.owner == look.desired.mesh and not (wanted and wanted.route):
+        yield DeleteEntry("http-route", name)
+    kept = {instance.id for instance in wanted.instances} if wanted else set()
+    surplus = sorted(look.instances_of(name) - kept)
+    if kept and any(map(look.serving, surplus)) and not all(map(look.serving, kept)):
+        yield Step(name, f"keep {', '.join(surplus)} until the new instances answer", waiting=True)
+        return
+    for id_ in surplus:
+        yield from _instance(look, name, id_)
+    if wanted is None and not surplus:
+        yield from _policy(look, name)
+
+
+def _instance(look: Look, name: str, id_: str) -> Iterator[Action | Step]:
+    known, has_sidecar = look.registrations.get(id_), id_ in look.observed.sidecars
+    if known and has_sidecar and id_ not in look.observed.drained:
+        if not known.draining:
+            yield Drain(id_)
+        yield Step(name, f"wait until {id_} has finished its calls", waiting=True)
+        return
+    if known:
+        yield Deregister(id_, f"{id_}-sidecar" if known.sidecar_port is not None else None)
+    if has_sidecar:
+        yield StopSidecar(id_)
+    if id_ in look.observed.workloads:
+        yield StopWorkload(id_)
+
+
+def _policy(look: Look, name: str) -> Iterator[Action]:
+    yield from look.policy(name, ())
+    # Consul refuses to take the protocol away from under a router: defaults go last.
+    for kind in ("service-router", "service-resolver", "service-defaults"):
+        entry = look.entries.get((kind, name))
+        if entry and entry.owner == look.desired.mesh:
+            yield DeleteEntry(kind, name)
+
+
+def ingress(look: Look) -> Iterator[Action | Step]:
+    """What takes the ingress away: the gateway goes first of all, its entries after every route."""
+    id_, name = look.desired.ingress_id, look.desired.ingress_service
+    if id_ in look.observed.sidecars:
+        if id_ not in look.observed.drained:
+            yield Drain(id_)
+            yield Step(name, "wait until the ingress has finished its calls", waiting=True)
+            return
+        yield StopSidecar(id_)
+    if id_ in look.registrations:
+        yield Deregister(id_, None)
+    if not any(kind == "http-route" and entry.owner == look.desired.mesh for (kind, _), entry in look.entries.items()):
+        for kind in ("api-gateway", "service-defaults"):
+            entry = look.entries.get((kind, name))
+            if entry and entry.owner == look.desired.mesh:
+                yield DeleteEntry(kind, name)

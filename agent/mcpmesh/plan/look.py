@@ -1,0 +1,84 @@
+"""What is wanted beside what was seen, with every peer known; questions that both directions ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcpmesh.model.observed import Entry, Intention, Observed, Registration
+from mcpmesh.model.status import Step
+from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
+from mcpmesh.plan.desired import Desired
+
+Payload = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look; `registrations` also holds the ingress."""
+
+    desired: Desired
+    observed: Observed
+    registrations: Mapping[str, Registration]
+    entries: Mapping[tuple[str, str], Entry]
+    intentions: tuple[Intention, ...]
+
+    def serving(self, id_: str) -> bool:
+        """Whether calls may go to that instance: registered, passing, and proven through its own sidecar."""
+        known, sidecar = self.registrations.get(id_), self.observed.sidecars.get(id_)
+        proof = self.observed.proofs.get(id_)
+        return bool(known and known.passing and not known.draining and sidecar and sidecar.ready and proof and proof.ok)
+
+    def instances_of(self, name: str) -> set[str]:
+        """Every instance of a service that left a trace anywhere."""
+        running = {id_ for id_, workload in self.observed.workloads.items() if workload.service == name}
+        known = {id_ for id_, registration in self.registrations.items() if registration.service == name}
+        beside = {id_ for id_, sidecar in self.observed.sidecars.items() if sidecar.service == name}
+        return running | known | beside
+
+    def services_seen(self) -> set[str]:
+        """Every service of ours that left a trace anywhere, the ingress apart."""
+        found = {workload.service for workload in self.observed.workloads.values()}
+        found |= {sidecar.service for sidecar in self.observed.sidecars.values()}
+        found |= {registration.service for registration in self.registrations.values()}
+        found |= {entry.name for entry in self.entries.values() if entry.owner == self.desired.mesh}
+        found |= {i.destination for i in self.intentions if i.owner == self.desired.mesh}
+        return found - {self.desired.ingress_service}
+
+    def foreign(self, payloads: Iterable[Payload]) -> Iterator[Step]:
+        """Config entries that we would have to write and that somebody else wrote."""
+        for payload in payloads:
+            entry = self.entries.get((payload["Kind"], payload["Name"]))
+            if entry and entry.owner != self.desired.mesh:
+                yield Step(
+                    payload["Name"],
+                    f"cannot write {entry.kind}/{entry.name}: it exists and was not written by this mesh; "
+                    f"rename the service, or: consul config delete -kind {entry.kind} -name {entry.name}",
+                    waiting=True,
+                )
+
+    def unwritten(self, payloads: Iterable[Payload]) -> Iterator[WriteEntry]:
+        """Config entries that are missing or differ."""
+        for payload in payloads:
+            entry = self.entries.get((payload["Kind"], payload["Name"]))
+            if entry is None or entry.digest != payload["Meta"]["mcpmesh-digest"]:
+                yield WriteEntry(payload)
+
+    def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
+        """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""
+        wanted = set(allow)
+        present = [i for i in self.intentions if i.destination == destination]
+        for source in sorted(wanted - {intention.source for intention in present}):
+            yield Allow(source, destination)
+        for intention in present:
+            if intention.owner == self.desired.mesh and intention.source not in wanted:
+                yield Revoke(intention)
+
+
+def matches(known: Registration | None, payloads: tuple[Payload, ...]) -> bool:
+    """Whether Consul has exactly these registrations, ports included."""
+    if known is None or known.digest != payloads[0]["Meta"]["mcpmesh-digest"]:
+        return False
+    ports = (known.port, known.sidecar_port)
+    return ports == (payloads[0]["Port"], payloads[1]["Port"] if len(payloads) > 1 else None)

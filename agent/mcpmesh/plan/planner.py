@@ -1,0 +1,74 @@
+"""From what is wanted and what was seen to what to do next; pure.
+
+A plan holds the deeds that are possible now, in order for each service; what
+must be waited for is said in `waiting` and looked at again in the next pass.
+So every point at which we may be interrupted is just another place to begin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from mcpmesh.model.observed import Observed, Unknown
+from mcpmesh.model.status import Step
+from mcpmesh.plan import downward, upward
+from mcpmesh.plan.actions import Action, EndStray, StartWorkload
+from mcpmesh.plan.desired import Desired, Wanted
+from mcpmesh.plan.look import Look
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Deeds by service, in order; and what each waits for."""
+
+    deeds: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)
+    waiting: tuple[Step, ...] = ()
+
+    @property
+    def in_sync(self) -> bool:
+        """Nothing to do and nothing to wait for."""
+        return not self.deeds and not self.waiting
+
+    def steps(self) -> list[Step]:
+        """The plan in sentences."""
+        return [Step(name, str(deed)) for name, deeds in self.deeds.items() for deed in deeds] + list(self.waiting)
+
+
+def plan(desired: Desired, observed: Observed) -> Plan:
+    """What to do next; empty when the world is as wanted."""
+    deeds: dict[str, list[Action]] = {}
+    waiting: list[Step] = []
+
+    def gather(name: str, items: Iterable[Action | Step]) -> None:
+        for item in items:
+            if isinstance(item, Step):
+                waiting.append(item)
+            else:
+                deeds.setdefault(name, []).append(item)
+
+    registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
+    if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):
+        # Unknown is not empty: only what Consul has no say in may be done.
+        reason = next(peer.reason for peer in (registrations, entries, intentions) if isinstance(peer, Unknown))
+        for name, wanted in desired.services.items():
+            gather(name, _missing_workloads(wanted, observed))
+        gather("consul", [Step("consul", f"wait for Consul: {reason}", waiting=True)])
+    else:
+        look = Look(desired, observed, registrations, entries, intentions)
+        if desired.ingress:
+            gather(desired.ingress_service, upward.ingress(look, desired.ingress))
+        else:
+            gather(desired.ingress_service, downward.ingress(look))
+        for name in sorted(look.services_seen() | desired.services.keys()):
+            if wanted_here := desired.services.get(name):
+                gather(name, upward.service(look, wanted_here))
+            gather(name, downward.service(look, name, desired.services.get(name)))
+    gather("mesh", map(EndStray, observed.strays))
+    return Plan({name: tuple(found) for name, found in deeds.items()}, tuple(waiting))
+
+
+def _missing_workloads(wanted: Wanted, observed: Observed) -> Iterator[Action]:
+    for instance in wanted.instances:
+        if instance.id not in observed.workloads and instance.id not in observed.held:
+            yield StartWorkload(instance)

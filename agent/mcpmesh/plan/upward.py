@@ -1,0 +1,94 @@
+"""Bringing up: policy, workload, registration, sidecar, and the route last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mcpmesh.model.instance import Instance
+from mcpmesh.model.observed import Observed, Registration, Workload
+from mcpmesh.model.status import Step
+from mcpmesh.plan.actions import Action, Register, StartSidecar, StartWorkload, StopSidecar, StopWorkload
+from mcpmesh.plan.desired import Wanted, WantedIngress
+from mcpmesh.plan.look import Look, matches
+
+
+def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:
+    """What brings the wanted instances of a service up, as far as it can go now."""
+    written_by_others = list(look.foreign((*wanted.entries, *((wanted.route,) if wanted.route else ()))))
+    if written_by_others:
+        yield from written_by_others
+        return
+    yield from look.unwritten(wanted.entries)
+    yield from look.policy(wanted.spec.name, wanted.allow)
+    for instance in wanted.instances:
+        yield from _instance(look, wanted, instance)
+    if wanted.route and any(look.serving(instance.id) for instance in wanted.instances):
+        yield from look.unwritten((wanted.route,))
+
+
+def _instance(look: Look, wanted: Wanted, instance: Instance) -> Iterator[Action | Step]:
+    workload = look.observed.workloads.get(instance.id)
+    known = look.registrations.get(instance.id)
+    if workload is None and instance.id in look.observed.held:
+        yield Step(wanted.spec.name, look.observed.held[instance.id], waiting=True)
+    elif workload is None:
+        # The ports that Consul and the callers know are kept where they can be.
+        yield StartWorkload(instance, known.port if known else None, known.sidecar_port if known else None)
+    elif workload.pid in look.observed.stuck:
+        yield StopWorkload(instance.id)
+    elif known is None and not workload.ready:
+        yield Step(wanted.spec.name, f"wait for {instance.id}: {workload.error or workload.state}", waiting=True)
+    else:
+        yield from _exposed(look, wanted, instance, workload, known)
+
+
+def _exposed(
+    look: Look, wanted: Wanted, instance: Instance, workload: Workload, known: Registration | None
+) -> Iterator[Action | Step]:
+    # What a server says of itself can be read only while it is ready, so a
+    # registration is compared, and renewed, only then.
+    if workload.ready and not matches(known, payloads := wanted.registrar(instance, workload)):
+        yield Register(instance.id, payloads)
+    sidecar = look.observed.sidecars.get(instance.id)
+    if sidecar is None and instance.id in look.observed.held:
+        yield Step(wanted.spec.name, look.observed.held[instance.id], waiting=True)
+    elif sidecar is None:
+        yield StartSidecar(instance.id, instance.sidecar_id, wanted.spec.name, workload.sidecar_port)
+    elif sidecar.pid in look.observed.stuck:
+        yield StopSidecar(instance.id)
+    elif not look.serving(instance.id):
+        why = _why_not_serving(look.observed, workload, known)
+        yield Step(wanted.spec.name, f"wait for {instance.id}: {why}", waiting=True)
+
+
+def _why_not_serving(observed: Observed, workload: Workload, known: Registration | None) -> str:
+    proof, sidecar = observed.proofs.get(workload.instance), observed.sidecars.get(workload.instance)
+    if not workload.ready:
+        return workload.error or workload.state
+    if sidecar is None or not sidecar.ready:
+        return "its sidecar is not ready yet"
+    if proof is not None and not proof.ok:
+        return proof.error
+    if known is not None and known.failing:
+        return f"failing checks: {', '.join(known.failing)}"
+    return "an exchange through its sidecar"
+
+
+def ingress(look: Look, wanted: WantedIngress) -> Iterator[Action | Step]:
+    """What brings the ingress up; it listens before any route exists, and answers 404 until then."""
+    written_by_others = list(look.foreign(wanted.entries))
+    if written_by_others:
+        yield from written_by_others
+        return
+    yield from look.unwritten(wanted.entries)
+    if not matches(look.registrations.get(wanted.id), (wanted.registration,)):
+        yield Register(wanted.id, (wanted.registration,))
+    envoy = look.observed.sidecars.get(wanted.id)
+    if envoy is None and wanted.id in look.observed.held:
+        yield Step(look.desired.ingress_service, look.observed.held[wanted.id], waiting=True)
+    elif envoy is None:
+        yield StartSidecar(wanted.id, wanted.id, look.desired.ingress_service, wanted.port, gateway=True)
+    elif envoy.pid in look.observed.stuck or envoy.port != wanted.port:
+        yield StopSidecar(wanted.id)
+    elif not envoy.ready:
+        yield Step(look.desired.ingress_service, "wait for the ingress", waiting=True)
