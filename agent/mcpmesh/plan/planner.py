@@ -60,7 +60,10 @@ def plan(desired: Desired, observed: Observed) -> Plan:
             gather(desired.ingress_service, upward.ingress(look, desired.ingress))
         else:
             gather(desired.ingress_service, downward.ingress(look))
-        for name in sorted(look.services_seen() | desired.services.keys()):
+        # On the way down the ingress goes first, so that no caller meets a half-stopped mesh.
+        closing = desired.ingress is None and desired.ingress_id in observed.sidecars
+        names = set() if closing else look.services_seen() | desired.services.keys()
+        for name in sorted(names):
             if wanted_here := desired.services.get(name):
                 gather(name, upward.service(look, wanted_here))
             gather(name, downward.service(look, name, desired.services.get(name)))
