@@ -1,0 +1,96 @@
+# Everything that a person or the CI does here goes through these targets; `make help` lists them.
+# Nothing is installed outside this folder but Consul, which is kept in ~/.cache/mcpmesh.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SILENT:
+
+# The catalog that `make up` starts, and what is handed to pytest: make test ARGS='-k intention'.
+FILE ?= examples/mesh.yaml
+ARGS ?=
+
+BIN := .venv/bin
+
+# The first Python that is new enough; empty where there is none.
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
+
+# $(call slow,what is done,command): the command's output is kept for the case
+# that it fails; meanwhile a line every five seconds says that it is alive.
+define slow
+printf '%s\n' "$(1)"; log=$$(mktemp); \
+( exec 9<> <(:); while ! read -rt 5 -u 9; do printf '  ... %s s\n' "$$SECONDS"; done ) & ticker=$$!; \
+trap 'kill "$$ticker" 2>/dev/null || true; rm -f "$$log"' EXIT; \
+{ $(2); } >"$$log" 2>&1 || { tail -n 25 "$$log" >&2; exit 1; }
+endef
+
+.PHONY: help
+help: ## this list
+	printf 'make TARGET\n\n'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+.PHONY: setup
+setup: $(BIN)/.installed examples/.venv/.installed npm-servers consul-binary ## prepare all that the mesh needs: packages, example servers, Consul
+
+.PHONY: up
+up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
+	exec $(BIN)/mcpmesh up -f $(FILE)
+
+.PHONY: test
+test: setup ## run all tests against the real parts; ARGS go to pytest
+	exec $(BIN)/python -m pytest tests $(ARGS)
+
+.PHONY: check
+check: $(BIN)/.installed ## format, lint, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: clean
+clean: ## remove what setup and the tools made in this folder
+	rm -rf .venv examples/.venv examples/node_modules dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: python-found
+python-found:
+	test -n "$(PYTHON)" || { \
+		echo 'cannot set up: no Python 3.11 or newer on PATH; install one, or name it: make PYTHON=/path/to/python3' >&2; exit 1; }
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo 'cannot set up: $(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+
+$(BIN)/.installed: pyproject.toml | python-found
+	$(BIN)/python -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
+	$(call slow,installing mcpmesh and its tools into .venv,$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]')
+	touch $@
+
+examples/.venv/.installed: examples/requirements.txt | python-found
+	examples/.venv/bin/python -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear examples/.venv
+	$(call slow,installing the Python example servers into examples/.venv,\
+		examples/.venv/bin/python -m pip install --disable-pip-version-check -r examples/requirements.txt)
+	touch $@
+
+# Without Node only the services that need it fail, so the rest is set up all the same.
+.PHONY: npm-servers
+npm-servers:
+	if command -v npm >/dev/null && command -v node >/dev/null; then \
+		$(MAKE) examples/node_modules/.installed; \
+	else \
+		echo 'node or npm is not on PATH: the example servers that need it will not start (https://nodejs.org; on Debian: apt install nodejs npm)' >&2; \
+	fi
+
+examples/node_modules/.installed: examples/package.json examples/package-lock.json
+	$(call slow,installing the Node example servers into examples/node_modules,\
+		npm ci --prefix examples --no-audit --no-fund --ignore-scripts)
+	touch $@
+
+# The path is remembered until the pinned version changes, so that a second start does not even ask.
+.PHONY: consul-binary
+consul-binary: $(BIN)/.installed
+	test $(BIN)/.consul -nt consul/build/go.mod && test -x "$$(cat $(BIN)/.consul)" || { \
+		path=$$($(BIN)/python -m mcpmesh.consul.binary) && printf '%s\n' "$$path" > $(BIN)/.consul; }
