@@ -21,6 +21,14 @@ PROTOCOL_VERSION = "2026-07-28"
 _META = "io.modelcontextprotocol/"
 
 
+class RpcError(Refused):
+    """The server itself answered with a JSON-RPC error: it is alive, and says no."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def request(method: str, params: dict[str, Any] | None = None) -> tuple[dict[str, str], dict[str, Any]]:
     """Headers and body of a request (basic/transports/streamable-http of the specification)."""
     meta = {
@@ -46,7 +54,8 @@ async def messages(
     """Every JSON-RPC message of the answer: notifications as they come, the response last.
 
     `timeout` bounds each silence, in seconds. Raises Unreachable when nobody
-    answers, Refused on 4xx, Broken on 5xx and on what is no JSON-RPC.
+    answers, RpcError on an HTTP error with a JSON-RPC error inside, else
+    Refused on 4xx, Broken on 5xx and on what is no JSON-RPC.
     """
     headers, body = request(method, params)
     try:
@@ -65,13 +74,13 @@ async def messages(
 async def exchange(
     http: httpx.AsyncClient, url: str, method: str, params: dict[str, Any] | None = None, timeout: float | None = 30.0
 ) -> dict[str, Any]:
-    """The response's `result`; raises Refused where it is a JSON-RPC error, else as `messages`."""
+    """The response's `result`; raises RpcError where there is an error instead, else as `messages`."""
     last: dict[str, Any] = {}
     async for message in messages(http, url, method, params, timeout):
         last = message
     if "error" in last:
         error = last["error"] if isinstance(last["error"], dict) else {}
-        raise Refused(f"cannot {method} at {url}: {error.get('message', 'error')} ({error.get('code')})")
+        raise RpcError(f"cannot {method} at {url}: {error.get('message', 'error')}", int(error.get("code", 0)))
     if not isinstance(last.get("result"), dict):
         raise Broken(f"cannot {method} at {url}: the answer has no result")
     result: dict[str, Any] = last["result"]
@@ -81,11 +90,12 @@ async def exchange(
 async def _check(answer: httpx.Response, url: str) -> None:
     if answer.status_code < 400:
         return
-    text = (await answer.aread())[:2000].decode(errors="replace").strip()
+    content = await answer.aread()
     with suppress(ValueError, KeyError, TypeError):  # Envoy speaks plain text
-        text = json.loads(text)["error"]["message"]
+        error = json.loads(content)["error"]
+        raise RpcError(f"{url} answered HTTP {answer.status_code}: {error['message']}", int(error["code"]))
     kind = Refused if answer.status_code < 500 else Broken
-    raise kind(f"{url} answered HTTP {answer.status_code}: {text}")
+    raise kind(f"{url} answered HTTP {answer.status_code}: {content[:500].decode(errors='replace').strip()}")
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:

@@ -9,9 +9,11 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mcpmesh.errors import MeshError
+from mcpmesh.mcp.exchange import RpcError
 from mcpmesh.mcp.through import Door, http_through, mcp_through, tls_through
 from mcpmesh.model.observed import Proof
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec
@@ -77,7 +79,9 @@ class Prover:
             context, spiffe = await self._credentials()
             door = Door(port, spiffe(spec.name))
             if not isinstance(spec.start, Plain):
-                await mcp_through(context, door, "tools/list")
+                # Any JSON-RPC answer, a refusal too, means alive.
+                with suppress(RpcError):
+                    await mcp_through(context, door, "tools/list")
             elif spec.start.protocol is Protocol.TCP:
                 await tls_through(context, door, hold=0.2)
             else:

@@ -26,8 +26,6 @@ from mcpmesh.model.service import Plain, Remote, ServiceSpec, Stdio
 
 SHIM = "shim"
 PLAIN = "plain"
-# The shim adds this role to what it launches.
-SERVER = "server"
 
 
 class Processes:

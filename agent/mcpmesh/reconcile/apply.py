@@ -1,0 +1,233 @@
+"""Does what a plan says: each service's deeds in order, the services side by side.
+
+A deed that fails stops that service for this pass and makes it wait, a little
+longer each time; nobody else is held up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcpmesh.envoy import proxy
+from mcpmesh.envoy.admin import Admin
+from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
+from mcpmesh.errors import MeshError, PeerError, WorkloadError
+from mcpmesh.kit.backoff import Backoff
+from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.kit.process import Mark, stop
+from mcpmesh.model.observed import Intention, Observed
+from mcpmesh.model.status import Level
+from mcpmesh.plan.actions import (
+    Action,
+    Allow,
+    DeleteEntry,
+    Deregister,
+    Drain,
+    EndStray,
+    Register,
+    Revoke,
+    StartSidecar,
+    StartWorkload,
+    StopSidecar,
+    StopWorkload,
+    WriteEntry,
+)
+from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.planner import Plan
+from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.observe import GATEWAY, SIDECAR, Observer
+from mcpmesh.settings import EnvoySettings
+from mcpmesh.workload.process import Processes
+
+# Two cores at the least: a bootstrap and a few starts at once keep them busy.
+_AT_ONCE = 4
+# A process that ends sooner than this after its start did not come up.
+_STAYED_UP_SECONDS = 5.0
+# Nobody waits for what a stray does; it gets a moment to put its files in order.
+_STRAY_SECONDS = 2.0
+
+
+class ConsulDeeds(Protocol):
+    """What applying needs of Consul."""
+
+    async def write_entry(self, payload: dict[str, Any]) -> None: ...
+    async def delete_entry(self, kind: str, name: str, mesh: str) -> None: ...
+    async def allow(self, source: str, destination: str, mesh: str) -> None: ...
+    async def revoke(self, intention: Intention, mesh: str) -> None: ...
+    async def register(self, payloads: Sequence[dict[str, Any]]) -> None: ...
+    async def deregister(self, service_id: str) -> None: ...
+    async def drain(self, service_id: str, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Everything that deeds are done with."""
+
+    mesh: str
+    home: Path
+    consul: ConsulDeeds
+    consul_address: ConsulAddress
+    processes: Processes
+    admin: Admin
+    envoy: Path
+    envoy_settings: EnvoySettings
+    ports: Ports
+    observer: Observer
+    journal: Journal
+
+
+class Applier:
+    """Carries plans out; remembers failures only to wait longer each time."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._do = hands
+        self._backoff = Backoff(time.monotonic)
+        self._reasons: dict[str, str] = {}
+        self._started: dict[str, float] = {}
+        self._told: dict[int, set[str]] = {}
+        self._limit = asyncio.Semaphore(_AT_ONCE)
+
+    def held(self, desired: Desired) -> dict[str, str]:
+        """Instances of services that wait for their next try, with the reason."""
+        found = {}
+        for name in list(self._reasons):
+            if self._backoff.waiting(name) > 0:
+                wanted = desired.services.get(name)
+                ids = [i.id for i in wanted.instances] if wanted else []
+                ids += [desired.ingress_id] if name == desired.ingress_service else []
+                found |= dict.fromkeys(ids, self._reasons[name])
+        return found
+
+    def failure(self, name: str) -> str:
+        """Why the latest deed for a service failed; empty when none did."""
+        return self._reasons.get(name, "")
+
+    def forget(self, name: str) -> None:
+        """Lets a service be tried at once: it serves, or its spec changed."""
+        self._backoff.succeeded(name)
+        self._reasons.pop(name, None)
+
+    async def apply(self, plan: Plan, desired: Desired) -> None:
+        """Does all deeds; returns when each is done or failed."""
+        await asyncio.gather(*(self._service(name, deeds, desired) for name, deeds in plan.deeds.items()))
+
+    async def allow_retries(self, observed: Observed) -> None:
+        """Tells each Envoy about the clusters that it has learnt since; nothing is said twice."""
+        for sidecar in observed.sidecars.values():
+            news = set(sidecar.clusters) - self._told.setdefault(sidecar.pid, set())
+            if sidecar.ready and news:
+                with suppress(PeerError):  # it may be ending: the next look tells
+                    await self._do.admin.set_runtime(sidecar.admin_port, retry_budget(news))
+                    self._told[sidecar.pid] |= news
+        self._told = {s.pid: self._told.get(s.pid, set()) for s in observed.sidecars.values()}
+
+    async def _service(self, name: str, deeds: Sequence[Action], desired: Desired) -> None:
+        if self._backoff.waiting(name) > 0:
+            return
+        async with self._limit:
+            for deed in deeds:
+                try:
+                    await self._deed(name, deed, desired)
+                except MeshError as error:
+                    wait = self._backoff.failed(name)
+                    if self._reasons.get(name) != str(error):
+                        self._do.journal.say(Level.TROUBLE, f"{error} (next try in {wait:.0f} s)", name)
+                    self._reasons[name] = str(error)
+                    return
+                self._do.journal.say(Level.PROGRESS, str(deed), name)
+
+    async def _deed(self, name: str, deed: Action, desired: Desired) -> None:
+        do = self._do
+        match deed:
+            case WriteEntry(payload):
+                await do.consul.write_entry(payload)
+            case DeleteEntry(kind, entry):
+                await do.consul.delete_entry(kind, entry, do.mesh)
+            case Allow(source, destination):
+                await do.consul.allow(source, destination, do.mesh)
+            case Revoke(intention):
+                await do.consul.revoke(intention, do.mesh)
+            case Register(_, payloads):
+                await do.consul.register(payloads)
+            case StartWorkload():
+                self._start_workload(deed, desired)
+            case StartSidecar():
+                await self._start_sidecar(deed)
+            case Drain(id_):
+                await self._drain(id_, desired)
+            case Deregister(id_, sidecar_id):
+                # The sidecar first: callers must not be sent to one whose service has gone.
+                for service_id in filter(None, (sidecar_id, id_)):
+                    await do.consul.deregister(service_id)
+            case StopSidecar(id_):
+                if process := do.observer.processes.get(f"sidecar:{id_}"):
+                    await proxy.end(process, do.admin, do.home)
+            case StopWorkload(id_):
+                if process := do.observer.processes.get(f"workload:{id_}"):
+                    wanted = desired.services.get(name)
+                    await do.processes.stop(process, wanted.spec.timeouts.drain if wanted else 10.0)
+            case EndStray(stray):
+                if process := do.observer.processes.get(f"stray:{stray.pid}"):
+                    await stop(process, _STRAY_SECONDS)
+
+    def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
+        instance = deed.instance
+        spec = desired.services[instance.service].spec
+        self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, self._do.processes.log(instance))
+        taken = self._do.observer.claimed_ports()
+
+        def port(preferred: int | None) -> int:
+            chosen = preferred or self._do.ports.take(taken)
+            taken.add(chosen)
+            return chosen
+
+        # Somebody may have taken the port meanwhile; the sidecar's own Envoy rightly holds its.
+        ports = {"http": port(deed.port if deed.port and is_free(deed.port) else None)}
+        ports["sidecar"] = port(deed.sidecar_port)
+        for upstream in spec.upstreams:
+            ports[f"upstream:{upstream.service}"] = port(upstream.port)
+        self._do.processes.start(spec, instance, ports)
+        self._started[f"workload:{instance.id}"] = time.monotonic()
+
+    async def _start_sidecar(self, deed: StartSidecar) -> None:
+        do = self._do
+        role = GATEWAY if deed.gateway else SIDECAR
+        log = do.home / "logs" / f"{deed.instance_id}.{role}.log"
+        self._fail_if_it_did_not_stay(f"sidecar:{deed.instance_id}", f"the Envoy of {deed.instance_id}", log)
+        admin_port = do.ports.take(do.observer.claimed_ports())
+        bootstrap = await render(do.consul_address, deed.sidecar_id, admin_port, gateway=deed.gateway)
+        ports = {"public": deed.port, "admin": admin_port}
+        mark = Mark(do.mesh, str(do.home), role, deed.instance_id, deed.service, ports=ports)
+        concurrency, drain_seconds = do.envoy_settings.concurrency, do.envoy_settings.drain_seconds
+        proxy.start(do.envoy, mark, bootstrap, do.home, concurrency=concurrency, drain_seconds=drain_seconds)
+        self._started[f"sidecar:{deed.instance_id}"] = time.monotonic()
+
+    def _fail_if_it_did_not_stay(self, key: str, what: str, log: Path) -> None:
+        since = self._started.pop(key, None)
+        if since is not None and time.monotonic() - since < _STAYED_UP_SECONDS:
+            raise WorkloadError(f"cannot keep {what} running: it ended at once; its last words: {_last_line(log)}")
+
+    async def _drain(self, id_: str, desired: Desired) -> None:
+        if id_ == desired.ingress_id:
+            process = self._do.observer.processes.get(f"sidecar:{id_}")
+            self._do.observer.note_drain(id_)
+            if process:
+                await self._do.admin.drain(process.mark.ports["admin"])
+        else:
+            await self._do.consul.drain(id_, "mcpmesh drains it")
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return "(none)"
+    return next((line.strip() for line in reversed(lines) if line.strip()), "(none)")

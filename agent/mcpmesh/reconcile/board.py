@@ -1,0 +1,110 @@
+"""From what is wanted and what was seen to what is reported; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mcpmesh.model.observed import Observed, ServerInfo, Unknown, Workload
+from mcpmesh.model.status import InstanceStatus, ServiceStatus, State
+from mcpmesh.plan.desired import Desired, Wanted
+from mcpmesh.plan.look import Look
+
+# Words of a shim that mean: it will not come up by waiting.
+_HOPELESS = ("failed", "crash-loop", "unreachable")
+
+
+def board(
+    desired: Desired, observed: Observed, failures: Mapping[str, str], ingress: str | None
+) -> list[ServiceStatus]:
+    """One line per service: those wanted, then those still draining. `ingress` is its URL, None while it is shut."""
+    if (
+        isinstance(observed.registrations, Unknown)
+        or isinstance(observed.entries, Unknown)
+        or isinstance(observed.intentions, Unknown)
+    ):
+        return [
+            ServiceStatus(name, State.UNKNOWN, len(wanted.instances), 0, "Consul cannot be read")
+            for name, wanted in desired.services.items()
+        ]
+    look = Look(desired, observed, observed.registrations, observed.entries, observed.intentions)
+    lines = [_service(look, wanted, failures.get(name, ""), ingress) for name, wanted in desired.services.items()]
+    for name in sorted({w.service for w in observed.workloads.values()} - desired.services.keys()):
+        instances = tuple(_going(look, id_) for id_ in sorted(look.instances_of(name)))
+        lines.append(ServiceStatus(name, State.DRAINING, 0, 0, "no longer wanted", instances=instances))
+    return lines
+
+
+def _service(look: Look, wanted: Wanted, failure: str, ingress: str | None) -> ServiceStatus:
+    spec = wanted.spec
+    instances = [_instance(look, instance.id, failure) for instance in wanted.instances]
+    surplus = look.instances_of(spec.name) - {instance.id for instance in wanted.instances}
+    serving = [id_ for id_ in surplus if look.serving(id_)]
+    ready = sum(instance.state is State.READY for instance in instances)
+    info = next((i for instance in wanted.instances if (i := _info(look, instance.id))), None)
+    troubles = [instance.detail for instance in instances if instance.state is not State.READY and instance.detail]
+    detail = troubles[0] if troubles else ""
+    if ready == len(instances):
+        state = State.READY
+    elif ready or serving:
+        state = State.DEGRADED
+    elif any(instance.state is State.FAILED for instance in instances):
+        state = State.FAILED
+    else:
+        state = State.STARTING
+    routed = ("http-route", spec.name) in look.entries
+    return ServiceStatus(
+        name=spec.name,
+        state=state,
+        wanted=len(instances),
+        ready=ready,
+        detail=detail,
+        address=f"{ingress}{spec.route}" if ingress and spec.route and routed else None,
+        server=f"{info.name} {info.version}".strip() if info else None,
+        protocol_versions=info.protocol_versions if info else (),
+        tools=len(info.tools) if info and spec.is_mcp else None,
+        instances=(*instances, *(_going(look, id_) for id_ in sorted(surplus))),
+    )
+
+
+def _info(look: Look, id_: str) -> ServerInfo | None:
+    workload = look.observed.workloads.get(id_)
+    return workload.info if workload else None
+
+
+def _instance(look: Look, id_: str, failure: str) -> InstanceStatus:
+    workload = look.observed.workloads.get(id_)
+    if look.serving(id_) and workload and workload.ready:
+        return _described(look, id_, State.READY, "")
+    state, detail = _trouble(look, id_, workload, failure)
+    return _described(look, id_, state, detail)
+
+
+def _trouble(look: Look, id_: str, workload: Workload | None, failure: str) -> tuple[State, str]:
+    if failure:
+        return State.FAILED, failure
+    if workload is None:
+        return State.STARTING, ""
+    if not workload.ready:
+        return (State.FAILED if workload.state in _HOPELESS else State.STARTING), workload.error
+    proof = look.observed.proofs.get(id_)
+    if proof and not proof.ok:
+        return State.FAILED, proof.error
+    known = look.registrations.get(id_)
+    return State.STARTING, f"failing checks: {', '.join(known.failing)}" if known and known.failing else ""
+
+
+def _going(look: Look, id_: str) -> InstanceStatus:
+    return _described(look, id_, State.DRAINING, "finishing its calls")
+
+
+def _described(look: Look, id_: str, state: State, detail: str) -> InstanceStatus:
+    workload, sidecar = look.observed.workloads.get(id_), look.observed.sidecars.get(id_)
+    return InstanceStatus(
+        id=id_,
+        state=state,
+        detail=detail,
+        pid=workload.pid if workload else None,
+        port=workload.port if workload and workload.ready else None,
+        sidecar_pid=sidecar.pid if sidecar else None,
+        sidecar_port=sidecar.port if sidecar and sidecar.ready else None,
+    )

@@ -1,0 +1,152 @@
+"""The loop: look, plan, apply, report; woken by changes, and now and then by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from mcpmesh.kit.process import wait_for_any_end
+from mcpmesh.model.observed import Observed, Unknown
+from mcpmesh.model.status import Level, ServiceStatus, State, Step
+from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.planner import Plan, plan
+from mcpmesh.reconcile.apply import Applier
+from mcpmesh.reconcile.board import board
+from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.observe import Observer
+
+# While something is under way the next look follows soon, then ever later.
+_FIRST_LOOK_SECONDS = 0.2
+_SLOWER = 1.3
+
+
+class Loop:
+    """Brings the world to `desired`, one pass at a time."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        observer: Observer,
+        applier: Applier,
+        journal: Journal,
+        ingress: str,
+        pass_seconds: float,
+    ) -> None:
+        self.desired = desired
+        self.paused = False
+        self.plan = Plan()
+        self.services: list[ServiceStatus] = []
+        self.observed: Observed | None = None
+        self.passes = 0
+        self._observer = observer
+        self._applier = applier
+        self._journal = journal
+        self._ingress = ingress
+        self._pass_seconds = pass_seconds
+        self._wake = asyncio.Event()
+        self._delay = _FIRST_LOOK_SECONDS
+
+    def wake(self) -> None:
+        """Asks for a pass now."""
+        self._delay = _FIRST_LOOK_SECONDS
+        self._wake.set()
+
+    def want(self, desired: Desired) -> None:
+        """Changes what is wanted; services that changed are tried at once."""
+        for name, wanted in desired.services.items():
+            before = self.desired.services.get(name)
+            if before is None or before.spec != wanted.spec:
+                self._applier.forget(name)
+        self.desired = desired
+        self.wake()
+
+    async def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Passes until `until` holds after one."""
+        while True:
+            self._wake.clear()
+            await self.once()
+            if until():
+                return
+            await self._rest()
+
+    @property
+    def ingress_ready(self) -> bool:
+        """Whether the gateway runs and listens."""
+        envoy = self.observed.sidecars.get(self.desired.ingress_id) if self.observed else None
+        return bool(envoy and envoy.ready)
+
+    @property
+    def consul_ready(self) -> bool:
+        """Whether the latest look could read Consul."""
+        return bool(self.observed and not isinstance(self.observed.registrations, Unknown))
+
+    async def preview(self, desired: Desired) -> list[Step]:
+        """What passes would begin with for another `desired`; nothing is done."""
+        observed = await self._observer.look(self.desired, {})
+        return plan(desired, observed).steps()
+
+    async def once(self) -> None:
+        """One pass."""
+        desired = self.desired
+        observed = await self._observer.look(desired, self._applier.held(desired))
+        before, self.plan = self.plan, plan(desired, observed)
+        self.observed = observed
+        self._report(desired, observed)
+        if self.plan.steps() != before.steps():
+            self._delay = _FIRST_LOOK_SECONDS
+        if not self.paused:
+            await self._applier.allow_retries(observed)
+            if self.plan.deeds:
+                await self._applier.apply(self.plan, desired)
+        if self.plan.in_sync and not before.in_sync and self.passes:
+            self._journal.say(Level.PROGRESS, "in sync")
+        self.passes += 1
+
+    def _report(self, desired: Desired, observed: Observed) -> None:
+        before = {line.name: line for line in self.services}
+        failures = {name: self._applier.failure(name) for name in desired.services}
+        self.services = board(desired, observed, failures, self._ingress if self.ingress_ready else None)
+        for line in self.services:
+            old = before.get(line.name)
+            if line.state is State.READY:
+                self._applier.forget(line.name)
+            if old is None or old.state is not line.state or (old.detail != line.detail and line.state is State.FAILED):
+                self._speak(line)
+
+    def _speak(self, line: ServiceStatus) -> None:
+        match line.state:
+            case State.READY:
+                what = f", {line.tools} tools" if line.tools is not None else ""
+                self._journal.say(Level.CHANGE, f"ready, {line.ready} of {line.wanted}{what}", line.name)
+            case State.FAILED | State.DEGRADED:
+                self._journal.say(Level.TROUBLE, f"{line.state}: {line.detail or 'an instance is missing'}", line.name)
+            case State.STARTING:
+                self._journal.say(Level.PROGRESS, "starting", line.name)
+            case _:
+                self._journal.say(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
+
+    async def _rest(self) -> None:
+        """Until woken, until one of our processes ends, or until it is time."""
+        if self.plan.in_sync or self.paused:
+            seconds = self._pass_seconds
+        else:
+            seconds = min(self._delay, self._pass_seconds)
+            self._delay *= _SLOWER
+        watching = asyncio.create_task(wait_for_any_end(self._pids()), name="watch processes")
+        waking = asyncio.create_task(self._wake.wait(), name="wait for a wake")
+        try:
+            await asyncio.wait({watching, waking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                self._delay = _FIRST_LOOK_SECONDS
+        finally:
+            for task in (watching, waking):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    def _pids(self) -> list[int]:
+        if self.observed is None:
+            return []
+        pids = [workload.pid for workload in self.observed.workloads.values() if workload.pid]
+        return pids + [sidecar.pid for sidecar in self.observed.sidecars.values()]

@@ -1,0 +1,242 @@
+"""One look at everything that is ours: processes, shims, Envoys, Consul.
+
+All peers are asked at once. One that cannot be read is `Unknown`; a process
+that does not answer is remembered until it is called stuck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from mcpmesh.envoy.admin import Admin
+from mcpmesh.errors import PeerError
+from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.process import Process, marked
+from mcpmesh.model.observed import (
+    Entry,
+    Intention,
+    Observed,
+    Registration,
+    Sidecar,
+    Stray,
+    Unknown,
+    Workload,
+)
+from mcpmesh.model.service import Plain
+from mcpmesh.plan.desired import Desired, Wanted
+from mcpmesh.reconcile.prover import Prover
+from mcpmesh.workload.process import PLAIN, SHIM, Processes, connects
+
+SIDECAR = "sidecar"
+GATEWAY = "gateway"
+
+# They account for themselves.
+_APART = ("agent", "consul")
+
+# Callers learn within some 100 ms that an instance drains; only after this
+# does "no call under way" mean that none will come.
+_SETTLE_SECONDS = 1.0
+# An Envoy or shim that was fine and has said nothing for this long is stuck.
+_SILENT_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class ConsulView(Protocol):
+    """What a look needs of Consul."""
+
+    async def registrations(self, mesh: str) -> dict[str, Registration]: ...
+    async def entries(self, mesh: str) -> dict[tuple[str, str], Entry]: ...
+    async def intentions(self) -> tuple[Intention, ...]: ...
+
+
+class Observer:
+    """Looks; keeps only what a single look can't tell (since when something is silent or draining)."""
+
+    def __init__(
+        self,
+        mesh: str,
+        home: Path,
+        consul: ConsulView,
+        processes: Processes,
+        admin: Admin,
+        prover: Prover,
+        ports: Ports,
+    ) -> None:
+        self._mesh = mesh
+        self._home = home
+        self._consul = consul
+        self._processes = processes
+        self._admin = admin
+        self._prover = prover
+        self._ports = ports
+        self._silent_since: dict[int, float] = {}
+        self._draining_since: dict[str, float] = {}
+        self._suspects: frozenset[int] = frozenset()
+        self._reserved: dict[str, int] = {}
+        self.processes: dict[str, Process] = {}
+
+    def claimed_ports(self) -> set[int]:
+        """Ports that processes of any mesh on this machine hold or have set aside."""
+        return {port for process in marked() for port in process.mark.ports.values()} | set(self._reserved.values())
+
+    def note_drain(self, id_: str) -> None:
+        """Remembers that the ingress was told to drain: Consul has no mark for that."""
+        self._draining_since.setdefault(id_, time.monotonic())
+
+    async def look(self, desired: Desired, held: Mapping[str, str]) -> Observed:
+        """What is there now."""
+        found = marked(self._home)
+        programs = _by_instance(found, (SHIM, PLAIN))
+        envoys = _by_instance(found, (SIDECAR, GATEWAY))
+        # Roles apart: an instance has a workload and a sidecar of the same name.
+        self.processes = {f"workload:{id_}": p for id_, p in programs.items()}
+        self.processes |= {f"sidecar:{id_}": p for id_, p in envoys.items()}
+        registrations, entries, intentions, workloads, sidecars = await asyncio.gather(
+            _known(self._consul.registrations(self._mesh)),
+            _known(self._consul.entries(self._mesh)),
+            _known(self._consul.intentions()),
+            asyncio.gather(*map(self._processes.observe, programs.values())),
+            asyncio.gather(*map(self._sidecar, envoys.values())),
+        )
+        known = {} if isinstance(registrations, Unknown) else registrations
+        seen = {workload.instance: workload for workload in workloads}
+        seen |= await self._elsewhere(desired, known)
+        beside = {sidecar.instance: sidecar for sidecar in sidecars}
+        doors = {
+            instance.id: (wanted.spec, beside[instance.id].port)
+            for wanted in desired.services.values()
+            for instance in wanted.instances
+            if instance.id in known and instance.id in seen and seen[instance.id].ready
+            if instance.id in beside and beside[instance.id].ready
+        }
+        return Observed(
+            registrations=registrations,
+            entries=entries,
+            intentions=intentions,
+            workloads=seen,
+            sidecars=beside,
+            proofs=self._prover.want(doors),
+            strays=self._strays(found, programs, envoys),
+            held=held,
+            stuck=self._stuck(workloads, sidecars),
+            drained=self._drained(desired, known, beside),
+        )
+
+    async def _sidecar(self, process: Process) -> Sidecar:
+        mark = process.mark
+        seen = Sidecar(mark.instance, mark.service, process.pid, mark.ports["public"], mark.ports["admin"], ready=False)
+        try:
+            report = await self._admin.report(seen.admin_port)
+        except PeerError:
+            return seen
+        listening = report.ready and await connects("127.0.0.1", seen.port)
+        return replace(seen, ready=listening, active=report.active, rejected=report.rejected, clusters=report.clusters)
+
+    async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
+        """Plain services that somebody else runs: no process of ours, just a port that accepts or doesn't."""
+        return dict(
+            await asyncio.gather(
+                *(
+                    self._one_elsewhere(wanted, wanted.spec.start.address, known)
+                    for wanted in desired.services.values()
+                    if isinstance(wanted.spec.start, Plain) and wanted.spec.start.address
+                )
+            )
+        )
+
+    async def _one_elsewhere(
+        self, wanted: Wanted, address: str, known: Mapping[str, Registration]
+    ) -> tuple[str, Workload]:
+        instance = wanted.instances[0]
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        registered = known.get(instance.id)
+        beside = (registered.sidecar_port if registered else None) or self._reserved.get(instance.id)
+        if beside is None:
+            beside = self._reserved[instance.id] = self._ports.take(self.claimed_ports())
+        ready = await connects(host, int(port))
+        return instance.id, Workload(
+            instance=instance.id,
+            service=wanted.spec.name,
+            pid=None,
+            port=int(port),
+            sidecar_port=beside,
+            state="ready" if ready else "unreachable",
+            error="" if ready else f"nobody accepts connections at {address}; start it, or mend its address",
+            address=host,
+        )
+
+    def _strays(
+        self, found: Sequence[Process], programs: Mapping[str, Process], envoys: Mapping[str, Process]
+    ) -> tuple[Stray, ...]:
+        """Processes that nothing accounts for in two looks running: one look is not a moment."""
+        self.processes |= {f"stray:{process.pid}": process for process in found}
+        accounted = {process.pid for process in (*programs.values(), *envoys.values())}
+        suspects = {
+            process.pid: Stray(process.pid, process.mark.role, process.mark.instance)
+            for process in found
+            if process.mark.role not in _APART and not _descends(process, accounted)
+        }
+        confirmed = tuple(stray for pid, stray in suspects.items() if pid in self._suspects)
+        self._suspects = frozenset(suspects)
+        return confirmed
+
+    def _stuck(self, workloads: Sequence[Workload], sidecars: Sequence[Sidecar]) -> frozenset[int]:
+        now = time.monotonic()
+        silent = {w.pid for w in workloads if w.pid is not None and w.state == "unreachable"}
+        silent |= {sidecar.pid for sidecar in sidecars if not sidecar.ready}
+        self._silent_since = {pid: self._silent_since.get(pid, now) for pid in silent}
+        return frozenset(pid for pid, since in self._silent_since.items() if now - since > _SILENT_SECONDS)
+
+    def _drained(
+        self, desired: Desired, known: Mapping[str, Registration], sidecars: Mapping[str, Sidecar]
+    ) -> frozenset[str]:
+        now = time.monotonic()
+        draining = {id_ for id_, registration in known.items() if registration.draining}
+        if desired.ingress is None and desired.ingress_id in self._draining_since:
+            draining.add(desired.ingress_id)
+        self._draining_since = {id_: self._draining_since.get(id_, now) for id_ in draining}
+        done = set()
+        for id_, since in self._draining_since.items():
+            sidecar = sidecars.get(id_)
+            wanted = desired.services.get(sidecar.service) if sidecar else None
+            limit = wanted.spec.timeouts.drain if wanted else 10.0
+            quiet = sidecar is None or not sidecar.ready or sidecar.active == 0
+            if (quiet and now - since >= _SETTLE_SECONDS) or now - since >= limit:
+                done.add(id_)
+        return frozenset(done)
+
+
+def _by_instance(found: Sequence[Process], roles: tuple[str, ...]) -> dict[str, Process]:
+    """The first process of each instance; a marked child of it comes later and has a higher number."""
+    chosen: dict[str, Process] = {}
+    for process in sorted(found, key=lambda process: process.pid):
+        if process.mark.role in roles:
+            chosen.setdefault(process.mark.instance, process)
+    return chosen
+
+
+def _descends(process: Process, ancestors: set[int]) -> bool:
+    """Whether a process is or came from one of `ancestors`: what a server starts inherits its mark."""
+    pid = process.pid
+    while pid > 1:
+        if pid in ancestors:
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return True  # gone meanwhile: nothing to end
+    return False
+
+
+async def _known(reading: Awaitable[T]) -> T | Unknown:
+    try:
+        return await reading
+    except PeerError as error:
+        return Unknown(str(error))
