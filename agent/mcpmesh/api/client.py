@@ -1,0 +1,233 @@
+"""The agent as seen from another program of the same user: `Operations`, over HTTP.
+
+An error that the agent raised is raised here again, of the same class and
+with the same sentence. Streams give their items as they come.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+from pydantic import TypeAdapter
+
+from mcpmesh.api import presence, wire
+from mcpmesh.api.problems import error_from
+from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.model.status import Claim, Event, MeshStatus, Step, Tool
+
+# The agent answers from memory, unless it asks servers first: see `SLOW_SECONDS`.
+ANSWER_SECONDS = 15.0
+SLOW_SECONDS = 180.0
+# Three keep-alives of a stream (`streams.KEEP_ALIVE_SECONDS`).
+SILENCE_SECONDS = 30.0
+
+_STATUS = TypeAdapter(MeshStatus)
+_EVENT = TypeAdapter(Event)
+_CLAIM = TypeAdapter(Claim)
+_STEPS = TypeAdapter(list[Step])
+_TOOLS = TypeAdapter(list[Tool])
+
+
+class NeverStarted(Unreachable):
+    """No agent of that mesh was started, or it was taken down."""
+
+
+class Died(Unreachable):
+    """The agent ended without taking its mesh down: its services may still run."""
+
+
+class AgentClient:
+    """The agent of the mesh at `home`; `async with` it.
+
+    Raises Unreachable on entry when there is none: `NeverStarted` and `Died`
+    say which, and what to do. Refuses a token file that others can read.
+    """
+
+    def __init__(self, home: Path, answer_seconds: float = ANSWER_SECONDS) -> None:
+        self._home = home
+        self._answer_seconds = answer_seconds
+
+    async def __aenter__(self) -> Self:
+        self.presence = find(self._home)
+        token = presence.read_token(self._home)
+        if token is None:
+            raise Refused(f"cannot ask the agent: {self._home / 'token'} is gone; start the agent again")
+        self._http = httpx.AsyncClient(
+            base_url=self.presence.address,
+            headers={"Authorization": f"Bearer {token.get_secret_value()}"},
+            timeout=httpx.Timeout(self._answer_seconds),
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def status(self) -> MeshStatus:
+        return wire.decode(_STATUS, await self._ask("GET", "/v1/status"), "status")
+
+    async def events(self, since: int, follow: bool) -> AsyncIterator[Event]:
+        query = {"since": since, "follow": follow}
+        async for item in self._stream("GET", "/v1/events", query=query):
+            yield wire.decode(_EVENT, item, "event")
+
+    async def plan(self, sources: Sequence[Path]) -> list[Step]:
+        body = {"sources": [str(source.resolve()) for source in sources]}
+        answer = await self._ask("POST", "/v1/plan", body=body, seconds=SLOW_SECONDS)
+        return wire.decode(_STEPS, answer.get("steps"), "plan")
+
+    async def verify(self, services: Sequence[str]) -> AsyncIterator[Claim]:
+        async for item in self._stream("POST", "/v1/verify", body={"services": list(services)}):
+            yield wire.decode(_CLAIM, item, "claim")
+
+    async def tools(self, service: str | None) -> list[Tool]:
+        query = {} if service is None else {"service": service}
+        answer = await self._ask("GET", "/v1/tools", query=query, seconds=max(SLOW_SECONDS, self._answer_seconds))
+        return wire.decode(_TOOLS, answer.get("tools"), "list of tools")
+
+    async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        body = {"service": service, "tool": tool, "arguments": arguments}
+        async for item in self._stream("POST", "/v1/call", body=body):
+            yield item
+
+    async def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
+        query = {"lines": lines, "follow": follow}
+        async for item in self._stream("GET", f"/v1/logs/{quote(service, safe='')}", query=query):
+            yield str(item.get("line", ""))
+
+    async def reload(self) -> None:
+        await self._ask("POST", "/v1/reload", seconds=SLOW_SECONDS)
+
+    async def pause(self) -> None:
+        await self._ask("POST", "/v1/pause")
+
+    async def resume(self) -> None:
+        await self._ask("POST", "/v1/resume")
+
+    async def down(self) -> AsyncIterator[Event]:
+        async for item in self._stream("POST", "/v1/down"):
+            yield wire.decode(_EVENT, item, "event")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: object = None,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        timeout = httpx.Timeout(self._answer_seconds, read=seconds or self._answer_seconds)
+        async with self._answered():
+            response = await self._http.request(method, path, **_content(query, body), timeout=timeout)
+            text = await response.aread()
+        if response.status_code >= 300:
+            raise self._error(response.status_code, text)
+        answer = _parsed(text) if text else {}
+        if not isinstance(answer, dict):
+            raise Broken("cannot understand the agent: its answer is no object; is it another program at its address?")
+        return answer
+
+    async def _stream(
+        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: object = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        timeout = httpx.Timeout(self._answer_seconds, read=SILENCE_SECONDS)
+        async with (
+            self._answered(),
+            self._http.stream(method, path, **_content(query, body), timeout=timeout) as response,
+        ):
+            if response.status_code >= 300:
+                raise self._error(response.status_code, await response.aread())
+            async for line in _lines(response.aiter_bytes()):
+                item = _parsed(line)
+                if not isinstance(item, dict):
+                    raise Broken("cannot understand the agent: a line of its answer is no object")
+                if "error" in item and "jsonrpc" not in item:
+                    raise error_from(item["error"])
+                yield item
+
+    @asynccontextmanager
+    async def _answered(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise Unreachable(
+                f'cannot get an answer from the agent of mesh "{self._home.name}" (process {self.presence.pid}): '
+                f"it took too long; see {self._home / 'logs' / 'agent.log'}"
+            ) from error
+        except httpx.TransportError as error:
+            if not presence.alive(self._home):
+                raise lost(self._home) from error
+            raise Unreachable(
+                f'cannot reach the agent of mesh "{self._home.name}" at {self.presence.address}, though process '
+                f"{self.presence.pid} lives: {error or type(error).__name__}; see {self._home / 'logs' / 'agent.log'}"
+            ) from error
+
+    def _error(self, status: int, text: bytes) -> Exception:
+        if status == 401:
+            return Refused(
+                f"cannot use the agent at {self.presence.address}: it does not take the token of "
+                f"{self._home / 'token'}; it may have been started anew just now: try again"
+            )
+        try:
+            body = json.loads(text)
+        except ValueError:
+            body = None
+        return error_from(body, status)
+
+
+def find(home: Path) -> presence.Presence:
+    """The living agent of the mesh at `home`; raises NeverStarted or Died."""
+    seen = presence.read(home)
+    if seen is None or not presence.alive(home):
+        raise lost(home)
+    return seen
+
+
+def lost(home: Path) -> Unreachable:
+    """Why no agent of the mesh at `home` can be reached, with the next step."""
+    mesh = home.name
+    option = "" if mesh == "default" else f"--name {mesh} "
+    if presence.alive(home):
+        return Unreachable(f'cannot reach the agent of mesh "{mesh}" yet: it is starting or leaving; try again soon')
+    if (seen := presence.read(home)) is None:
+        return NeverStarted(
+            f'cannot reach the agent of mesh "{mesh}": none is running; start it with: mcpmesh {option}up -f mesh.yaml'
+        )
+    return Died(
+        f'cannot reach the agent of mesh "{mesh}": process {seen.pid} died without taking its services down; '
+        f"go on with what still runs: mcpmesh {option}up; or stop it: mcpmesh {option}down"
+    )
+
+
+def _content(query: Mapping[str, Any] | None, body: object) -> dict[str, Any]:
+    if body is None:
+        return {"params": query}
+    return {"params": query, "content": wire.encode(body), "headers": {"Content-Type": "application/json"}}
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Broken("cannot understand the agent: its answer is no JSON; is it another program there?") from error
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines that are not empty; only "\\n" ends one, since text may hold Unicode's other line breaks."""
+    rest: list[bytes] = []
+    async for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        rest.append(first)
+        for other in others:
+            if line := b"".join(rest).strip():
+                yield line
+            rest = [other]
+    if line := b"".join(rest).strip():
+        yield line

@@ -1,0 +1,28 @@
+"""The description of the API in OpenAPI 3.1, as the agent serves it and docs/openapi.json publishes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from mcpmesh.api.replies import PROBLEM
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1 of `app`; refusals are problem documents, whatever the answer would have been."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, summary=app.summary
+        )
+        for path in schema["paths"].values():
+            for operation in path.values():
+                refusal = operation["responses"]["default"]
+                refusal["content"] = {PROBLEM: next(iter(refusal["content"].values()))}
+                # Refusals of the request itself are such documents too.
+                operation["responses"].pop("422", None)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,89 @@
+"""Serves an application on loopback inside a program that has other things to do.
+
+Signals stay with the program, the log says only what went wrong, and an
+address that cannot be had is an error of ours instead of an exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Generator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mcpmesh.api.presence import is_loopback
+from mcpmesh.errors import SettingsError, Unreachable
+
+# Long streams end with the program; this is for answers that are on their way.
+FAREWELL_SECONDS = 2
+
+
+async def serve(app: ASGIApp, host: str, port: int, listening: Callable[[str], None] | None = None) -> None:
+    """Serves `app` until it is cancelled; answers under way then have two seconds.
+
+    Port 0 takes a free one. `listening` is told the address
+    ("http://127.0.0.1:11091") as soon as requests are answered there. Raises
+    SettingsError for a host that is not loopback, Unreachable when the
+    address cannot be had.
+    """
+    sock = _bind(host, port)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            lifespan="on",
+            timeout_graceful_shutdown=FAREWELL_SECONDS,
+        ),
+        lambda: listening and listening(_address(sock)),
+    )
+    running = asyncio.create_task(server.serve([sock]), name="api server")
+    try:
+        await asyncio.shield(running)
+    finally:
+        server.should_exit = True
+        await asyncio.shield(running)
+        sock.close()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, started: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._tell = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not is_loopback(host):
+        raise SettingsError(f"cannot serve the agent's API at {host}: it is for this machine alone; use 127.0.0.1")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Unreachable(
+            f"cannot listen at {host}:{port} for the agent's API: {error.strerror}; "
+            "see what holds the port with: ss -ltnp"
+        ) from error
+    return sock
+
+
+def _address(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,32 @@
+"""Names of services in requests: known, or refused with the nearest ones that are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from mcpmesh.api.operations import Operations
+from mcpmesh.api.problems import UnknownService
+
+
+async def known(operations: Operations, mesh: str, names: Sequence[str]) -> None:
+    """Raises UnknownService for the first of `names` that the mesh does not have."""
+    if not names:
+        return
+    have = [service.name for service in (await operations.status()).services]
+    for name in names:
+        if name not in have:
+            raise UnknownService(unknown(mesh, name, have))
+
+
+def unknown(mesh: str, name: str, have: Sequence[str]) -> str:
+    """The sentence that tells of an unknown service and what to ask for instead."""
+    shown = name if len(name) <= 63 else name[:60] + "…"
+    near = difflib.get_close_matches(shown, have, n=3)
+    if near:
+        hint = "did you mean " + " or ".join(f'"{other}"' for other in near) + "?"
+    elif have:
+        hint = "it has " + ", ".join(have)
+    else:
+        hint = "it has no services yet; see: mcpmesh status"
+    return f'cannot find service "{shown}" in mesh "{mesh}": {hint}'
