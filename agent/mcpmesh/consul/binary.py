@@ -33,7 +33,8 @@ from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
 from mcpmesh.kit.resources import handed
 from mcpmesh.settings import ConsulSettings, read_settings
 
-# What the tests have seen working: the lowest version included, the highest not.
+# From the first on, below the second. The tests run the pinned version; its
+# neighbours are taken because people have them installed already.
 SUPPORTED = ((1, 21), (1, 23))
 
 MODULE = "github.com/hashicorp/consul"
@@ -87,7 +88,9 @@ async def find_or_make(
     if configured is not None:
         found = await version_of(configured)
         if not supported(found):
-            progress(f"Consul {found} at {configured} is outside the tested range, {_range()}; using it as configured")
+            progress(
+                f"Consul {found} at {configured} is outside the supported range, {_range()}; using it all the same"
+            )
         return configured
     installed = await _on_path(progress)
     if installed is not None:
@@ -126,7 +129,7 @@ async def version_of(binary: Path) -> str:
 
 
 def supported(version: str) -> bool:
-    """Whether `version` lies in the range that the tests have seen working."""
+    """Whether `version` lies in the range that an installed one is taken from."""
     match = re.match(r"(\d+)\.(\d+)\.", version)
     return match is not None and SUPPORTED[0] <= (int(match[1]), int(match[2])) < SUPPORTED[1]
 
@@ -156,7 +159,7 @@ async def _on_path(progress: Progress) -> Path | None:
         return None
     if supported(found):
         return Path(name)
-    progress(f"Consul {found} at {name} is outside the tested range, {_range()}; passing over it")
+    progress(f"Consul {found} at {name} is outside the supported range, {_range()}; passing over it")
     return None
 
 
@@ -219,7 +222,8 @@ async def _make(version: str, target: Path, progress: Progress, sources: Sources
             progress(f"Consul {version} is at {target}")
             return
         except MeshError as error:
-            progress(str(error))
+            if way is _download:
+                progress(f"{error}; building it instead")
             failures.append(error)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -329,7 +333,7 @@ async def _build(version: str, scratch: Path, progress: Progress, sources: Sourc
         raise MeshError(f"cannot build Consul {version}: {pins / 'go.mod'} pins another version")
     needed = re.search(r"(?m)^go (\S+)", module)
     wanted = f"install Go {needed[1] if needed else ''} or later (https://go.dev/dl) and put it on PATH"
-    go = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
+    go = shutil.which("go")
     if go is None:
         raise MeshError(f"cannot build Consul {version}: there is no `go` on PATH; {wanted}")
     progress(f"building Consul {version} with Go, once for this machine; some 2,000 packages, 10 minutes on two cores")

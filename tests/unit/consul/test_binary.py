@@ -1,0 +1,163 @@
+"""Which Consul is taken, and which is passed over."""
+
+from pathlib import Path
+
+import pytest
+
+from mcpmesh.consul.binary import Sources, expected_sum, find_or_make, supported, version_of
+from mcpmesh.errors import Broken, MeshError, SettingsError
+from mcpmesh.kit.resources import handed
+from mcpmesh.settings import ConsulSettings
+
+VERSION = "1.22.5"
+DIGEST = "ab" * 32
+
+
+def program(path: Path, answer: str, status: int = 0) -> Path:
+    """An executable that gives `answer` to everything."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{answer}'\nexit {status}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder on PATH, empty."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Sources:
+    """No release within reach, and nothing to build."""
+    pins = tmp_path / "pins"
+    pins.mkdir()
+    (pins / "go.mod").write_text("module pins\n\nrequire github.com/hashicorp/consul v0.0.1\n")
+    (pins / "go.sum").touch()
+    return Sources(releases="http://127.0.0.1:1/consul", build=pins)
+
+
+def cached(cache: Path, answer: str = f"Consul v{VERSION}") -> Path:
+    return program(cache / "consul" / VERSION / "consul", answer)
+
+
+async def find(cache: Path, sources: Sources, configured: Path | None = None) -> tuple[Path, list[str]]:
+    said: list[str] = []
+    found = await find_or_make(VERSION, cache_dir=cache, configured=configured, progress=said.append, sources=sources)
+    return found, said
+
+
+def test_the_build_and_the_settings_name_the_same_version() -> None:
+    pinned = f"github.com/hashicorp/consul v{ConsulSettings().version} "
+    assert pinned in (handed("consul/build") / "go.mod").read_text()
+
+
+@pytest.mark.parametrize("version", ["1.21.0", "1.22.5", "1.22.7+ent"])
+def test_version_of_the_range_is_supported(version: str) -> None:
+    assert supported(version)
+
+
+@pytest.mark.parametrize("version", ["1.20.9", "1.23.0", "2.0.0", "0.1.0", "nonsense"])
+def test_nothing_outside_the_range_is_supported(version: str) -> None:
+    assert not supported(version)
+
+
+def test_a_sum_is_found_by_the_whole_name_of_the_file() -> None:
+    sums = f"{'00' * 32}  consul.zip.sig\n{DIGEST.upper()} *consul.zip\n"
+    assert expected_sum(sums, "consul.zip") == DIGEST
+
+
+@pytest.mark.parametrize("sums", ["", "<html>not found</html>", f"{DIGEST}  other.zip", "abc  consul.zip"])
+def test_a_file_that_is_not_listed_cannot_be_verified(sums: str) -> None:
+    with pytest.raises(Broken, match=r"cannot verify consul\.zip"):
+        expected_sum(sums, "consul.zip")
+
+
+async def test_a_configured_program_wins_over_path_and_cache(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    program(path / "consul", "Consul v1.22.4")
+    cached(tmp_path / "cache")
+    mine = program(tmp_path / "mine", "Consul v1.22.3")
+    assert await find(tmp_path / "cache", nowhere, configured=mine) == (mine, [])
+
+
+async def test_a_configured_version_outside_the_range_is_used_with_a_word(
+    path: Path, tmp_path: Path, nowhere: Sources
+) -> None:
+    mine = program(tmp_path / "mine", "Consul v1.30.0")
+    found, said = await find(tmp_path / "cache", nowhere, configured=mine)
+    assert found == mine
+    assert said == [f"Consul 1.30.0 at {mine} is outside the supported range, >=1.21,<1.23; using it all the same"]
+
+
+async def test_a_configured_program_that_is_not_consul_is_an_error(
+    path: Path, tmp_path: Path, nowhere: Sources
+) -> None:
+    with pytest.raises(MeshError, match="not Consul's"):
+        await find(tmp_path / "cache", nowhere, configured=program(tmp_path / "mine", "Nomad v1.9.0"))
+
+
+async def test_a_configured_program_that_is_missing_is_an_error(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    with pytest.raises(MeshError, match="No such file"):
+        await find(tmp_path / "cache", nowhere, configured=tmp_path / "mine")
+
+
+async def test_a_program_that_answers_rightly_but_fails_is_not_consul(tmp_path: Path) -> None:
+    with pytest.raises(MeshError, match="not Consul's"):
+        await version_of(program(tmp_path / "mine", "Consul v1.22.5", status=1))
+
+
+async def test_a_supported_consul_on_path_wins_over_the_cache(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    installed = program(path / "consul", "Consul v1.21.1")
+    cached(tmp_path / "cache")
+    assert await find(tmp_path / "cache", nowhere) == (installed, [])
+
+
+async def test_an_unsupported_consul_on_path_is_passed_over_with_a_word(
+    path: Path, tmp_path: Path, nowhere: Sources
+) -> None:
+    program(path / "consul", "Consul v1.15.0")
+    kept = cached(tmp_path / "cache")
+    found, said = await find(tmp_path / "cache", nowhere)
+    assert found == kept
+    assert said == [f"Consul 1.15.0 at {path / 'consul'} is outside the supported range, >=1.21,<1.23; passing over it"]
+
+
+async def test_what_is_called_consul_on_path_and_is_not_is_passed_over(
+    path: Path, tmp_path: Path, nowhere: Sources
+) -> None:
+    program(path / "consul", "a game console")
+    kept = cached(tmp_path / "cache")
+    found, said = await find(tmp_path / "cache", nowhere)
+    assert found == kept
+    assert [line.rpartition("; ")[2] for line in said] == ["passing over it"]
+
+
+async def test_a_damaged_cache_is_not_handed_out(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    cached(tmp_path / "cache", answer="")
+    with pytest.raises(MeshError, match="cannot get Consul"):
+        await find(tmp_path / "cache", nowhere)
+
+
+async def test_when_all_fails_each_way_is_named_with_its_reason(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    with pytest.raises(MeshError) as caught:
+        await find(tmp_path / "cache", nowhere)
+    first, download, build, step = str(caught.value).splitlines()
+    assert first.startswith("cannot get Consul 1.22.5; no supported one (>=1.21,<1.23) is on PATH")
+    assert download.startswith("  - cannot download http://127.0.0.1:1/consul/1.22.5/consul_1.22.5_SHA256SUMS: ")
+    assert build.startswith("  - cannot build Consul 1.22.5: ")
+    assert "MCPMESH_CONSUL__BINARY" in step
+
+
+async def test_a_cache_that_cannot_be_written_is_named(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with pytest.raises(MeshError, match=r"cannot keep Consul in .*cache"):
+        await find(tmp_path / "cache", nowhere)
+
+
+@pytest.mark.parametrize("version", ["../../etc", "1.22", "v1.22.5", ""])
+async def test_only_a_version_is_looked_for(version: str, tmp_path: Path, nowhere: Sources) -> None:
+    with pytest.raises(SettingsError, match="a version looks like"):
+        await find_or_make(version, cache_dir=tmp_path, configured=None, progress=print, sources=nowhere)
