@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -49,15 +49,21 @@ def request(method: str, params: dict[str, Any] | None = None) -> tuple[dict[str
 
 
 async def messages(
-    http: httpx.AsyncClient, url: str, method: str, params: dict[str, Any] | None = None, timeout: float | None = 30.0
+    http: httpx.AsyncClient,
+    url: str,
+    method: str,
+    params: dict[str, Any] | None = None,
+    timeout: float | None = 30.0,
+    extra: Mapping[str, str] | None = None,
 ) -> AsyncIterator[dict[str, Any]]:
     """Every JSON-RPC message of the answer: notifications as they come, the response last.
 
-    `timeout` bounds each silence, in seconds. Raises Unreachable when nobody
+    `timeout` bounds each silence, in seconds; `extra` headers are sent too. Raises Unreachable when nobody
     answers, RpcError on an HTTP error with a JSON-RPC error inside, else
     Refused on 4xx, Broken on 5xx and on what is no JSON-RPC.
     """
     headers, body = request(method, params)
+    headers |= extra or {}
     try:
         limits = httpx.Timeout(timeout, connect=10.0)
         async with http.stream("POST", url, headers=headers, json=body, timeout=limits) as answer:
@@ -124,6 +130,17 @@ def _object(content: bytes, url: str) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise Broken(f"cannot read the answer of {url}: it is no JSON-RPC message")
     return message
+
+
+def parameter_headers(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, str]:
+    """`Mcp-Param-*` for the arguments that a tool's input schema marks with `x-mcp-header`."""
+    found = {}
+    for name, property_ in (schema.get("properties") or {}).items():
+        label = property_.get("x-mcp-header") if isinstance(property_, dict) else None
+        if isinstance(label, str) and isinstance(value := arguments.get(name), str | int | float | bool):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            found[f"Mcp-Param-{label}"] = _header_value(text)
+    return found
 
 
 def _header_value(value: str) -> str:

@@ -95,7 +95,7 @@ class Applier:
 
     def held(self, desired: Desired) -> dict[str, str]:
         """Instances of services that wait for their next try, with the reason."""
-        found = {}
+        found: dict[str, str] = {}
         for name in list(self._reasons):
             if self._backoff.waiting(name) > 0:
                 wanted = desired.services.get(name)

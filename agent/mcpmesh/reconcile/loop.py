@@ -47,8 +47,12 @@ class Loop:
         self._wake = asyncio.Event()
         self._delay = _FIRST_LOOK_SECONDS
 
-    def wake(self) -> None:
+    def nudge(self) -> None:
         """Asks for a pass now."""
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Asks for a pass now, and for more soon: something has changed."""
         self._delay = _FIRST_LOOK_SECONDS
         self._wake.set()
 

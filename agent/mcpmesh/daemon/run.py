@@ -1,0 +1,102 @@
+"""An agent in the foreground, from lock to last word; and the sweep after one that died."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from mcpmesh import __version__
+from mcpmesh.api import app, presence
+from mcpmesh.api.server import serve
+from mcpmesh.catalog.loader import load
+from mcpmesh.daemon.agent import Agent
+from mcpmesh.errors import MeshError
+from mcpmesh.kit.files import private_folder
+from mcpmesh.kit.process import marked
+from mcpmesh.model.service import Catalog
+from mcpmesh.settings import Settings
+
+
+def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
+    """Runs the agent until `down` (0) or a signal (0: the mesh runs on); 2 for a catalog that can't be used."""
+    try:
+        catalog = load(list(sources), os.environ)
+        return uvloop.run(_run(settings, name, sources, catalog))
+    except MeshError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
+    """Takes down what an agent that died has left; returns how many processes there were."""
+    home = settings.home(name)
+    if not home.exists():
+        return 0
+    found = [process for process in marked(home) if process.mark.role != "agent"]
+    if found:
+        uvloop.run(_sweep(settings, name, progress))
+    presence.withdraw(home)
+    return len(found)
+
+
+async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> int:
+    home = private_folder(settings.home(name))
+    with presence.held(home):
+        agent = Agent(settings, name, sources, catalog)
+        token = presence.mint_token(home)
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+
+        def listening(address: str) -> None:
+            presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
+
+        port = agent.mesh.memory.ports(("api",), agent.mesh.infrastructure, agent.mesh.claimed_ports())["api"]
+        server = asyncio.create_task(
+            serve(app.create(agent, token, name=name), "127.0.0.1", port, listening), name="api"
+        )
+        scheduler = _schedule(agent, settings)
+        agent.begin()
+        waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if server.done():
+                await server
+        finally:
+            scheduler.shutdown(wait=False)
+            await agent.end()
+            for task in (waits[0], waits[1], server):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            presence.withdraw(home)
+    return 0
+
+
+def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
+    """Triggers alone, coalesced and one at a time; the loop does the work."""
+    scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1})
+    scheduler.add_job(agent.nudge, "interval", seconds=settings.agent.pass_seconds, id="pass")
+    scheduler.add_job(agent.tidy, "interval", seconds=60, id="tidy logs")
+    scheduler.start()
+    return scheduler
+
+
+async def _sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
+    """Down, by an agent without an API, so that calls are drained where Consul still lives."""
+    with presence.held(settings.home(name)):
+        agent = Agent(settings, name, [], Catalog({}))
+        try:
+            async for event in agent.take_down():
+                progress(f"{event.service}: {event.sentence}" if event.service else event.sentence)
+        finally:
+            await agent.end()
