@@ -1,0 +1,179 @@
+"""Consul as the mesh uses it: every read and write that the agent makes.
+
+Nothing without our mark is written over or deleted: config entries and shared
+intentions go by check-and-set, so that there is no moment between the look
+and the deed. Every failure is a PeerError that says what could not be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import SecretStr
+
+from mcpmesh.consul import leaf, reading, watch
+from mcpmesh.consul.ledger import Ledger, without_404
+from mcpmesh.consul.marks import OWNER
+from mcpmesh.consul.transport import Answer, Http, Library, attempt, together
+from mcpmesh.errors import NotOurs, Refused
+from mcpmesh.model.observed import Entry, Intention, Registration
+
+T = TypeVar("T")
+
+# The kinds of config entries that we write.
+KINDS = ("service-defaults", "service-resolver", "service-router", "api-gateway", "http-route")
+
+# How long a blocking query stands before Consul answers that nothing changed.
+WAIT_SECONDS = 60.0
+
+_WATCHED = {
+    "/v1/health/state/any": "health",
+    "/v1/catalog/services": "services",
+    "/v1/connect/intentions": "intentions",
+    **{f"/v1/config/{kind}": kind for kind in KINDS},
+}
+
+
+class Consul:
+    """One Consul agent at `address` ("http://host:port"), spoken to with `token`.
+
+    Every method raises Unreachable, Broken or Refused; those that write raise
+    NotOurs where something of that name exists and is not the mesh's.
+    """
+
+    def __init__(
+        self, address: str, token: SecretStr | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._http = Http(address, token, transport)
+        self._library = Library(self._http)
+        self._ledger = Ledger(self._http, self._library)
+        self.address = self._http.address
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._http.close()
+
+    async def leader(self) -> str:
+        """The leader's address; "" while there is none."""
+        return str(await self._ask("read the leader", self._library.status.leader()))
+
+    async def trust_domain(self) -> str:
+        """What every SPIFFE identity of it begins with; "" while it has no certificate authority yet."""
+
+        async def read() -> str:
+            return str((await self._library.agent.connect.root_certificates()).get("TrustDomain") or "")
+
+        return await self._ask("read the trust domain", read())
+
+    async def version(self) -> str:
+        """Such as "1.22.5"."""
+
+        async def read() -> str:
+            return str((await self._library.agent.self())["Config"]["Version"])
+
+        return await self._ask("read the version", read())
+
+    async def grpc_address(self) -> str:
+        """Where its agent serves xDS in plain text, "host:port"."""
+
+        async def read() -> int:
+            return int((await self._library.agent.self())["xDS"]["Ports"]["Plaintext"])
+
+        port = await self._ask("read the xDS port", read())
+        if port <= 0:
+            raise Refused(f"cannot use Consul at {self.address}: it serves no xDS; set ports.grpc in its configuration")
+        return f"{httpx.URL(self.address).host}:{port}"
+
+    async def registrations(self, mesh: str) -> dict[str, Registration]:
+        """What `mesh` has registered with this agent, by instance id, each with its sidecar and checks."""
+
+        async def read() -> dict[str, Registration]:
+            services, checks = await together(self._library.agent.services(), self._library.agent.checks())
+            return reading.registrations(services, checks, mesh)
+
+        return await self._ask("read the registrations", read())
+
+    async def register(self, payloads: Sequence[Mapping[str, Any]]) -> None:
+        """Registers in the given order; checks that were there before keep their status, others go."""
+        for payload in payloads:
+            deed = f'register "{payload["ID"]}"'
+            path = f"/v1/agent/service/{payload['ID']}"
+            present = await self._ask(deed, without_404(self._http.call("GET", path)))
+            if present is not None and (present.get("Meta") or {}).get(OWNER) != payload["Meta"][OWNER]:
+                raise NotOurs(f"cannot {deed}: that id is registered by somebody else; deregister it first")
+            query = {"replace-existing-checks": "true"}
+            await self._ask(deed, self._http.call("PUT", "/v1/agent/service/register", query, payload))
+
+    async def deregister(self, service_id: str) -> None:
+        """Takes the sidecar of that instance away, then the instance; what is not there is fine."""
+        for id_ in (f"{service_id}-sidecar", service_id):
+            await self._ask(f'deregister "{id_}"', without_404(self._library.agent.service.deregister(id_)))
+
+    async def drain(self, service_id: str, reason: str) -> None:
+        """Maintenance mode for the instance and its sidecar: nobody sends them new calls."""
+        service = self._library.agent.service
+        for id_ in (f"{service_id}-sidecar", service_id):
+            await self._ask(f'drain "{id_}"', without_404(service.maintenance(id_, "true", reason)))
+
+    # `mesh` is there so that a peer which can hold back other people's entries may do so.
+    async def entries(self, mesh: str) -> dict[tuple[str, str], Entry]:  # noqa: ARG002
+        """All config entries of the kinds that we write, by kind and name, whoever wrote them."""
+
+        async def read() -> dict[tuple[str, str], Entry]:
+            return reading.entries(await together(*(self._library.config.list(kind) for kind in KINDS)))
+
+        return await self._ask("read the config entries", read())
+
+    async def write_entry(self, payload: Mapping[str, Any]) -> None:
+        """Creates or replaces a config entry, unless one exists without the same owner mark (NotOurs)."""
+        await self._ask(f"write {payload['Kind']}/{payload['Name']}", self._ledger.write(payload))
+
+    async def delete_entry(self, kind: str, name: str, mesh: str) -> None:
+        """Deletes a config entry of `mesh`, and no other (NotOurs); absent is fine."""
+        await self._ask(f"delete {kind}/{name}", self._ledger.delete(kind, name, mesh))
+
+    async def intentions(self) -> tuple[Intention, ...]:
+        """Every intention, whoever wrote it."""
+
+        async def read() -> tuple[Intention, ...]:
+            return tuple(reading.intentions(await self._library.connect.intentions.list()))
+
+        return await self._ask("read the intentions", read())
+
+    async def allow(self, source: str, destination: str, mesh: str) -> None:
+        """Lets `source` call `destination`; where a person has said anything of that pair, it is left as it is."""
+        await self._ask(f"allow {source} => {destination}", self._ledger.allow(source, destination, mesh))
+
+    async def revoke(self, intention: Intention, mesh: str) -> None:
+        """Takes back what `mesh` allowed; one that a person has changed meanwhile stays."""
+        pair = f"{intention.source} => {intention.destination}"
+        if intention.owner != mesh:
+            raise NotOurs(f"cannot revoke {pair}: it was not written by this mesh; delete it by hand")
+        await self._ask(f"revoke {pair}", self._ledger.revoke(intention.source, intention.destination, mesh))
+
+    async def identity(self, service: str) -> leaf.Identity:
+        """The certificate that a service of this name gets; nothing is registered by asking."""
+
+        async def read() -> leaf.Identity:
+            # The library's own method lacks the /v1.
+            issued = self._http.call("GET", f"/v1/agent/connect/ca/leaf/{service}")
+            answers = await together(issued, self._library.agent.connect.root_certificates())
+            return leaf.identity(service, *answers)
+
+        return await self._ask(f'get a certificate for "{service}"', read())
+
+    def changes(self) -> AsyncGenerator[str, None]:
+        """A word ("health", "services", "intentions", a kind of entry) whenever that changed, by whomever.
+
+        Outlasts a Consul that goes away. Close it (`contextlib.aclosing`).
+        """
+
+        async def query(path: str, index: int) -> int:
+            return await self._http.blocking(path, index, WAIT_SECONDS)
+
+        return watch.changes(query, _WATCHED, (httpx.HTTPError, Answer, KeyError, ValueError))
+
+    async def _ask(self, deed: str, request: Awaitable[T]) -> T:
+        return await attempt(deed, self.address, request)

@@ -1,0 +1,153 @@
+"""What an instance and its sidecar are registered as; pure.
+
+Two registrations, not one with the sidecar nested in it, since each goes
+through its own states: the sidecar leaves before what it serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mcpmesh.consul.marks import digest_of, stamped
+from mcpmesh.model.observed import ServerInfo
+from mcpmesh.model.service import Protocol, ServiceSpec
+
+__all__ = ["digest_of", "gateway_registration", "registration"]
+
+LOOPBACK = "127.0.0.1"
+
+# An instance on the same host either accepts at once or is not there.
+_CONNECT_MS = 2000
+_CHECK_TIMEOUT = "5s"
+# The shortest that Consul takes; a sidecar is in use this long after it listens.
+_SIDECAR_INTERVAL = "1s"
+# Consul's bound for one value of Meta.
+_LONGEST_META = 512
+
+
+def registration(
+    spec: ServiceSpec,
+    *,
+    mesh: str,
+    instance_id: str,
+    port: int,
+    sidecar_port: int,
+    upstream_ports: Mapping[str, int],
+    info: ServerInfo | None,
+    address: str = LOOPBACK,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The registrations of an instance that answers at `address`:`port`, and of its sidecar at `sidecar_port`.
+
+    The instance is passing from the start, because it was probed just before;
+    the sidecar is critical until its listener was seen. Upstreams without a
+    port in `upstream_ports` are left out.
+    """
+    instance, sidecar = stamped(
+        _instance(spec, instance_id, address, port, info),
+        _sidecar(spec, instance_id, (address, port), sidecar_port, upstream_ports),
+        mesh=mesh,
+    )
+    return instance, sidecar
+
+
+def gateway_registration(mesh: str, gateway_id: str, service: str, host: str, port: int) -> dict[str, Any]:
+    """The ingress: an API gateway that listens at `host`:`port`, critical until it does."""
+    probed = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    payload = {
+        "Kind": "api-gateway",
+        "ID": gateway_id,
+        "Name": service,
+        # Envoy binds to it.
+        "Address": host,
+        "Port": port,
+        "Checks": [_tcp(gateway_id, "listener", probed, port, _SIDECAR_INTERVAL)],
+    }
+    return stamped(payload, mesh=mesh)[0]
+
+
+def _instance(spec: ServiceSpec, id_: str, address: str, port: int, info: ServerInfo | None) -> dict[str, Any]:
+    return {
+        "ID": id_,
+        "Name": spec.name,
+        "Address": address,
+        "Port": port,
+        "Tags": list(spec.tags),
+        "Meta": {"mcpmesh-instance": id_, **_server(info)},
+        "Checks": [_ready(spec, id_, address, port)],
+    }
+
+
+def _server(info: ServerInfo | None) -> dict[str, str]:
+    if info is None:
+        return {}
+    meta = {
+        "mcpmesh-protocol-versions": ",".join(info.protocol_versions),
+        "mcpmesh-server": info.name,
+        "mcpmesh-server-version": info.version,
+        "mcpmesh-tools": str(len(info.tools)),
+    }
+    return {key: value[:_LONGEST_META] for key, value in meta.items()}
+
+
+def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, Any]:
+    interval = f"{spec.health.interval * 1000:.0f}ms"
+    path = "/ready" if spec.is_mcp else spec.health.path
+    if path is None or spec.protocol is Protocol.TCP:
+        return {**_tcp(id_, "ready", address, port, interval), "Status": "passing"}
+    url = f"http://{address}:{port}{path}"
+    return {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
+
+
+def _sidecar(
+    spec: ServiceSpec, id_: str, local: tuple[str, int], port: int, upstream_ports: Mapping[str, int]
+) -> dict[str, Any]:
+    sidecar_id = f"{id_}-sidecar"
+    return {
+        "ID": sidecar_id,
+        "Name": f"{spec.name}-sidecar",
+        "Kind": "connect-proxy",
+        "Address": LOOPBACK,
+        "Port": port,
+        "Meta": {"mcpmesh-instance": id_},
+        "Proxy": {
+            "DestinationServiceName": spec.name,
+            "DestinationServiceID": id_,
+            "LocalServiceAddress": local[0],
+            "LocalServicePort": local[1],
+            "Config": _proxy_config(spec),
+            "Upstreams": [
+                {
+                    "DestinationName": upstream.service,
+                    "LocalBindAddress": LOOPBACK,
+                    "LocalBindPort": upstream_ports[upstream.service],
+                }
+                for upstream in spec.upstreams
+                if upstream.service in upstream_ports
+            ],
+        },
+        "Checks": [
+            _tcp(sidecar_id, "listener", LOOPBACK, port, _SIDECAR_INTERVAL),
+            {"CheckID": f"{sidecar_id}:instance", "Name": "instance", "AliasService": id_},
+        ],
+    }
+
+
+def _proxy_config(spec: ServiceSpec) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "protocol": spec.protocol.value,
+        "bind_address": LOOPBACK,
+        "local_connect_timeout_ms": _CONNECT_MS,
+    }
+    # Time limits of a call are the caller's (service-resolver); here 0 means none,
+    # where Envoy's default would cut a call after 15 s.
+    unlimited = {"local_request_timeout_ms": 0, "local_idle_timeout_ms": 0}
+    return config | (unlimited if spec.protocol is Protocol.HTTP else {})
+
+
+def _tcp(id_: str, name: str, address: str, port: int, interval: str) -> dict[str, Any]:
+    return {**_check(id_, name, interval), "TCP": f"{address}:{port}", "Timeout": _CHECK_TIMEOUT}
+
+
+def _check(id_: str, name: str, interval: str) -> dict[str, Any]:
+    return {"CheckID": f"{id_}:{name}", "Name": name, "Interval": interval}
