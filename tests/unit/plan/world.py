@@ -1,0 +1,185 @@
+"""A world that does what a plan says, at once and in memory, so that plans can be followed to their end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mcpmesh.model.instance import Instance, instances
+from mcpmesh.model.observed import (
+    Entry,
+    Intention,
+    Observed,
+    Proof,
+    Registration,
+    ServerInfo,
+    Sidecar,
+    Workload,
+)
+from mcpmesh.model.service import ServiceSpec, Stdio
+from mcpmesh.plan.actions import (
+    Action,
+    Allow,
+    DeleteEntry,
+    Deregister,
+    Drain,
+    EndStray,
+    Register,
+    Revoke,
+    StartSidecar,
+    StartWorkload,
+    StopSidecar,
+    StopWorkload,
+    WriteEntry,
+)
+from mcpmesh.plan.desired import Desired, Wanted, WantedIngress
+from mcpmesh.plan.planner import Plan, plan
+
+MESH = "test"
+KEY = b"key"
+INGRESS = "ingress"
+
+
+def spec(name: str, **changes: Any) -> ServiceSpec:
+    """A stdio service with a route."""
+    return replace(ServiceSpec(name, Stdio("server"), route=f"/mcp/{name}"), **changes)
+
+
+def payload(kind: str, name: str, digest: str = "1", **more: Any) -> dict[str, Any]:
+    """A config entry of ours."""
+    return {"Kind": kind, "Name": name, "Meta": {"mcpmesh-owner": MESH, "mcpmesh-digest": digest}, **more}
+
+
+def wanted(service: ServiceSpec) -> Wanted:
+    """A service worked out, with entries as small as they can be."""
+
+    def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, Any], ...]:
+        meta = {"mcpmesh-digest": f"{instance.digest}{service.tags}"}
+        first = {"ID": instance.id, "Name": service.name, "Port": workload.port, "Meta": meta}
+        return first, {"ID": instance.sidecar_id, "Port": workload.sidecar_port, "Meta": meta}
+
+    kinds = ("service-defaults", "service-resolver", "service-router")
+    return Wanted(
+        spec=service,
+        instances=instances(service, MESH, KEY),
+        entries=tuple(payload(kind, service.name) for kind in kinds),
+        allow=tuple(sorted({*service.allow, *([INGRESS] if service.route else [])})),
+        route=payload("http-route", service.name, str(service.route)) if service.route else None,
+        registrar=registrar,
+    )
+
+
+def desired(*services: ServiceSpec) -> Desired:
+    """These services behind an ingress."""
+    gateway = {"ID": f"{MESH}-{INGRESS}", "Name": INGRESS, "Port": 8000, "Meta": {"mcpmesh-digest": "g"}}
+    entries = (payload("service-defaults", INGRESS), payload("api-gateway", INGRESS))
+    ingress = WantedIngress(f"{MESH}-{INGRESS}", 8000, gateway, entries)
+    return Desired(MESH, INGRESS, {service.name: wanted(service) for service in services}, ingress)
+
+
+NOTHING = Desired(MESH, INGRESS, {}, None)
+
+
+class World:
+    """Everything that a plan can change. What is started is ready at once unless `slow` names it."""
+
+    def __init__(self) -> None:
+        self.registrations: dict[str, Registration] = {}
+        self.entries: dict[tuple[str, str], Entry] = {}
+        self.intentions: list[Intention] = []
+        self.workloads: dict[str, Workload] = {}
+        self.sidecars: dict[str, Sidecar] = {}
+        self.slow: set[str] = set()
+        self.busy: set[str] = set()
+        self.done: list[Action] = []
+        self._port = 20000
+
+    def observed(self) -> Observed:
+        """A look: whoever runs behind a ready sidecar has proven it."""
+        return Observed(
+            registrations=dict(self.registrations),
+            entries=dict(self.entries),
+            intentions=tuple(self.intentions),
+            workloads=dict(self.workloads),
+            sidecars=dict(self.sidecars),
+            proofs={id_: Proof(True) for id_ in self.sidecars if id_ in self.workloads and self.workloads[id_].ready},
+            drained=frozenset((self.registrations.keys() | self.sidecars.keys()) - self.busy),
+        )
+
+    def apply(self, deeds: Plan) -> None:
+        """Does everything that the plan says."""
+        for actions in deeds.deeds.values():
+            for action in actions:
+                self.do(action)
+
+    def settle(self, target: Desired, passes: int = 30) -> Plan:
+        """Passes until the plan has no deeds; the last plan."""
+        for _ in range(passes):
+            found = plan(target, self.observed())
+            if not found.deeds:
+                return found
+            self.apply(found)
+        raise AssertionError(f"not settled after {passes} passes: {found.steps()}")
+
+    def do(self, action: Action) -> None:
+        """Does one deed."""
+        self.done.append(action)
+        match action:
+            case WriteEntry(item):
+                meta = item["Meta"]
+                key = (item["Kind"], item["Name"])
+                self.entries[key] = Entry(*key, meta["mcpmesh-owner"], meta["mcpmesh-digest"])
+            case DeleteEntry(kind, name):
+                del self.entries[kind, name]
+            case Allow(source, destination):
+                self.intentions.append(Intention("id", source, destination, "allow", MESH))
+            case Revoke(intention):
+                self.intentions.remove(intention)
+            case StartWorkload(instance, port, sidecar_port):
+                self._start(instance, port, sidecar_port)
+            case Register(id_, payloads):
+                self._register(id_, payloads)
+            case StartSidecar(id_, _, service, port):
+                self.sidecars[id_] = Sidecar(id_, service, self._next(), port, self._next(), ready=True)
+                if id_ in self.registrations:
+                    self.registrations[id_] = replace(self.registrations[id_], passing=True)
+            case Drain(id_):
+                if id_ in self.registrations:
+                    self.registrations[id_] = replace(self.registrations[id_], draining=True)
+            case Deregister(id_, _):
+                self.registrations.pop(id_, None)
+            case StopSidecar(id_):
+                self.sidecars.pop(id_)
+            case StopWorkload(id_):
+                self.workloads.pop(id_)
+            case EndStray():
+                pass
+
+    def _start(self, instance: Instance, port: int | None, sidecar_port: int | None) -> None:
+        assert instance.id not in self.workloads
+        slow = instance.service in self.slow
+        self.workloads[instance.id] = Workload(
+            instance=instance.id,
+            service=instance.service,
+            pid=self._next(),
+            port=port or self._next(),
+            sidecar_port=sidecar_port or self._next(),
+            state="starting" if slow else "ready",
+            info=None if slow else ServerInfo("server", "1"),
+        )
+
+    def _register(self, id_: str, payloads: tuple[dict[str, Any], ...]) -> None:
+        before = self.registrations.get(id_)
+        self.registrations[id_] = Registration(
+            id=id_,
+            service=payloads[0]["Name"],
+            port=payloads[0]["Port"],
+            sidecar_port=payloads[1]["Port"] if len(payloads) > 1 else None,
+            digest=payloads[0]["Meta"]["mcpmesh-digest"],
+            draining=False,
+            passing=bool(before and before.passing),
+        )
+
+    def _next(self) -> int:
+        self._port += 1
+        return self._port
