@@ -1,0 +1,6 @@
+"""What adding a job gives back."""
+
+class Job:
+    id: str
+    name: str
+    def remove(self) -> None: ...
