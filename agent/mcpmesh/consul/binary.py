@@ -265,15 +265,11 @@ async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | N
     try:
         with file:
             async with http.stream("GET", url) as response:
-                # A redirect from TLS to plain text would void what vouches for the sums.
-                if response.url.scheme != httpx.URL(url).scheme:
-                    raise Broken(f"cannot download {url}: it redirects to {response.url.scheme}; use another mirror")
+                # One step without TLS would void what vouches for the sums.
+                if url.startswith("https:") and any(hop.url.scheme != "https" for hop in (*response.history, response)):
+                    raise Broken(f"cannot download {url}: it redirects to plain HTTP; use another mirror")
                 response.raise_for_status()
-                size = (
-                    f"{int(response.headers['content-length']) / MIB:.1f}"
-                    if "content-length" in response.headers
-                    else "?"
-                )
+                size = int(response.headers.get("content-length", 0)) / MIB
                 async for chunk in response.aiter_raw():
                     done += len(chunk)
                     if done > LARGEST_BYTES:
@@ -281,7 +277,7 @@ async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | N
                     digest.update(chunk)
                     file.write(chunk)
                     if tell is not None:
-                        tell(f"downloading Consul: {done / MIB:.1f} of {size} MiB")
+                        tell(f"downloading Consul: {done / MIB:.1f} of {size:.1f} MiB")
     except httpx.HTTPStatusError as error:
         raise Broken(f"cannot download {url}: HTTP {error.response.status_code}") from error
     except httpx.HTTPError as error:
