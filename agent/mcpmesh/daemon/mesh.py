@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
+from mcpmesh.consul.server import PORTS as CONSUL_PORTS
 from mcpmesh.consul.server import EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.memory import Memory
@@ -16,7 +16,7 @@ from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.envoy.proxy import find_envoy
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.process import Process, marked, stop, wait_for_any_end
+from mcpmesh.kit.process import marked, stop, wait_for_any_end
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 from mcpmesh.plan.desired import Desired
@@ -29,7 +29,6 @@ from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
 from mcpmesh.workload.process import Processes
 
-CONSUL_PORTS = ("http", "grpc", "serf_lan", "server")
 # Who goes first when a mesh is swept away without asking: callers before what they call.
 _SWEEP_ORDER = ("gateway", "sidecar", "shim", "plain", "server", "consul")
 
@@ -125,12 +124,12 @@ class Mesh:
     async def keep_consul(self) -> None:
         """Starts the embedded Consul again whenever it ends; never returns."""
         while self.embedded is not None:
-            pid = self.embedded.pid
-            if pid is not None:
-                await wait_for_any_end([pid])
+            process = self.embedded.running()
+            if process is not None:
+                await wait_for_any_end([process.pid])
             self.journal.say(Level.TROUBLE, "Consul has ended; starting it again", "consul")
             try:
-                await self.embedded.start(lambda line: self.journal.say(Level.PROGRESS, line, "consul"))
+                await self._start_consul(self.embedded)
             except MeshError as error:
                 self.journal.say(Level.TROUBLE, str(error), "consul")
                 await asyncio.sleep(2.0)
@@ -175,13 +174,14 @@ class Mesh:
                 finally:
                     await consul.close()
             return ConsulAddress(binary, configured.address, grpc, configured.token)
-        running = _consuls(marked(self.home))
-        ports = self.memory.ports(CONSUL_PORTS, self.infrastructure, self.claimed_ports(), holding=bool(running))
-        self.embedded = EmbeddedConsul(self.name, self.home, binary, ports)
-        await self.embedded.start(lambda line: self.journal.say(Level.PROGRESS, line, "consul"))
-        self.consul_url = f"http://127.0.0.1:{ports['http']}"
-        return ConsulAddress(binary, self.consul_url, f"127.0.0.1:{ports['grpc']}")
+        holding = any(process.mark.role == "consul" for process in marked(self.home))
+        ports = self.memory.ports(CONSUL_PORTS, self.infrastructure, self.claimed_ports(), holding=holding)
+        self.embedded = EmbeddedConsul(binary, self.name, self.home, ports)
+        await self._start_consul(self.embedded)
+        self.consul_url = self.embedded.address
+        return ConsulAddress(binary, self.embedded.address, self.embedded.grpc_address)
 
-
-def _consuls(found: Sequence[Process]) -> list[Process]:
-    return [process for process in found if process.mark.role == "consul"]
+    async def _start_consul(self, embedded: EmbeddedConsul) -> None:
+        await embedded.start(
+            lambda line: self.journal.say(Level.PROGRESS, line, "consul"), self.settings.consul.start_seconds
+        )

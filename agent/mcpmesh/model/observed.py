@@ -134,7 +134,8 @@ class Observed:
 
     `held` are instances that wait for their next try, with the reason;
     `stuck` are pids that have not answered for too long; `drained` are
-    instances that have no call left (or whose time to finish is over).
+    instances that have no call left (or whose time to finish is over);
+    `ingress_closing` is true once the ingress was told to drain.
     """
 
     registrations: Mapping[str, Registration] | Unknown
@@ -147,3 +148,4 @@ class Observed:
     held: Mapping[str, str] = field(default_factory=dict)
     stuck: frozenset[int] = frozenset()
     drained: frozenset[str] = frozenset()
+    ingress_closing: bool = False

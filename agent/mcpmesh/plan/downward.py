@@ -54,8 +54,9 @@ def ingress(look: Look) -> Iterator[Action | Step]:
     """What takes the ingress away: the gateway goes first of all, its entries after every route."""
     id_, name = look.desired.ingress_id, look.desired.ingress_service
     if id_ in look.observed.sidecars:
-        if id_ not in look.observed.drained:
-            yield Drain(id_)
+        if not (look.observed.ingress_closing and id_ in look.observed.drained):
+            if not look.observed.ingress_closing:
+                yield Drain(id_)
             yield Step(name, "wait until the ingress has finished its calls", waiting=True)
             return
         yield StopSidecar(id_)

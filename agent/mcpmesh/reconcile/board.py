@@ -89,8 +89,8 @@ def _trouble(look: Look, id_: str, workload: Workload | None, failure: str) -> t
     proof = look.observed.proofs.get(id_)
     if proof and not proof.ok:
         return State.FAILED, proof.error
-    known = look.registrations.get(id_)
-    return State.STARTING, f"failing checks: {', '.join(known.failing)}" if known and known.failing else ""
+    # Checks that don't pass yet are no trouble by themselves: the proof above is.
+    return State.STARTING, ""
 
 
 def _going(look: Look, id_: str) -> InstanceStatus:

@@ -25,9 +25,7 @@ def desire(catalog: Catalog, mesh: str, key: bytes, ingress_service: str, ingres
         ingress=WantedIngress(
             id=ingress_id,
             port=port,
-            registration=gateway_registration(
-                mesh=mesh, gateway_id=ingress_id, service=ingress_service, address=ingress_host, port=port
-            ),
+            registration=gateway_registration(mesh, ingress_id, ingress_service, ingress_host, port),
             entries=tuple(ingress_entries(mesh, ingress_service, port, lua)),
         ),
     )

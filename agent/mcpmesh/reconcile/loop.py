@@ -123,10 +123,10 @@ class Loop:
             case State.READY:
                 what = f", {line.tools} tools" if line.tools is not None else ""
                 self._journal.say(Level.CHANGE, f"ready, {line.ready} of {line.wanted}{what}", line.name)
-            case State.FAILED | State.DEGRADED:
-                self._journal.say(Level.TROUBLE, f"{line.state}: {line.detail or 'an instance is missing'}", line.name)
-            case State.STARTING:
-                self._journal.say(Level.PROGRESS, "starting", line.name)
+            case State.FAILED | State.DEGRADED if line.detail:
+                self._journal.say(Level.TROUBLE, f"{line.state}: {line.detail}", line.name)
+            case State.STARTING | State.DEGRADED:
+                self._journal.say(Level.PROGRESS, f"starting, {line.ready} of {line.wanted} ready", line.name)
             case _:
                 self._journal.say(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
 

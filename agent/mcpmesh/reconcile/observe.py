@@ -126,6 +126,7 @@ class Observer:
             held=held,
             stuck=self._stuck(workloads, sidecars),
             drained=self._drained(desired, known, beside),
+            ingress_closing=desired.ingress_id in self._draining_since,
         )
 
     async def _sidecar(self, process: Process) -> Sidecar:

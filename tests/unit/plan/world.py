@@ -92,6 +92,7 @@ class World:
         self.slow: set[str] = set()
         self.busy: set[str] = set()
         self.done: list[Action] = []
+        self.closing = False
         self._port = 20000
 
     def observed(self) -> Observed:
@@ -104,6 +105,7 @@ class World:
             sidecars=dict(self.sidecars),
             proofs={id_: Proof(True) for id_ in self.sidecars if id_ in self.workloads and self.workloads[id_].ready},
             drained=frozenset((self.registrations.keys() | self.sidecars.keys()) - self.busy),
+            ingress_closing=self.closing,
         )
 
     def apply(self, deeds: Plan) -> None:
@@ -144,6 +146,9 @@ class World:
                 if id_ in self.registrations:
                     self.registrations[id_] = replace(self.registrations[id_], passing=True)
             case Drain(id_):
+                self.closing = (
+                    self.closing or id_ not in self.registrations or self.registrations[id_].service == INGRESS
+                )
                 if id_ in self.registrations:
                     self.registrations[id_] = replace(self.registrations[id_], draining=True)
             case Deregister(id_, _):
