@@ -50,6 +50,7 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         dependencies=[Depends(HTTPBearer(auto_error=False, description='The line in the file "token"'))],
         responses={"default": {"description": "Not done, and why", "model": bodies.ProblemDocument}},
         max_body_size=BODY_BYTES,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(Guard, token=token)
     app.add_exception_handler(MeshError, _failure)

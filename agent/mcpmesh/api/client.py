@@ -34,18 +34,22 @@ _STEPS = TypeAdapter(list[Step])
 _TOOLS = TypeAdapter(list[Tool])
 
 
-class NeverStarted(Unreachable):
+class NoAgent(Unreachable):
+    """The agent itself cannot be reached, now or at all."""
+
+
+class NeverStarted(NoAgent):
     """No agent of that mesh was started, or it was taken down."""
 
 
-class Died(Unreachable):
+class Died(NoAgent):
     """The agent ended without taking its mesh down: its services may still run."""
 
 
 class AgentClient:
     """The agent of the mesh at `home`; `async with` it.
 
-    Raises Unreachable on entry when there is none: `NeverStarted` and `Died`
+    Raises NoAgent on entry when there is none: `NeverStarted` and `Died`
     say which, and what to do. Refuses a token file that others can read.
     """
 
@@ -157,14 +161,14 @@ class AgentClient:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise Unreachable(
+            raise NoAgent(
                 f'cannot get an answer from the agent of mesh "{self._home.name}" (process {self.presence.pid}): '
                 f"it took too long; see {self._home / 'logs' / 'agent.log'}"
             ) from error
         except httpx.TransportError as error:
             if not presence.alive(self._home):
                 raise lost(self._home) from error
-            raise Unreachable(
+            raise NoAgent(
                 f'cannot reach the agent of mesh "{self._home.name}" at {self.presence.address}, though process '
                 f"{self.presence.pid} lives: {error or type(error).__name__}; see {self._home / 'logs' / 'agent.log'}"
             ) from error
@@ -190,12 +194,12 @@ def find(home: Path) -> presence.Presence:
     return seen
 
 
-def lost(home: Path) -> Unreachable:
+def lost(home: Path) -> NoAgent:
     """Why no agent of the mesh at `home` can be reached, with the next step."""
     mesh = home.name
     option = "" if mesh == "default" else f"--name {mesh} "
     if presence.alive(home):
-        return Unreachable(f'cannot reach the agent of mesh "{mesh}" yet: it is starting or leaving; try again soon')
+        return NoAgent(f'cannot reach the agent of mesh "{mesh}" yet: it is starting or leaving; try again soon')
     if (seen := presence.read(home)) is None:
         return NeverStarted(
             f'cannot reach the agent of mesh "{mesh}": none is running; start it with: mcpmesh {option}up -f mesh.yaml'

@@ -20,6 +20,10 @@ def describe(app: FastAPI) -> dict[str, Any]:
             for operation in path.values():
                 refusal = operation["responses"]["default"]
                 refusal["content"] = {PROBLEM: next(iter(refusal["content"].values()))}
+                # FastAPI calls lines text, whatever they hold.
+                for content in operation["responses"].get("200", {}).get("content", {}).values():
+                    if "$ref" in content["schema"]:
+                        content["schema"] = {"$ref": content["schema"]["$ref"]}
                 # Refusals of the request itself are such documents too.
                 operation["responses"].pop("422", None)
         for unused in ("HTTPValidationError", "ValidationError"):

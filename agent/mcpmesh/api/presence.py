@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,6 +25,10 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from mcpmesh.errors import Broken, Refused
 from mcpmesh.kit.files import private_folder, write_private
+
+# `alive` holds the lock for an instant, which must not stop an agent from starting.
+_LOCK_ATTEMPTS = 10
+_LOCK_PAUSE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,16 @@ def held(home: Path) -> Iterator[None]:
     private_folder(home)
     handle = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Refused(
-                f'cannot start an agent for mesh "{home.name}": one runs already; see it with: mcpmesh status'
-            ) from error
+        for attempt in range(_LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if attempt + 1 == _LOCK_ATTEMPTS:
+                    raise Refused(
+                        f'cannot start an agent for mesh "{home.name}": one runs already; see it with: mcpmesh status'
+                    ) from error
+                time.sleep(_LOCK_PAUSE_SECONDS)
         yield
     finally:
         os.close(handle)

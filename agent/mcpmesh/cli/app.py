@@ -1,0 +1,87 @@
+"""The commands, and what becomes of an error that one of them ends with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mcpmesh import __version__
+from mcpmesh.cli import agent, catalog, control, down, exits, logs, plan, status, tools, up, verify
+from mcpmesh.cli.invocation import Common, Json, Name, invocation
+from mcpmesh.errors import MeshError
+
+
+class Commands(TyperGroup):
+    """Turns errors of ours into a sentence and an exit code; others are bugs and show where they are."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MeshError as error:
+            common = ctx.obj if isinstance(ctx.obj, Common) else Common()
+            common.output.error(error)
+            raise typer.Exit(exits.code_of(error)) from error
+        except KeyboardInterrupt:
+            raise typer.Exit(exits.INTERRUPTED) from None
+
+
+_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exits.TABLE) + "."
+
+app = typer.Typer(
+    name="mcpmesh",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+
+
+def _say_version(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f'{{"version": "{__version__}"}}' if ctx.params.get("as_json") else f"mcpmesh {__version__}")
+        raise typer.Exit(exits.OK)
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    name: Name = None,
+    as_json: Json = False,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Say the version and leave.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A service mesh for MCP servers: identity, mTLS, policy and one address.
+
+    Start with a mesh.yaml or with the .mcp.json that you have:
+
+    \b
+      mcpmesh up -f .mcp.json
+      mcpmesh verify
+      mcpmesh call files list_directory --arg path=.
+    """
+    invocation(ctx, name, as_json)
+
+
+for _function in (
+    up.up,
+    down.down,
+    status.status,
+    verify.verify,
+    tools.tools,
+    tools.call,
+    logs.logs,
+    plan.plan,
+    catalog.validate,
+    catalog.import_,
+    control.pause,
+    control.resume,
+    control.reload,
+    catalog.schema,
+    agent.agent,
+):
+    app.command(_function.__name__.rstrip("_"))(_function)

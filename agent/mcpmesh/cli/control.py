@@ -1,0 +1,58 @@
+"""`mcpmesh pause`, `resume`, `reload`: one word to the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
+
+if TYPE_CHECKING:
+    from mcpmesh.api.client import AgentClient
+
+
+def pause(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
+    """Leave the mesh as it is: nothing is healed or changed until `resume`.
+
+    Calls go on; what dies stays dead. For looking at a fault without the
+    agent mending it at the same time.
+    """
+    this = invocation(ctx, name, as_json)
+    _ask(this, lambda agent: agent.pause())
+    _say(this, "paused", 'mesh "{}" is paused: nothing is healed or changed until: mcpmesh {}resume')
+
+
+def resume(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
+    """Heal and apply again after `pause`."""
+    this = invocation(ctx, name, as_json)
+    _ask(this, lambda agent: agent.resume())
+    _say(this, "resumed", 'mesh "{}" heals and applies again; see: mcpmesh {}status')
+
+
+def reload(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
+    """Read the catalog again now.
+
+    A saved file is noticed by itself; this is for values that come from
+    elsewhere, such as a secret in a `file:` that was changed. Exit code 2
+    when the catalog cannot be used; the running one then stays.
+    """
+    this = invocation(ctx, name, as_json)
+    _ask(this, lambda agent: agent.reload())
+    _say(this, "reloaded", 'mesh "{}" has read its catalog again; see: mcpmesh {}status')
+
+
+def _ask(this: Invocation, word: Callable[[AgentClient], Awaitable[None]]) -> None:
+    async def ask() -> None:
+        async with this.agent() as agent:
+            await word(agent)
+
+    this.run(ask())
+
+
+def _say(this: Invocation, key: str, sentence: str) -> None:
+    if this.json:
+        this.output.value({key: this.name})
+    else:
+        this.output.line(sentence.format(this.name, this.option))

@@ -1,0 +1,122 @@
+"""A running mesh under `up`: its events as they come, its board whenever something changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Self
+
+from mcpmesh.api import presence
+from mcpmesh.api.client import AgentClient, NoAgent
+from mcpmesh.cli.invocation import Invocation
+from mcpmesh.cli.progress import Progress
+from mcpmesh.errors import Broken, MeshError, Unreachable
+from mcpmesh.model.status import Level, MeshStatus, ServiceStatus, State
+
+_LOOK_SECONDS = 0.5
+# All services answer, but the ingress or the last pass is still behind them.
+_REST_SECONDS = 30.0
+# From the last word of an agent to its end.
+_END_SECONDS = 10.0
+
+
+class Following:
+    """`async with` it: events are shown from entry on, progress only until `settled`."""
+
+    def __init__(self, this: Invocation, progress: Progress, since: int) -> None:
+        self._this = this
+        self._progress = progress
+        self._since = since
+        self._standing = False
+        self.status: MeshStatus | None = None
+
+    async def __aenter__(self) -> Self:
+        self._listening = asyncio.create_task(self._listen(), name="events")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listening.cancel()
+        await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def settled(self, services: frozenset[str], seconds: float) -> MeshStatus:
+        """The board once every one of `services` is ready or failed; as it is after `seconds`.
+
+        Raises NoAgent when the agent ends meanwhile.
+        """
+        end = time.monotonic() + seconds
+        rest: float | None = None
+        async with AgentClient(self._this.home) as agent:
+            while True:
+                self.status = status = await agent.status()
+                self._progress.board(status)
+                now = time.monotonic()
+                if _is_settled(status, services):
+                    rest = rest if rest is not None else min(now + _REST_SECONDS, end)
+                else:
+                    rest = None
+                if now >= end or (rest is not None and (_is_at_rest(status) or now >= rest)):
+                    break
+                await asyncio.wait({self._listening}, timeout=_LOOK_SECONDS)
+        # What was said meanwhile is shown before the table.
+        self._standing = True
+        return status
+
+    async def ended(self) -> presence.Presence | None:
+        """Waits for the agent's end: None when the mesh was taken down, else the agent that died."""
+        await asyncio.wait({self._listening})
+        return self._listening.result()
+
+    async def _listen(self) -> presence.Presence | None:
+        home = self._this.home
+        seen = presence.read(home)
+        while True:
+            try:
+                async with AgentClient(home) as agent:
+                    if seen is None or agent.presence.pid != seen.pid:
+                        self._since = 0  # Another agent counts anew.
+                    seen = agent.presence
+                    async for event in agent.events(self._since, follow=True):
+                        self._since = event.number
+                        self._progress.event(event, quiet=self._standing)
+                        if self._standing and event.level is not Level.PROGRESS:
+                            self.status = await agent.status()
+            except (Broken, Unreachable):
+                pass
+            if not await self._lives():
+                return presence.read(home)
+
+    async def _lives(self) -> bool:
+        """Whether an agent lives and answers; one that stopped answering has a moment to leave."""
+        end = time.monotonic() + _END_SECONDS
+        while presence.alive(self._this.home):
+            try:
+                async with AgentClient(self._this.home) as agent:
+                    await agent.status()
+                    return True
+            except NoAgent:
+                if time.monotonic() > end and presence.read(self._this.home) is not None:
+                    return True  # It is stuck, not gone: go on trying.
+            except MeshError:
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
+
+
+def _is_settled(status: MeshStatus, services: frozenset[str]) -> bool:
+    found = {service.name: service for service in status.services}
+    if status.catalog_error is not None:
+        return True
+    return services <= found.keys() and all(_is_decided(found[name]) for name in services)
+
+
+def _is_decided(service: ServiceStatus) -> bool:
+    if service.state is State.DEGRADED:
+        return all(instance.state is not State.STARTING for instance in service.instances)
+    return service.state in (State.READY, State.FAILED)
+
+
+def _is_at_rest(status: MeshStatus) -> bool:
+    if status.ingress is not None and not status.ingress_ready:
+        return False
+    # A failed service is tried again and again, so a mesh with one is never in sync.
+    return status.in_sync or any(service.state is State.FAILED for service in status.services)

@@ -1,0 +1,143 @@
+"""The life of a mesh as `up` sees it: launched or found, awaited, watched, taken down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcpmesh.api import presence
+from mcpmesh.api.client import AgentClient, Died, NeverStarted
+from mcpmesh.cli import exits
+from mcpmesh.cli.board import all_ready
+from mcpmesh.cli.following import Following
+from mcpmesh.cli.interrupts import Interrupts
+from mcpmesh.cli.invocation import Invocation
+from mcpmesh.cli.leaving import in_thread, take_down
+from mcpmesh.cli.obituary import obituary
+from mcpmesh.cli.progress import Progress
+from mcpmesh.cli.status import show
+from mcpmesh.daemon import launch
+from mcpmesh.errors import Refused
+from mcpmesh.model.status import MeshStatus
+
+
+async def bring_up(
+    this: Invocation, sources: Sequence[Path], services: frozenset[str], *, detach: bool, seconds: float
+) -> int:
+    """Runs `up` to its end and returns its exit code; `services` are those that the board has to show."""
+    progress = Progress(this.output)
+    mesh = _Mesh(this, progress)
+    with Interrupts(mesh.still_waiting, mesh.leave_at_once) as interrupts:
+        try:
+            work = asyncio.create_task(mesh.live(sources, services, detach, seconds), name="up")
+            asked = asyncio.create_task(interrupts.asked.wait(), name="interrupt")
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if work.done():
+                return work.result()
+            if detach and mesh.launched:
+                work.cancel()
+                progress.settle()
+                progress.say(f"left to start by itself; see: mcpmesh {this.option}status")
+                return exits.INTERRUPTED
+            return await mesh.leave(work)
+        finally:
+            progress.settle()
+
+
+class _Mesh:
+    def __init__(self, this: Invocation, progress: Progress) -> None:
+        self._this = this
+        self._progress = progress
+        self._launching: asyncio.Task[None] | None = None
+        self.launched = False
+
+    async def live(self, sources: Sequence[Path], services: frozenset[str], detach: bool, seconds: float) -> int:
+        """Launches or attaches, waits until everything is settled, and stays unless detached."""
+        this, progress = self._this, self._progress
+        since = await self._attach(sources)
+        if since is None:
+            progress.moving(f'starting mesh "{this.name}"')
+            self._launching = asyncio.create_task(
+                in_thread(lambda: launch(this.settings, this.name, sources)), name="launch"
+            )
+            await asyncio.shield(self._launching)
+            since = 0
+        else:
+            progress.moving(f'waiting for mesh "{this.name}"')
+        self.launched = True
+        following = Following(this, progress, since)
+        async with following:
+            status = await following.settled(services, seconds)
+            progress.settle()
+            self._report(status, detach)
+            if detach:
+                return exits.OK if all_ready(status) else exits.NOT_READY
+            died = await following.ended()
+        if not died:
+            progress.say(f'mesh "{this.name}" was taken down')
+            return exits.OK
+        this.output.note(("error: ", "bold red"), obituary(this, died, following.status))
+        return exits.LOST
+
+    async def leave(self, work: asyncio.Task[int]) -> int:
+        """Takes the mesh down, however far it has come."""
+        this, progress = self._this, self._progress
+        if self._launching is not None and not self._launching.done():
+            progress.moving("waiting for the agent to start, to take it down")
+            await asyncio.wait({self._launching})
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        progress.settle()
+        progress.moving(f'taking mesh "{this.name}" down')
+        await take_down(this, progress)
+        progress.settle()
+        if this.json:
+            this.output.item({"down": {"mesh": this.name}})
+        progress.say(f'mesh "{this.name}" is down')
+        return exits.OK
+
+    def still_waiting(self) -> None:
+        """What a second Ctrl-C says."""
+        self._progress.say(f"still waiting: {self._progress.waiting_for()}; Ctrl-C once more leaves at once")
+
+    def leave_at_once(self) -> None:
+        """What a third Ctrl-C says."""
+        self._progress.settle()
+        self._progress.say(f"left before it was down; to finish: mcpmesh {self._this.option}down")
+
+    async def _attach(self, sources: Sequence[Path]) -> int | None:
+        """The last event's number where this mesh runs already, None where it doesn't; Refused for another catalog."""
+        this = self._this
+        try:
+            async with AgentClient(this.home) as agent:
+                status = await agent.status()
+                if tuple(status.sources) != tuple(str(path) for path in sources):
+                    raise Refused(
+                        f'cannot start mesh "{this.name}" from {_names(sources)}: it runs already, from '
+                        f"{_names(status.sources)}; take that down first: mcpmesh {this.option}down; "
+                        "or start a second mesh: mcpmesh --name OTHER up"
+                    )
+                seen = [event.number async for event in agent.events(0, follow=False)]
+        except (NeverStarted, Died):
+            return None
+        found = presence.read(this.home)
+        what = "Ctrl-C takes it down"
+        self._progress.say(f'mesh "{this.name}" runs already (process {found.pid if found else "?"}): attached, {what}')
+        return max(seen, default=0)
+
+    def _report(self, status: MeshStatus, detach: bool) -> None:
+        this = self._this
+        if this.json:
+            this.output.item({"status": status})
+            return
+        show(this, status)
+        if detach:
+            this.output.note((f"stop it with: mcpmesh {this.option}down", "dim"))
+        else:
+            this.output.note(("Ctrl-C takes it down", "dim"))
+
+
+def _names(sources: Sequence[object]) -> str:
+    return " + ".join(str(source) for source in sources) or "no file"
