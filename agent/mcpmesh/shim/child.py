@@ -1,0 +1,248 @@
+"""JSON-RPC with one server process: calls out, answers back, nothing crossed.
+
+Each call gets an id of the shim's own, which is its progress token too, so
+callers may use any ids they like, the same ones at the same time included. An
+answer to an id that is not in flight (a second answer, one to a cancelled call)
+goes nowhere and is counted. When the server ends, every call in flight fails at
+once; no call is ever sent to another server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any, Protocol
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.config import Limits
+from mcpmesh.shim.failure import Failure, lost, unavailable
+from mcpmesh.shim.metrics import Metrics
+from mcpmesh.shim.process import Exit, ServerProcess, Tail, pass_on
+
+
+class Call:
+    """A request in flight at a server; subclasses say what becomes of its answer."""
+
+    __slots__ = ("id",)
+
+    def __init__(self) -> None:
+        self.id = 0
+
+    def answered(self, message: Any) -> None:
+        """The result or the error came."""
+        raise NotImplementedError
+
+    def failed(self, failure: Failure) -> None:
+        """No answer will come."""
+        raise NotImplementedError
+
+    def progressed(self, params: wire.Buffer) -> None:
+        """A progress notification for this call came; its token is the shim's."""
+
+
+class Question(Call):
+    """A call of the shim's own, awaited."""
+
+    __slots__ = ("future",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def answered(self, message: Any) -> None:
+        if not self.future.done():
+            self.future.set_result(message)
+
+    def failed(self, failure: Failure) -> None:
+        if not self.future.done():
+            self.future.set_exception(failure)
+
+
+class Listener(Protocol):
+    """Who hears what a server says on its own account."""
+
+    def asked(self, child: Child, message: Any) -> None:
+        """A request of the server's: sampling, elicitation, roots, ping."""
+
+    def notified(self, child: Child, message: Any) -> None:
+        """A notification other than the progress of a call in flight."""
+
+    def ended(self, child: Child, exit: Exit) -> None:
+        """The server is gone; its calls have failed already."""
+
+
+class Child:
+    """A server process and the calls in flight at it."""
+
+    def __init__(self, process: ServerProcess, limits: Limits, metrics: Metrics, number: int) -> None:
+        self.process = process
+        self.limits = limits
+        self.metrics = metrics
+        self.number = number
+        self.listener: Listener | None = None
+        self.calls: dict[int, Call] = {}
+        self.last_answer = 0.0
+        self.stopping = False
+        self.modern = False
+        self.version = ""
+        self._next = 1
+        self._loop = asyncio.get_running_loop()
+        process.on_line = self._line
+        process.on_exit = self._exit
+
+    @property
+    def tail(self) -> Tail:
+        return self.process.tail
+
+    @property
+    def alive(self) -> bool:
+        return self.process.exit is None and not self.stopping
+
+    def full(self) -> Failure | None:
+        """Why no further call can be sent now."""
+        if len(self.calls) >= self.limits.calls_per_child:
+            return unavailable(f"cannot take the call: {len(self.calls)} are in flight already", "busy")
+        if self.process.waiting_bytes > self.limits.stdin_bytes:
+            return unavailable("cannot take the call: the server does not read its input fast enough", "server-stalled")
+        return None
+
+    def send(self, call: Call, method: str, params: wire.Buffer) -> None:
+        """Send a request; its answer or its failure is told to `call`. Raises Failure when nothing was sent."""
+        self.reserve(call)
+        self.process.write(wire.request(call.id, method, params))
+
+    def reserve(self, call: Call) -> int:
+        """Give the call its id, which is needed to build its params; raises Failure when the server can't take it."""
+        if not self.alive:
+            raise unavailable("cannot take the call: the server is stopping", "stopping")
+        if (failure := self.full()) is not None:
+            raise failure
+        call.id = self._next
+        self._next += 1
+        self.calls[call.id] = call
+        return call.id
+
+    def forget(self, call: Call) -> None:
+        """Its answer is not wanted any more; a late one goes nowhere."""
+        self.calls.pop(call.id, None)
+
+    def cancel(self, call: Call, reason: str) -> None:
+        """Tell the server that the answer is not wanted, and forget the call."""
+        if self.calls.pop(call.id, None) is not None:
+            self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
+
+    def notify(self, method: str, params: wire.Buffer = b"") -> None:
+        """Send a notification."""
+        self.process.write(wire.notification(method, params) + b"\n")
+
+    def relay(self, message: bytes) -> None:
+        """Send a message as it is: an answer to the server's request, a notification of its client."""
+        self.process.write(wire.one_line(message) + b"\n")
+
+    def answer(self, id: wire.Id, result: wire.Buffer) -> None:
+        """Answer a request of the server's."""
+        self.relay(b"".join(map(bytes, wire.result_pieces(wire.id_json(id), result))))
+
+    def refuse(self, id: wire.Id, code: int, message: str) -> None:
+        """Answer a request of the server's with an error."""
+        self.relay(b"".join(map(bytes, wire.error_pieces(wire.id_json(id), wire.error_body(code, message)))))
+
+    async def ask(self, method: str, params: Any = None, timeout: float | None = None) -> Any:
+        """A request of the shim's own. Raises Failure, or TimeoutError after `timeout` seconds."""
+        question = Question()
+        self.send(question, method, wire.encode(params) if params is not None else b"")
+        try:
+            async with asyncio.timeout(timeout):
+                return await question.future
+        finally:
+            self.forget(question)
+
+    async def stop(self) -> None:
+        """Stop the process in order."""
+        self.stopping = True
+        await self.process.stop(self.limits.stop_seconds)
+
+    # From the process.
+
+    def _line(self, line: bytes) -> None:
+        try:
+            message = wire.parse_line(line)
+        except wire.Malformed:
+            self._rubbish(line)
+            return
+        id = message.id
+        if message.method is wire.UNSET:
+            call = self.calls.pop(id, None) if type(id) is int else None
+            if call is None or not (message.result or message.error):
+                if call is not None:
+                    self.calls[call.id] = call
+                self._stray(line, id)
+                return
+            self.last_answer = self._loop.time()
+            call.answered(message)
+        elif id is wire.UNSET:
+            if message.method == "notifications/progress":
+                self._progress(message)
+            elif self.listener is not None:
+                self.listener.notified(self, message)
+        elif id is None:
+            self._rubbish(line)
+        elif self.listener is not None:
+            self.listener.asked(self, message)
+
+    def _progress(self, message: Any) -> None:
+        with contextlib.suppress(wire.Malformed):
+            token = wire.members(message.params).get("progressToken")
+            call = self.calls.get(wire.value(token)) if token is not None else None
+            if call is not None:
+                call.progressed(message.params)
+                return
+        self.metrics.count("stray_messages")
+
+    def _stray(self, line: bytes, id: object) -> None:
+        """An answer that nobody waits for: a second one, a late one, or an error without an id."""
+        self.metrics.count("stray_messages")
+        if id is None:
+            self._show(line)
+
+    def _rubbish(self, line: bytes) -> None:
+        if line.strip():
+            self.metrics.count("rubbish_lines")
+            self._show(line)
+
+    def _show(self, line: bytes) -> None:
+        self.tail.add(line)
+        pass_on(b"mcpmesh-shim: rubbish on stdout: " + line[:500])
+
+    def oversize(self, head: bytes, tail: bytes, size: int) -> None:
+        """A line over the limit: the call that it answers fails; where that can't be told, all of them do."""
+        self.metrics.count("oversize_lines")
+        if b'"method"' in head[:256] and b'"result"' not in head[:256]:
+            return
+        failure = lost(
+            f"the server's answer is {size} bytes long, over the limit of {self.limits.line_bytes}; "
+            "ask for less or raise limits.line_bytes",
+            "answer-too-long",
+        )
+        found = wire.find_id(head, tail)
+        ids = [found] if found in self.calls else list(self.calls)
+        for id in ids:
+            if (call := self.calls.pop(id, None)) is not None:
+                call.failed(failure)
+
+    def _exit(self, exit: Exit) -> None:
+        calls, self.calls = self.calls, {}
+        failure = self.loss(exit)
+        for call in calls.values():
+            call.failed(failure)
+        if self.listener is not None:
+            self.listener.ended(self, exit)
+
+    def loss(self, exit: Exit) -> Failure:
+        """What the callers of a dead server are told."""
+        return lost(
+            f"the server {exit} before it answered; the call may have taken effect and was not sent again",
+            "server-exited",
+            exitCode=exit.code,
+            signal=exit.signal,
+        )

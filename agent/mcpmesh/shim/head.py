@@ -1,0 +1,209 @@
+"""A request's head, read once: what the shim decides on before it looks at the body.
+
+httptools parses (and refuses what is ambiguous: two lengths, bad names, both
+framings). `Host` and `Origin` are checked here, against DNS rebinding: loopback
+names with any port are always right, others by configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+import httptools
+
+LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"))
+TRACE: Final = (b"traceparent", b"tracestate", b"baggage")
+
+
+class BadHead(Exception):
+    """Not an HTTP request that we take; `status` says which kind of wrong."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Head:
+    """The parsed head of one request."""
+
+    __slots__ = (
+        "accepts_json",
+        "accepts_sse",
+        "body_json",
+        "chunked",
+        "duplicated",
+        "expects",
+        "headers",
+        "http10",
+        "keep_alive",
+        "last_event",
+        "length",
+        "mcp_method",
+        "mcp_name",
+        "method",
+        "parser",
+        "path",
+        "session",
+        "traced",
+        "version",
+        "wrong",
+    )
+
+    def __init__(self, parser: httptools.HttpRequestParser, url: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.parser = parser
+        self.method: bytes = parser.get_method()
+        self.http10 = parser.get_http_version() == "1.0"
+        self.keep_alive: bool = parser.should_keep_alive()
+        self.path = url.partition(b"?")[0]
+        self.duplicated: str | None = None
+        headers: dict[bytes, bytes] = {}
+        accepts: list[bytes] = []
+        for name, text in pairs:
+            key = name.lower()
+            if key in headers and (key in SINGLE or key.startswith(b"mcp-param-")):
+                self.duplicated = name.decode("latin-1")
+            if key in (b"host", b"origin", b"content-type") and key in headers:
+                raise BadHead(400, f"the header {key.decode()} appears twice")
+            if key == b"accept":
+                accepts.append(text)
+            headers[key] = text
+        self.headers = headers
+        get = headers.get
+        length = get(b"content-length")
+        self.length = int(length) if length is not None else 0
+        self.chunked = b"transfer-encoding" in headers
+        self.expects = get(b"expect", b"").lower() == b"100-continue"
+        self.session = _text(get(b"mcp-session-id"))
+        self.version = _text(get(b"mcp-protocol-version"))
+        self.mcp_method = _text(get(b"mcp-method"))
+        self.mcp_name = _text(get(b"mcp-name"))
+        self.last_event = _text(get(b"last-event-id"))
+        self.accepts_json, self.accepts_sse = _accepts(b",".join(accepts))
+        self.body_json = get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
+        self.traced = any(key in headers for key in TRACE)
+        self.wrong: tuple[int, str] | None = None
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.url = b""
+        self.pairs: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.body: list[bytes] = []
+        self.ended = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.pairs.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+    def on_body(self, data: bytes) -> None:
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        self.ended = True
+
+
+class ChunkedBody:
+    """A chunked body as it comes in; `size` bytes so far, `ended` when whole."""
+
+    def __init__(self, parser: httptools.HttpRequestParser, collector: _Collector) -> None:
+        self._parser = parser
+        self._collector = collector
+        self.size = 0
+
+    def feed(self, data: bytes) -> None:
+        """More bytes; raises BadHead when the framing is wrong. What follows the body must not be fed."""
+        before = len(self._collector.body)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            raise BadHead(400, f"the chunked body is malformed ({error})") from None
+        self.size += sum(map(len, self._collector.body[before:]))
+
+    @property
+    def ended(self) -> bool:
+        return self._collector.ended
+
+    def take(self) -> bytes:
+        return b"".join(self._collector.body)
+
+
+class Rules:
+    """Which `Host` and `Origin` are right."""
+
+    def __init__(self, hosts: Collection[str], origins: Collection[str]) -> None:
+        self.hosts = frozenset(host.lower() for host in hosts)
+        self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+
+    def check(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
+        """The status and sentence of a refusal, or None."""
+        host = _text(headers.get(b"host"))
+        if host is None:
+            return 400, "the header Host is missing"
+        if not self._host_ok(host):
+            return 403, f"Host {host!r} is not allowed here; add it to allowed_hosts if this service is public under it"
+        origin = _text(headers.get(b"origin"))
+        if origin is not None and not self._origin_ok(origin):
+            return (
+                403,
+                f"Origin {origin!r} is not allowed here; add it to allowed_origins if its pages may call this service",
+            )
+        return None
+
+    def _host_ok(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname
+        except ValueError:
+            return False
+        return name in LOOPBACK or name in self.hosts or host.lower() in self.hosts
+
+    def _origin_ok(self, origin: str) -> bool:
+        if origin.lower() in self.origins:
+            return True
+        try:
+            parts = urlsplit(origin)
+            return parts.scheme in ("http", "https") and parts.hostname in LOOPBACK
+        except ValueError:
+            return False
+
+
+def parse(data: bytes, rules: Rules) -> tuple[Head, ChunkedBody]:
+    """The head in `data`, which ends with its empty line; raises BadHead."""
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserUpgrade:
+        raise BadHead(400, "upgrades are not offered here") from None
+    except httptools.HttpParserError as error:
+        raise BadHead(400, f"the request is malformed ({error})") from None
+    if not collector.complete:
+        raise BadHead(400, "the request is malformed (its head ends early)")
+    head = Head(parser, collector.url, collector.pairs)
+    head.wrong = rules.check(head.headers)
+    return head, ChunkedBody(parser, collector)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
+
+
+def _accepts(value: bytes) -> tuple[bool, bool]:
+    """Whether JSON and event streams are both among the media ranges, as the transports ask of clients."""
+    json = sse = False
+    for part in value.lower().split(b","):
+        media, _, parameters = part.partition(b";")
+        if b"q=0" in parameters.replace(b" ", b"") and b"q=0." not in parameters.replace(b" ", b""):
+            continue
+        media = media.strip()
+        json = json or media in (b"application/json", b"application/*", b"*/*")
+        sse = sse or media in (b"text/event-stream", b"text/*", b"*/*")
+    return json, sse

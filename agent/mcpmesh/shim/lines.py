@@ -1,0 +1,80 @@
+"""Bytes into lines, with a bound on a line and none on their number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+# Of a line that is too long this much is kept from either end, to find the id of the call that it answers.
+KEPT_BYTES: Final = 4096
+
+
+class Lines:
+    """Splits a stream; `on_line` gets each line without its break, `on_oversize` the ends of one that was too long."""
+
+    __slots__ = ("_chunks", "_dropped", "_head", "_size", "_tail", "limit", "on_line", "on_oversize")
+
+    def __init__(
+        self, limit: int, on_line: Callable[[bytes], None], on_oversize: Callable[[bytes, bytes, int], None]
+    ) -> None:
+        self.limit = limit
+        self.on_line = on_line
+        self.on_oversize = on_oversize
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._dropped = 0
+        self._head = b""
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the stream."""
+        if self._size == 0:
+            # The usual case: a chunk of whole lines.
+            if data.endswith(b"\n"):
+                if data.count(b"\n") == 1:
+                    self.on_line(data[:-1])
+                    return
+                for line in data[:-1].split(b"\n"):
+                    self.on_line(line)
+                return
+        elif b"\n" not in data:
+            self._grow(data)
+            return
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            if self._size:
+                self._grow(line)
+                self._end()
+            else:
+                self.on_line(line)
+        if rest:
+            self._grow(rest)
+
+    def end(self) -> None:
+        """The stream ended: what has no line break yet is a line too."""
+        if self._size:
+            self._end()
+
+    def _grow(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._dropped:
+            self._dropped += len(data)
+            self._tail = (self._tail + data)[-KEPT_BYTES:]
+            return
+        self._chunks.append(data)
+        if self._size > self.limit:
+            whole = b"".join(self._chunks)
+            self._chunks.clear()
+            self._head, self._tail, self._dropped = whole[:KEPT_BYTES], whole[-KEPT_BYTES:], self._size
+
+    def _end(self) -> None:
+        if self._dropped:
+            head, tail, size = self._head, self._tail, self._size
+            self._head = self._tail = b""
+            self._dropped = self._size = 0
+            self.on_oversize(head, tail, size)
+            return
+        line = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        self.on_line(line)

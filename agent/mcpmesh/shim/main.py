@@ -1,0 +1,167 @@
+"""The program: read the configuration, serve until told to stop, leave nothing behind."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+from mcpmesh import __version__
+from mcpmesh.shim.config import ISOLATIONS, Config, ConfigError, build, parse
+from mcpmesh.shim.log import say
+
+EXIT_CONFIG: Final = 2
+EXIT_PORT: Final = 3
+EXIT_GUARD: Final = 4
+BACKLOG: Final = 1024
+
+HELP = """\
+Serve a stdio MCP server over Streamable HTTP, in both protocol eras, on loopback.
+
+  mcpmesh-shim --port 9000 -- npx -y @modelcontextprotocol/server-filesystem /tmp
+  mcpmesh-shim --config -      one JSON object on stdin (docs/shim.md lists its fields)
+"""
+EPILOG = """\
+endpoints: /mcp (MCP), /health, /ready, /info, /metrics
+exit codes: 0 stopped as told, 2 bad configuration, 3 port taken, 4 the guard process was lost
+The server's stderr goes to this program's stderr as it is; this program's own lines begin with "mcpmesh-shim: ".
+"""
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="mcpmesh-shim",
+        description=HELP,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mcpmesh-shim {__version__}")
+    parser.add_argument("--config", metavar="FILE", help="read the configuration from FILE, or from stdin for -")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (0: any; it is told on stderr)")
+    parser.add_argument("--name", help="the service's name, in metrics and /info")
+    parser.add_argument(
+        "--isolation",
+        choices=ISOLATIONS,
+        help="session: a process per legacy session (default); shared: one for all; request: one per call",
+    )
+    parser.add_argument("--cwd", help="working directory of the server")
+    parser.add_argument("--url", help="relay a remote Streamable HTTP server instead of a command")
+    parser.add_argument("--start-seconds", type=float, help="time for the server's first answer (default 60)")
+    parser.add_argument("--request-seconds", type=float, help="time for one call (default 86400)")
+    parser.add_argument("--drain-seconds", type=float, help="time for calls in flight after SIGTERM (default 10)")
+    parser.add_argument("command", nargs="?", help="the server's program, after --")
+    parser.add_argument("args", nargs=argparse.REMAINDER, help="and its arguments")
+    return parser
+
+
+def configuration(words: list[str]) -> Config:
+    """From the command line; raises ConfigError."""
+    options = vars(arguments().parse_args(words))
+    source = options.pop("config")
+    if source is not None:
+        others = [key for key, item in options.items() if item not in (None, [])]
+        if others:
+            raise ConfigError(f"cannot use --config together with --{others[0].replace('_', '-')}: say it in the file")
+        try:
+            data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration {source}: {error.strerror}") from None
+        return parse(data)
+    if options["port"] is None:
+        raise ConfigError("cannot start: give --port and a command after --, or --config (see --help)")
+    given = {key: item for key, item in options.items() if item not in (None, [])}
+    return build({"name": Path(given.get("command", "remote")).name, **given})
+
+
+def listen(config: Config) -> socket.socket:
+    """The listening socket; raises OSError."""
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((config.host, config.port))
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(config: Config, sock: socket.socket) -> int:
+    """Until SIGTERM or SIGINT; answers the exit code."""
+    from mcpmesh.shim.app import App
+    from mcpmesh.shim.guardian import Guardian
+    from mcpmesh.shim.http import Connection
+
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    code = 0
+
+    def guard_lost() -> None:
+        nonlocal code
+        say("the guard process was lost and every server with it; stopping")
+        code = EXIT_GUARD
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    guardian = Guardian(config, guard_lost)
+    app = App(config, guardian)
+    server = await loop.create_server(lambda: Connection(app), sock=sock)
+    say("%s listens on %s:%d", config.name, *sock.getsockname()[:2])
+    keeping = loop.create_task(app.supply.run(), name="supply")
+    failed = loop.create_task(_first(keeping, told), name="run")
+    await failed
+    server.close()
+    if code == 0:
+        await app.drain()
+    await app.close()
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    await guardian.close()
+    return code
+
+
+async def _first(keeping: asyncio.Task[None], told: asyncio.Event) -> None:
+    """Until told, or until the supply fails for a reason of its own, which is a bug and raised."""
+    waiting = asyncio.create_task(told.wait(), name="signal")
+    done, _ = await asyncio.wait({keeping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    for task in done:
+        if task is keeping:
+            task.result()
+
+
+def main() -> None:
+    """Entry point of `mcpmesh-shim`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(words: list[str]) -> int:
+    """The exit code."""
+    try:
+        config = configuration(words)
+    except ConfigError as error:
+        print(f"mcpmesh-shim: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    try:
+        sock = listen(config)
+    except OSError as error:
+        print(
+            f"mcpmesh-shim: cannot listen on {config.host}:{config.port}: {error.strerror}; "
+            "choose another port or stop what holds it",
+            file=sys.stderr,
+        )
+        return EXIT_PORT
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(config, sock))

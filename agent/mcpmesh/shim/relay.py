@@ -1,0 +1,147 @@
+"""A client's call at a server: its answer goes back to the exchange that it came from.
+
+What passes is the client's own id, the server's own result. A call writes its
+progress and its answer to one exchange only, so nothing can reach another caller.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.child import Call
+from mcpmesh.shim.failure import MODERN_STATUS, Failure
+from mcpmesh.shim.http import Exchange
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+RETRY = b"retry-after: %d\r\n"
+
+
+def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
+    """The answer to a request that the shim fails itself."""
+    pieces = wire.error_pieces(id, failure.body)
+    if exchange.streaming:
+        exchange.event(pieces)
+        exchange.end()
+        return
+    extra = b"".join(f"{key}: {text}\r\n".encode("latin-1") for key, text in failure.headers.items())
+    if failure.retry_after is not None:
+        extra += RETRY % failure.retry_after
+    exchange.conn.app.metrics.status(failure.status)
+    exchange.reply(failure.status, pieces, extra=extra)
+
+
+def with_token(params: wire.Buffer, token: wire.Buffer) -> bytes:
+    """A progress notification's params with the caller's own token."""
+    return wire.encode({**wire.members(params), "progressToken": wire.Raw(bytes(token))})
+
+
+def outcome(method: str, message: Any) -> str:
+    """How an answered call is counted; HTTP says 200 for all of these."""
+    if not message.result:
+        return "error"
+    if method == "tools/call":
+        result = message.result
+        # Where it stands in every known server's answer; parsing a long result for it would cost more than it tells.
+        edge = bytes(memoryview(result)[-256:]) + bytes(memoryview(result)[:64])
+        if b'"isError":true' in edge:
+            return "tool_error"
+    return "ok"
+
+
+class RelayCall(Call):
+    """One request of one client."""
+
+    __slots__ = ("app", "client_id", "era", "exchange", "method", "token")
+
+    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
+        self.id = 0
+        self.app = app
+        self.exchange = exchange
+        self.client_id = client_id
+        self.method = method
+        self.era = era
+        self.token: wire.Buffer | None = None
+        exchange.owner = self
+
+    def answered(self, message: Any) -> None:
+        exchange = self.exchange
+        self.app.metrics.call(self.era, self.method, outcome(self.method, message), self.app.now() - exchange.started)
+        if message.result:
+            self.deliver(200, wire.result_pieces(self.client_id, message.result))
+        else:
+            self.deliver(200, wire.error_pieces(self.client_id, message.error))
+
+    def deliver(self, status: int, pieces: list[wire.Buffer]) -> None:
+        """The last message of the exchange."""
+        if self.exchange.streaming:
+            self.exchange.event(pieces)
+            self.exchange.end()
+        else:
+            self.exchange.reply(status, pieces)
+
+    def failed(self, failure: Failure) -> None:
+        self.app.metrics.call(self.era, self.method, "failed", self.app.now() - self.exchange.started)
+        reply_failure(self.exchange, self.client_id, failure)
+
+    def progressed(self, params: wire.Buffer) -> None:
+        if self.token is not None and self.exchange.live:
+            self.exchange.event([wire.notification("notifications/progress", with_token(params, self.token))])
+
+    def gone(self) -> None:
+        """The client is gone; what that means differs between the eras."""
+
+    def expired(self) -> None:
+        """The time is over; what the server is told differs between the eras."""
+
+
+class ModernCall(RelayCall):
+    """A call of a modern client at a modern server: the status follows the error's code."""
+
+    __slots__ = ("child",)
+
+    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, child: Any) -> None:
+        super().__init__(app, exchange, client_id, method, "modern")
+        self.child = child
+
+    def answered(self, message: Any) -> None:
+        if message.result or self.exchange.streaming:
+            super().answered(message)
+            return
+        self.app.metrics.call(self.era, self.method, "error", self.app.now() - self.exchange.started)
+        error = self.error(message.error)
+        self.deliver(status_of(error), wire.error_pieces(self.client_id, error))
+
+    def error(self, error: wire.Buffer) -> wire.Buffer:
+        """The error as the caller's era has it."""
+        return error
+
+    def gone(self) -> None:
+        self.app.metrics.call(self.era, self.method, "cancelled", self.app.now() - self.exchange.started)
+        self.child.cancel(self, "the client closed the response stream")
+
+    def expired(self) -> None:
+        self.child.cancel(self, "the time for an answer is over")
+        self.failed(timed_out(self.app.config.request_seconds))
+
+
+def status_of(error: wire.Buffer) -> int:
+    """The HTTP status that a JSON-RPC error travels with in the modern era."""
+    try:
+        code = wire.value(wire.members(error)["code"])
+    except (wire.Malformed, KeyError):
+        return 200
+    return MODERN_STATUS.get(code, 200) if isinstance(code, int) else 200
+
+
+def timed_out(seconds: float) -> Failure:
+    """What a caller is told whose call took longer than request_seconds."""
+    return Failure(
+        -32603,
+        f"the server did not answer within {seconds:g} s (request_seconds) and was told to stop; "
+        "the call may have taken effect",
+        {"reason": "timeout", "started": True},
+        status=504,
+    )
