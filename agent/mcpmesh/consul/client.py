@@ -146,6 +146,14 @@ class Consul:
         """Lets `source` call `destination`; where a person has said anything of that pair, it is left as it is."""
         await self._ask(f"allow {source} => {destination}", self._ledger.allow(source, destination, mesh))
 
+    async def deny_the_rest(self) -> None:
+        """Writes `* => *` (deny) as an intention, unless there is one.
+
+        `default_intention_policy` already denies in every proxy, but Consul
+        1.22 forgets it when it answers `consul intention check`.
+        """
+        await self._ask("deny * => *", self._ledger.deny("*", "*", "what no other intention allows"))
+
     async def revoke(self, intention: Intention, mesh: str) -> None:
         """Takes back what `mesh` allowed; one that a person has changed meanwhile stays."""
         pair = f"{intention.source} => {intention.destination}"

@@ -64,13 +64,13 @@ class Ledger:
 
     async def allow(self, source: str, destination: str, mesh: str) -> None:
         """Adds one source to a destination, by id where Consul lets us."""
-        refusal = await self._create(source, destination, mesh)
+        refusal = await self._create(source, destination, "allow", description(mesh))
         if refusal is None:
             return
         # The pair exists, or its entry has sources without ids, or Consul is unwell.
         async for shared in self._looks(_SHARED, destination):
             if shared is None:
-                if await self._create(source, destination, mesh) is None:
+                if await self._create(source, destination, "allow", description(mesh)) is None:
                     return
             elif intentions.all_ours_without_ids(shared, mesh):
                 if await self._finished(self._with_ids(shared, source, mesh)):
@@ -96,10 +96,18 @@ class Ledger:
             if await (self._put(rest, shared) if rest["Sources"] else self._remove(shared)):
                 return
 
-    async def _create(self, source: str, destination: str, mesh: str) -> Answer | None:
+    async def deny(self, source: str, destination: str, text: str) -> None:
+        """Adds a denial described by `text`; where anything is said of that pair, it is left as it is."""
+        refusal = await self._create(source, destination, "deny", text)
+        if refusal is not None:
+            shared = await self._read(_SHARED, destination)
+            if shared is None or not intentions.has(shared, source):
+                raise refusal
+
+    async def _create(self, source: str, destination: str, action: str, text: str) -> Answer | None:
         create = self._library.connect.intentions.create
         try:
-            await create(source, destination, "consul", "allow", description=description(mesh))
+            await create(source, destination, "consul", action, description=text)
         except Answer as answer:
             if answer.code == httpx.codes.INTERNAL_SERVER_ERROR:
                 return answer
@@ -115,7 +123,7 @@ class Ledger:
         if not await self._remove(shared):
             return False
         for name in dict.fromkeys([*(item["Name"] for item in shared["Sources"]), source]):
-            await self._create(name, shared["Name"], mesh)
+            await self.allow(name, shared["Name"], mesh)
         return True
 
     async def _finished(self, work: Awaitable[T]) -> T:

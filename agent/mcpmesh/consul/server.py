@@ -76,6 +76,7 @@ class EmbeddedConsul:
         pid = self._spawn(folder, digest)
         try:
             await self._until_ready(pid, progress, timeout_seconds)
+            await self._deny_once(folder / "denied")
         except BaseException:
             await asyncio.shield(self.stop())
             raise
@@ -85,6 +86,17 @@ class EmbeddedConsul:
         """TERM, wait, KILL; its data stays. Nothing to do when it does not run."""
         while (found := self.running()) is not None:
             await stop(found, _STOP_SECONDS)
+
+    async def _deny_once(self, done: Path) -> None:
+        """Writes the denial of all that nobody allowed; only ever once, so that a person may take it away."""
+        if await asyncio.to_thread(done.exists):
+            return
+        consul = Consul(self.address)
+        try:
+            await consul.deny_the_rest()
+        finally:
+            await consul.close()
+        write_private(done, "")
 
     def _spawn(self, folder: Path, digest: str) -> int:
         mark = Mark(self._mesh, str(self._home), ROLE, instance=ROLE, digest=digest, ports=self._ports)

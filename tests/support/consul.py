@@ -1,0 +1,145 @@
+"""A real Consul on free loopback ports, with the configuration that the program hands to its own.
+
+A test's conftest imports the fixtures it needs. Without a Consul the tests
+fail: `make consul-binary` prepares one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mcpmesh.consul.binary import find_or_make
+from mcpmesh.consul.client import Consul
+from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.resources import handed
+from mcpmesh.settings import read_settings
+
+PORTS = Ports(23000 + os.getpid() % 4000)
+
+
+@dataclass(frozen=True)
+class RealConsul:
+    """A running Consul."""
+
+    address: str
+    grpc_address: str
+    binary: Path
+
+    def cli(self, *words: str, token: str | None = None) -> str:
+        """What a person does with the `consul` command; raises CalledProcessError with its words on failure."""
+        environment = {"CONSUL_HTTP_ADDR": self.address, "PATH": os.environ["PATH"]}
+        if token is not None:
+            environment["CONSUL_HTTP_TOKEN"] = token
+        done = subprocess.run([self.binary, *words], env=environment, capture_output=True, text=True, timeout=30)
+        if done.returncode != 0:
+            raise AssertionError(f"consul {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def put(self, path: str, body: Any) -> Any:
+        """What a person does by the HTTP API."""
+        answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def get(self, path: str) -> Any:
+        """What Consul itself answers, None where there is nothing."""
+        answer = httpx.get(f"{self.address}{path}", trust_env=False)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return answer.json()
+
+
+def consul_binary() -> Path:
+    """The real program, as the settings find it."""
+    settings = read_settings()
+    version, configured = settings.consul.version, settings.consul.binary
+    return asyncio.run(find_or_make(version, cache_dir=settings.cache_dir, configured=configured, progress=print))
+
+
+@contextlib.contextmanager
+def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[RealConsul]:
+    """A Consul with `settings` on top of ours, gone when the block ends (or this process does)."""
+    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    machine = {
+        "node_name": "test",
+        "data_dir": str(folder / "data"),
+        "log_level": "WARN",
+        "ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1},
+        **settings,
+    }
+    (folder / "machine.json").write_text(json.dumps(machine))
+    setpriv = shutil.which("setpriv")
+    mortal = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+    agent = [str(binary), "agent", "-config-file", str(handed("consul/server.hcl"))]
+    with (folder / "consul.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*mortal, *agent, "-config-file", str(folder / "machine.json")], stdout=log, stderr=log
+        )
+    try:
+        consul = RealConsul(f"http://127.0.0.1:{ports['http']}", f"127.0.0.1:{ports['grpc']}", binary)
+        _wait_until_ready(consul, process, folder / "consul.log")
+        yield consul
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_ready(consul: RealConsul, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"Consul ended: {log.read_text()}"
+        with contextlib.suppress(httpx.HTTPError):
+            roots = httpx.get(f"{consul.address}/v1/connect/ca/roots", trust_env=False)
+            # With ACLs on, this is not for everybody, and that is an answer as well.
+            if roots.status_code == httpx.codes.FORBIDDEN or (roots.is_success and roots.json()["TrustDomain"]):
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"Consul was not ready in 60 s: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def consul_program() -> Path:
+    """Consul's binary."""
+    return consul_binary()
+
+
+@pytest.fixture(scope="session")
+def real_consul(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealConsul]:
+    """One Consul for the whole run; tests keep apart by the names they use."""
+    with running_consul(consul_program, tmp_path_factory.mktemp("consul")) as consul:
+        yield consul
+
+
+@pytest.fixture
+async def consul(real_consul: RealConsul) -> AsyncIterator[Consul]:
+    """Our client of it."""
+    client = Consul(real_consul.address)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A service name that no other test uses."""
+    return f"svc-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def mesh() -> str:
+    """A mesh that no other test uses."""
+    return f"mesh-{uuid.uuid4().hex[:10]}"
