@@ -19,14 +19,18 @@ BIN := .venv/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-# $(call slow,what is done,command): the command's output is kept for the case
-# that it fails; meanwhile a line every five seconds says that it is alive.
+# $(call slow,what is done,command): a line every five seconds says how long it
+# takes and what the command said last; its end is shown if it fails by itself.
 define slow
 printf '%s\n' "$(1)"; log=$$(mktemp); \
-( exec 9<> <(:); while ! read -rt 5 -u 9; do printf '  ... %s s\n' "$$SECONDS"; done ) & ticker=$$!; \
+( exec 9<> <(:); while ! read -rt 5 -u 9; do \
+	printf '  %3s s  %s\n' "$$SECONDS" "$$(tail -n 1 "$$log" | tr -d '\r' | cut -c 1-100)"; done ) & ticker=$$!; \
 trap 'kill "$$ticker" 2>/dev/null || true; rm -f "$$log"' EXIT; \
-{ $(2); } >"$$log" 2>&1 || { tail -n 25 "$$log" >&2; exit 1; }
+trap 'exit 130' INT; { $(2); } >"$$log" 2>&1 || { tail -n 25 "$$log" >&2; exit 1; }
 endef
+
+# $(call venv,folder): one with a pip that works is kept, half of one is not.
+venv = { $(1)/bin/python -m pip --version 2>/dev/null || "$(PYTHON)" -m venv --clear $(1); }
 
 .PHONY: help
 help: ## this list
@@ -65,14 +69,13 @@ python-found:
 		echo 'cannot set up: $(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 
 $(BIN)/.installed: pyproject.toml | python-found
-	$(BIN)/python -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
-	$(call slow,installing mcpmesh and its tools into .venv,$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]')
+	$(call slow,installing mcpmesh and its tools into .venv,\
+		$(call venv,.venv) && $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]')
 	touch $@
 
 examples/.venv/.installed: examples/requirements.txt | python-found
-	examples/.venv/bin/python -c pass 2>/dev/null || "$(PYTHON)" -m venv --clear examples/.venv
 	$(call slow,installing the Python example servers into examples/.venv,\
-		examples/.venv/bin/python -m pip install --disable-pip-version-check -r examples/requirements.txt)
+		$(call venv,examples/.venv) && examples/.venv/bin/python -m pip install --disable-pip-version-check -r examples/requirements.txt)
 	touch $@
 
 # Without Node only the services that need it fail, so the rest is set up all the same.
