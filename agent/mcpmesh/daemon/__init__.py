@@ -6,7 +6,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from mcpmesh.daemon.launch import launch
-from mcpmesh.daemon.run import run, sweep
+from mcpmesh.settings import Settings
 
 __all__ = ["launch", "run", "sweep"]
+
+# The agent's own imports take a second; only those who run one wait for them.
+
+
+def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
+    """See `mcpmesh.daemon.run.run`."""
+    from mcpmesh.daemon.run import run as run_agent
+
+    return run_agent(settings, name, sources)
+
+
+def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
+    """See `mcpmesh.daemon.run.sweep`."""
+    from mcpmesh.daemon.run import sweep as sweep_mesh
+
+    return sweep_mesh(settings, name, progress)

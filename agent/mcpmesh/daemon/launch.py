@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -45,6 +46,4 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
 
 def _environment() -> dict[str, str]:
     """All of ours: the catalog may refer to any variable by `${NAME}`."""
-    import os
-
     return dict(os.environ)

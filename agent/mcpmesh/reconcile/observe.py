@@ -136,7 +136,8 @@ class Observer:
             report = await self._admin.report(seen.admin_port)
         except PeerError:
             return seen
-        listening = report.ready and await connects("127.0.0.1", seen.port)
+        # Consul opens a gateway's listener with its first route; a sidecar has one from the start.
+        listening = report.ready and (mark.role == GATEWAY or await connects("127.0.0.1", seen.port))
         return replace(seen, ready=listening, active=report.active, rejected=report.rejected, clusters=report.clusters)
 
     async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
