@@ -33,6 +33,8 @@ _POLL_SECONDS = 0.1
 _PROGRESS_SECONDS = 3.0
 # A clean stop takes well under a second; this long means that it hangs.
 _STOP_SECONDS = 10.0
+# One that is still starting does not listen to signals.
+_ABORT_SECONDS = 1.0
 _LINES = 8
 
 
@@ -78,14 +80,14 @@ class EmbeddedConsul:
             await self._until_ready(pid, progress, timeout_seconds)
             await self._deny_once(folder / "denied")
         except BaseException:
-            await asyncio.shield(self.stop())
+            await asyncio.shield(self.stop(_ABORT_SECONDS))
             raise
         return pid
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
         """TERM, wait, KILL; its data stays. Nothing to do when it does not run."""
         while (found := self.running()) is not None:
-            await stop(found, _STOP_SECONDS)
+            await stop(found, grace_seconds)
 
     async def _deny_once(self, done: Path) -> None:
         """Writes the denial of all that nobody allowed; only ever once, so that a person may take it away."""
