@@ -68,9 +68,10 @@ class MeshStatus:
 class Level(StrEnum):
     """How loud an event is."""
 
-    PROGRESS = "progress"
-    CHANGE = "change"
-    TROUBLE = "trouble"
+    DETAIL = "detail"  # a single deed
+    PROGRESS = "progress"  # something takes time, and this is how far it is
+    CHANGE = "change"  # something is different now
+    TROUBLE = "trouble"  # something must be mended
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ class Applier:
                         self._do.journal.say(Level.TROUBLE, f"{error} (next try in {wait:.0f} s)", name)
                     self._reasons[name] = str(error)
                     return
-                self._do.journal.say(Level.PROGRESS, str(deed), name)
+                self._do.journal.say(Level.DETAIL, str(deed), name)
 
     async def _deed(self, name: str, deed: Action, desired: Desired) -> None:
         do = self._do

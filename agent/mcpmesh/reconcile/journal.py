@@ -15,6 +15,13 @@ log = logging.getLogger("mcpmesh")
 # A day's worth of a quiet mesh; followers that fall further behind miss the oldest.
 _KEPT = 2000
 
+_SEVERITY = {
+    Level.DETAIL: logging.DEBUG,
+    Level.PROGRESS: logging.INFO,
+    Level.CHANGE: logging.INFO,
+    Level.TROUBLE: logging.WARNING,
+}
+
 
 class Journal:
     """Events in order, the latest ones kept."""
@@ -29,8 +36,7 @@ class Journal:
         """Appends an event and logs it, the service first."""
         self._number += 1
         self._events.append(Event(self._number, time.time(), level, sentence, service))
-        severity = {Level.PROGRESS: logging.DEBUG, Level.CHANGE: logging.INFO, Level.TROUBLE: logging.WARNING}[level]
-        log.log(severity, "%s: %s", service or "mesh", sentence)
+        log.log(_SEVERITY[level], "%s: %s", service or "mesh", sentence)
         self._more.set()
         self._more = asyncio.Event()
 

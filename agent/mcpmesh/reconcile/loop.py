@@ -104,7 +104,7 @@ class Loop:
             if self.plan.deeds:
                 await self._applier.apply(self.plan, desired)
         if self.plan.in_sync and not before.in_sync and self.passes:
-            self._journal.say(Level.PROGRESS, "in sync")
+            self._journal.say(Level.DETAIL, "in sync")
         self.passes += 1
 
     def _report(self, desired: Desired, observed: Observed) -> None:
