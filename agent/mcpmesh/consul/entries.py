@@ -6,6 +6,7 @@ list stands in the order in which Consul accepts it; the reverse takes it down.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mcpmesh.consul.marks import stamped
@@ -57,21 +58,28 @@ def route_entry(spec: ServiceSpec, mesh: str, ingress_service: str) -> dict[str,
     """
     assert spec.route is not None
     path, root = spec.route.rstrip("/"), "/mcp" if spec.is_mcp else ""
-    rules = [_rule(spec, "prefix", f"{path}/", f"{root}/")]
-    if path:
-        rules.insert(0, _rule(spec, "exact", path, root or "/"))
+    below = _rule(spec, {"Path": {"Match": "prefix", "Value": f"{path}/"}}, f"{root}/")
     route = {
         "Kind": "http-route",
         "Name": spec.name,
         "Parents": [{"Kind": "api-gateway", "Name": ingress_service, "SectionName": LISTENER}],
-        "Rules": rules,
+        "Rules": [_rule(spec, _exactly(path, root), root or "/"), below] if path else [below],
     }
     return _each_stamped([route], mesh)[0]
 
 
-def _rule(spec: ServiceSpec, match: str, path: str, rewritten: str) -> dict[str, Any]:
+def _exactly(path: str, root: str) -> dict[str, Any]:
+    if root:
+        return {"Path": {"Match": "exact", "Value": path}}
+    # Consul rewrites to "/" only what it matched as a prefix (getRewriteActionForUserLogic
+    # in its agent/xds/routes.go), so the rest of the path is tied down as a header.
+    whole = {"Match": "regex", "Name": ":path", "Value": rf"{re.escape(path)}(\?.*)?"}
+    return {"Path": {"Match": "prefix", "Value": path}, "Headers": [whole]}
+
+
+def _rule(spec: ServiceSpec, match: dict[str, Any], rewritten: str) -> dict[str, Any]:
     return {
-        "Matches": [{"Path": {"Match": match, "Value": path}}],
+        "Matches": [match],
         "Filters": {
             "URLRewrite": {"Path": rewritten},
             "TimeoutFilter": {"RequestTimeout": _request_timeout(spec), "IdleTimeout": _IDLE_TIMEOUT},

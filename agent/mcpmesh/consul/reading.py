@@ -1,17 +1,19 @@
 """From Consul's JSON to the words of the domain; pure.
 
-Raises KeyError, TypeError or ValueError where the JSON is not Consul's.
+Raises KeyError, TypeError, AttributeError or ValueError where the JSON is not
+Consul's: an answer of another shape must not pass for "there is nothing".
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mcpmesh.consul.marks import DIGEST, OWNER, described_owner
 from mcpmesh.model.observed import Entry, Intention, Registration
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 _MAINTENANCE = "_service_maintenance:"
 _MOST_OF_AN_OUTPUT = 200
@@ -23,6 +25,7 @@ def registrations(services: Mapping[str, Json], checks: Mapping[str, Json], mesh
     A sidecar without its instance stands under its own id, so that it can be
     taken away. Where the digests of the two differ, none is told.
     """
+    services, checks = _a(dict, services), _a(dict, checks)
     ours = {id_: service for id_, service in services.items() if (service.get("Meta") or {}).get(OWNER) == mesh}
     sidecars = {
         service["Proxy"]["DestinationServiceID"]: service
@@ -63,7 +66,7 @@ def _failure(check: Json) -> str:
 
 def entries(lists: Iterable[Iterable[Json]]) -> dict[tuple[str, str], Entry]:
     """Config entries by kind and name, ours or not."""
-    found = (entry(item) for items in lists for item in items)
+    found = (entry(item) for items in lists for item in _a(list, items))
     return {(item.kind, item.name): item for item in found}
 
 
@@ -80,8 +83,14 @@ def intentions(items: Iterable[Json]) -> Iterator[Intention]:
     one that allows, plainly, and bears our sentence: whoever changes it
     through Consul's UI keeps the sentence, and it is theirs from then on.
     """
-    for item in items:
+    for item in _a(list, items):
         action = item.get("Action") or "permissions"
         source = f"{item['SourcePeer']}/{item['SourceName']}" if item.get("SourcePeer") else item["SourceName"]
         owner = described_owner(item.get("Description", "")) if action == "allow" else None
         yield Intention(item.get("ID", ""), source, item["DestinationName"], action, owner)
+
+
+def _a(kind: type[T], answer: object) -> T:
+    if not isinstance(answer, kind):
+        raise TypeError(f"a {kind.__name__} was expected, not {answer!r:.100}")
+    return answer

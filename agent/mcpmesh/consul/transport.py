@@ -128,7 +128,7 @@ async def attempt(deed: str, address: str, request: Awaitable[T]) -> T:
     except httpx.TransportError as error:
         reason = str(error) or type(error).__name__
         raise Unreachable(f"cannot {deed}: no answer from Consul at {address} ({reason}); is it running?") from error
-    except (ValueError, KeyError, TypeError, httpx.HTTPError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, httpx.HTTPError) as error:
         raise Broken(
             f"cannot {deed}: what {address} answers is not Consul's ({error!r}); is the address right?"
         ) from error

@@ -1,0 +1,146 @@
+"""What becomes of a Consul that is away, broken, or says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from mcpmesh.consul.client import Consul
+from mcpmesh.errors import Broken, PeerError, Refused, SettingsError, Unreachable
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+async def ask(handler: Handler, deed: str = "intentions", *arguments: str, token: SecretStr | None = None) -> object:
+    consul = Consul("http://127.0.0.1:8500", token, transport=httpx.MockTransport(handler))
+    try:
+        return await getattr(consul, deed)(*arguments)
+    finally:
+        await consul.close()
+
+
+def answering(code: int, text: str) -> Handler:
+    return lambda request: httpx.Response(code, text=text)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "verdict"),
+    [
+        (500, "No cluster leader", Broken),
+        (503, "", Broken),
+        (429, "Your IP is issuing too many concurrent connections", Broken),
+        (200, "<html>a captive portal</html>", Broken),
+        (200, "[1]", Broken),
+        (400, "Request decoding failed", Refused),
+        (403, "Permission denied: token with AccessorID 'x' lacks permission", Refused),
+        (500, "rpc error: Permission denied", Refused),
+        (404, "page not found", Refused),
+    ],
+)
+async def test_the_answer_says_whether_to_try_again(code: int, text: str, verdict: type[PeerError]) -> None:
+    with pytest.raises(verdict) as error:
+        await ask(answering(code, text))
+    assert str(error.value).startswith("cannot read the intentions: ")
+    assert "http://127.0.0.1:8500" in str(error.value)
+
+
+@pytest.mark.parametrize("deed", [("intentions",), ("entries", "m"), ("registrations", "m")])
+@pytest.mark.parametrize("text", ["null", "{}", "[]", '"ok"', '{"error": 1}'])
+async def test_an_answer_of_another_shape_is_not_taken_for_nothing(deed: tuple[str, ...], text: str) -> None:
+    if text == ("{}" if deed[0] == "registrations" else "[]"):
+        assert not await ask(answering(200, text), *deed)
+    else:
+        with pytest.raises(Broken, match="is the address right"):
+            await ask(answering(200, text), *deed)
+
+
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("refused"), httpx.ReadTimeout(""), httpx.RemoteProtocolError("gone")]
+)
+async def test_no_answer_is_unreachable(error: httpx.TransportError) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    with pytest.raises(Unreachable, match=r"cannot read the intentions: no answer from Consul at http://.*running\?"):
+        await ask(fail)
+
+
+async def test_what_a_token_lacks_is_said_with_the_next_step() -> None:
+    with pytest.raises(Refused, match=r"403 Permission denied: .*MCPMESH_CONSUL__TOKEN"):
+        await ask(answering(403, "Permission denied: x"))
+
+
+async def test_a_token_goes_into_the_header_alone() -> None:
+    seen: list[httpx.Request] = []
+
+    def see(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json=[])
+
+    await ask(see, token=SecretStr("s3cret"))
+    assert seen[0].headers["X-Consul-Token"] == "s3cret"
+    assert "s3cret" not in str(seen[0].url)
+
+
+async def test_a_long_answer_does_not_become_a_long_sentence() -> None:
+    with pytest.raises(Broken) as error:
+        await ask(answering(500, "x" * 100_000))
+    assert len(str(error.value)) < 1000
+
+
+async def test_half_of_a_read_is_no_read() -> None:
+    def half(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/http-route"):
+            return httpx.Response(500, text="No cluster leader")
+        return httpx.Response(200, json=[])
+
+    with pytest.raises(Broken, match="cannot read the config entries"):
+        await ask(half, "entries", "m")
+
+
+async def test_a_consul_without_xds_is_refused_with_the_next_step() -> None:
+    answer = {"Config": {"Version": "1.22.5"}, "xDS": {"Ports": {"Plaintext": -1, "TLS": -1}}}
+    with pytest.raises(Refused, match=r"serves no xDS; set ports\.grpc"):
+        await ask(lambda request: httpx.Response(200, json=answer), "grpc_address")
+
+
+async def test_others_who_keep_changing_an_intention_end_in_an_error() -> None:
+    entry = {"Kind": "service-intentions", "Name": "b", "ModifyIndex": 1, "Sources": [{"Name": "x", "Action": "deny"}]}
+
+    def racing(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(500, text="cannot use legacy intention API")
+        return httpx.Response(200, json=entry if request.method == "GET" else False)
+
+    with pytest.raises(Broken, match="others keep changing it"):
+        await ask(racing, "allow", "a", "b", "m")
+
+
+async def test_an_unwell_consul_is_not_taken_for_an_intention_that_exists() -> None:
+    entry = {"Kind": "service-intentions", "Name": "b", "ModifyIndex": 1}
+    sources = [{"Name": "x", "Action": "deny", "LegacyID": "1"}]
+
+    def unwell(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            return httpx.Response(500, text="leadership lost while committing log")
+        return httpx.Response(200, json={**entry, "Sources": sources})
+
+    with pytest.raises(Broken, match=r"cannot allow a => b: .*leadership lost"):
+        await ask(unwell, "allow", "a", "b", "m")
+
+
+@pytest.mark.parametrize(
+    "address", ["ftp://127.0.0.1:1", "http://", "http://h:1/path", "http://u:p@h:1", "http://h:port"]
+)
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"as Consul's address.* write http://host:port"):
+        Consul(address)
+
+
+async def test_an_address_needs_no_scheme() -> None:
+    consul = Consul("127.0.0.1:8500")
+    assert consul.address == "http://127.0.0.1:8500"
+    await consul.close()
