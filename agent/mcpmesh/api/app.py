@@ -45,6 +45,7 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         description="What the commands of mcpmesh ask of the agent. See docs/api.md.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         # The guard has the say; this tells OpenAPI about it.
         dependencies=[Depends(HTTPBearer(auto_error=False, description='The line in the file "token"'))],
@@ -90,7 +91,7 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         await services.known(operations, name, [body.service])
         return await streams.respond(operations.call(body.service, body.tool, body.arguments), "call")
 
-    @app.get("/v1/logs/{service}", response_class=LinesOfJson, responses={200: {"model": bodies.LogLine}})
+    @app.get("/v1/logs/{service:path}", response_class=LinesOfJson, responses={200: {"model": bodies.LogLine}})
     async def logs(
         service: str, lines: Annotated[int, Query(ge=0, le=1_000_000)] = 100, follow: bool = False
     ) -> Response:

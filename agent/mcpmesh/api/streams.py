@@ -32,7 +32,8 @@ _END = object()
 class Streams:
     """Owns the tasks of all open streams of one application."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> None:
+        self._keep_alive_seconds = keep_alive_seconds
         self._tasks: set[asyncio.Task[None]] = set()
         self._farewell: _Replay | None = None
 
@@ -51,11 +52,14 @@ class Streams:
             raise
         if head and isinstance(head[0], Exception):
             raise head[0]
-        return Lines(head, queue, task)
+        return Lines(_lines(head, queue, self._keep_alive_seconds), task)
 
     def farewell(self, begin: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
-        """What `begin` gives, run to its end even when all listeners leave; begun once, whoever asks meanwhile."""
-        if self._farewell is None or self._farewell.ended:
+        """What `begin` gives, run to its end even when all listeners leave.
+
+        It is begun once and told in full to whoever asks; anew only after it failed.
+        """
+        if self._farewell is None or self._farewell.failed:
             self._farewell = _Replay()
             self._start(self._farewell.run(begin()), "down")
         return self._farewell.listen()
@@ -87,12 +91,12 @@ async def _pump(items: AsyncIterator[Any], queue: asyncio.Queue[object]) -> None
 
 
 class Lines(StreamingResponse):
-    """The lines of one queue; its task ends with the response, however that ends."""
+    """Lines and the task behind them, which ends with the response, however that ends."""
 
     media_type = NDJSON
 
-    def __init__(self, head: list[object], queue: asyncio.Queue[object], task: asyncio.Task[None]) -> None:
-        super().__init__(_lines(head, queue), headers={"Cache-Control": "no-store"})
+    def __init__(self, lines: AsyncIterator[bytes], task: asyncio.Task[None]) -> None:
+        super().__init__(lines, headers={"Cache-Control": "no-store"})
         self._task = task
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,10 +106,10 @@ class Lines(StreamingResponse):
             self._task.cancel()
 
 
-async def _lines(head: list[object], queue: asyncio.Queue[object]) -> AsyncIterator[bytes]:
+async def _lines(head: list[object], queue: asyncio.Queue[object], keep_alive_seconds: float) -> AsyncIterator[bytes]:
     while True:
         try:
-            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            async with asyncio.timeout(keep_alive_seconds):
                 item = head.pop() if head else await queue.get()
         except TimeoutError:
             yield b"\n"
@@ -124,10 +128,14 @@ class _Replay:
     """Items kept from the first one on, for listeners that come at any time."""
 
     def __init__(self) -> None:
-        self.ended = False
+        self._ended = False
         self._items: list[Any] = []
         self._error: Exception | None = None
         self._changed = asyncio.Event()
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
 
     async def run(self, items: AsyncIterator[Any]) -> None:
         try:
@@ -137,7 +145,7 @@ class _Replay:
         except Exception as error:
             self._error = error
         finally:
-            self.ended = True
+            self._ended = True
             self._tell()
 
     async def listen(self) -> AsyncIterator[Any]:
@@ -147,7 +155,7 @@ class _Replay:
             while position < len(self._items):
                 yield self._items[position]
                 position += 1
-            if self.ended:
+            if self._ended:
                 if self._error is not None:
                     raise self._error
                 return

@@ -27,7 +27,7 @@ class Commands(TyperGroup):
             raise typer.Exit(exits.INTERRUPTED) from None
 
 
-_EPILOG = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in exits.TABLE) + "."
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in exits.TABLE)
 
 app = typer.Typer(
     name="mcpmesh",
@@ -40,20 +40,12 @@ app = typer.Typer(
 )
 
 
-def _say_version(ctx: typer.Context, wanted: bool) -> None:
-    if wanted:
-        typer.echo(f'{{"version": "{__version__}"}}' if ctx.params.get("as_json") else f"mcpmesh {__version__}")
-        raise typer.Exit(exits.OK)
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
     ctx: typer.Context,
     name: Name = None,
     as_json: Json = False,
-    _version: Annotated[
-        bool, typer.Option("--version", help="Say the version and leave.", callback=_say_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Say the version and leave.")] = False,
 ) -> None:
     """A service mesh for MCP servers: identity, mTLS, policy and one address.
 
@@ -64,7 +56,16 @@ def _root(
       mcpmesh verify
       mcpmesh call files list_directory --arg path=.
     """
-    invocation(ctx, name, as_json)
+    this = invocation(ctx, name, as_json)
+    if version:
+        if this.json:
+            this.output.value({"version": __version__})
+        else:
+            typer.echo(f"mcpmesh {__version__}")
+        raise typer.Exit(exits.OK)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help(), err=True)
+        raise typer.Exit(exits.INPUT)
 
 
 for _function in (

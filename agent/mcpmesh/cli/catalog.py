@@ -25,13 +25,14 @@ def read(paths: list[Path]) -> Catalog:
 
 def validate(
     ctx: typer.Context,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="A catalog; further ones are overlays.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="A catalog; further ones are overlays.")],
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """Check catalog files: each mistake with file, line, field and what would be right.
+    """Check catalog files without any agent.
 
-    Needs no agent and changes nothing. Exit code 2 when there is a mistake.
+    Names each mistake with file, line, field and what would be right.
+    Exit code 2 when there is one.
 
     \b
       mcpmesh validate mesh.yaml

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def pause(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
-    """Leave the mesh as it is: nothing is healed or changed until `resume`.
+    """Leave the mesh as it is until `resume`.
 
-    Calls go on; what dies stays dead. For looking at a fault without the
+    Nothing is healed or changed. Calls go on; what dies stays dead. For looking at a fault without the
     agent mending it at the same time.
     """
     this = invocation(ctx, name, as_json)

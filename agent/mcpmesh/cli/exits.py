@@ -15,9 +15,9 @@ CHANGES = 7  # plan --exit-code: there is something to do
 INTERRUPTED = 130  # Ctrl-C
 
 TABLE = (
-    (OK, "done; for status and up --detach: everything is ready"),
+    (OK, "done; status, up --detach: everything is ready"),
     (FAILED, "verify: a claim failed; call: the tool reports an error"),
-    (INPUT, "the catalog, a setting or the command line cannot be used"),
+    (INPUT, "the catalog, a setting or the command line is wrong"),
     (NO_AGENT, "no agent of that mesh can be reached"),
     (NOT_READY, "status, up --detach: the mesh runs, but not all is ready"),
     (LOST, "up: the agent ended unexpectedly"),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -35,9 +34,9 @@ def _label(name: str | None) -> str | None:
 
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="MESH", callback=_label, help="The mesh that is meant.", show_default="default"),
+    typer.Option("--name", metavar="MESH", callback=_label, help='The mesh that is meant, "default" where not said.'),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout; JSON lines where it comes bit by bit.")]
+Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout, a line each for what comes bit by bit.")]
 
 
 @dataclass
@@ -80,6 +79,8 @@ class Invocation:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` to its end; Ctrl-C cancels it and is raised again as KeyboardInterrupt."""
+        import asyncio
+
         return asyncio.run(work)
 
     @property

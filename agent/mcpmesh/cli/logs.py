@@ -12,7 +12,7 @@ from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 
 def logs(
     ctx: typer.Context,
-    service: Annotated[str, typer.Argument(help="The service.", autocompletion=completion.services)],
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service.", autocompletion=completion.services)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines, until Ctrl-C.")] = False,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="How many of the last lines.")
@@ -20,7 +20,7 @@ def logs(
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """Show the log of a service: all its instances, oldest line first.
+    """Show the log of a service and all its instances.
 
     \b
       mcpmesh logs files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,9 +11,6 @@ from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 
 if TYPE_CHECKING:
     from mcpmesh.model.status import MeshStatus
-
-# Changes show at once: the agent's events wake the picture. This is for what makes no event.
-_LOOK_SECONDS = 2.0
 
 
 def status(
@@ -36,8 +32,10 @@ def status(
 
     this = invocation(ctx, name, as_json)
     if watch:
+        from mcpmesh.cli.watching import watch as watch_mesh
+
         try:
-            this.run(_watch(this))
+            this.run(watch_mesh(this))
         except KeyboardInterrupt:
             raise typer.Exit(exits.OK) from None
     seen = this.run(_look(this))
@@ -59,32 +57,3 @@ def show(this: Invocation, seen: MeshStatus) -> None:
 async def _look(this: Invocation) -> MeshStatus:
     async with this.agent() as agent:
         return await agent.status()
-
-
-async def _watch(this: Invocation) -> None:
-    """Prints each new picture; on a terminal, in the place of the old one. Ends by an error or Ctrl-C."""
-    from mcpmesh.cli.picture import Picture
-
-    async with this.agent() as agent:
-        changed = asyncio.Event()
-
-        async def listen() -> None:
-            async for _ in agent.events(0, follow=True):
-                changed.set()
-
-        listening = asyncio.create_task(listen(), name="events")
-        shown: MeshStatus | None = None
-        try:
-            with Picture(this.output) as picture:
-                while not listening.done():
-                    seen = await agent.status()
-                    if seen != shown:
-                        picture.show(seen)
-                        shown = seen
-                    changed.clear()
-                    waiting = asyncio.create_task(changed.wait(), name="change")
-                    await asyncio.wait({waiting, listening}, timeout=_LOOK_SECONDS, return_when="FIRST_COMPLETED")
-                    waiting.cancel()
-            await listening
-        finally:
-            listening.cancel()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def tools(
     ctx: typer.Context,
     service: Annotated[
-        str | None, typer.Argument(help="Only this service.", autocompletion=completion.services)
+        str | None, typer.Argument(metavar="SERVICE", help="Only this service.", autocompletion=completion.services)
     ] = None,
     schema: Annotated[bool, typer.Option("--schema", help="With the JSON Schema of each tool's arguments.")] = False,
     name: Name = None,
@@ -45,10 +45,10 @@ def tools(
 
 def call(
     ctx: typer.Context,
-    service: Annotated[str, typer.Argument(help="The service.", autocompletion=completion.services)],
-    tool: Annotated[str, typer.Argument(help="Its tool.", autocompletion=completion.tools)],
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service.", autocompletion=completion.services)],
+    tool: Annotated[str, typer.Argument(metavar="TOOL", help="Its tool.", autocompletion=completion.tools)],
     arguments: Annotated[
-        str | None, typer.Argument(metavar="[JSON]", help='The arguments, a JSON object; "-" reads it from stdin.')
+        str | None, typer.Argument(metavar="JSON", help='The arguments, a JSON object; "-" reads it from stdin.')
     ] = None,
     args: Annotated[
         list[str] | None,

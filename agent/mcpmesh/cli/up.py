@@ -11,7 +11,7 @@ from mcpmesh.cli import exits
 from mcpmesh.cli.invocation import Json, Name, invocation
 
 # Starting many servers from npm for the first time takes minutes.
-_TIMEOUT_SECONDS = 900.0
+_TIMEOUT_SECONDS = 900
 
 
 def up(
@@ -22,7 +22,7 @@ def up(
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running when everything is ready.")] = False,
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for services to be ready.")
+        int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for services to be ready.")
     ] = _TIMEOUT_SECONDS,
     name: Name = None,
     as_json: Json = False,

@@ -18,14 +18,14 @@ def verify(
     ctx: typer.Context,
     services: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SERVICE]...", help="Only these services.", autocompletion=completion.services),
+        typer.Argument(metavar="SERVICE", help="Only these services.", autocompletion=completion.services),
     ] = None,
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """Prove every claim against the running system, and say what was done.
+    """Prove every claim against the running system.
 
-    Ports, checks, identities, mTLS, denied callers, routes and real calls;
+    Says what was done and seen: ports, checks, identities, mTLS, denied callers, routes and real calls;
     each failed claim comes with its next step. Exit code 1 when one failed.
 
     \b

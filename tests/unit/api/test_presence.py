@@ -1,0 +1,90 @@
+"""An agent is alive for as long as it holds its lock, and there is one for a mesh."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcpmesh.api import presence
+from mcpmesh.errors import Refused
+
+
+def test_a_second_agent_of_the_same_mesh_is_refused(home: Path) -> None:
+    with presence.held(home), pytest.raises(Refused, match="one runs already"), presence.held(home):
+        pass
+
+
+def test_two_meshes_have_an_agent_each(tmp_path: Path) -> None:
+    with presence.held(tmp_path / "one"), presence.held(tmp_path / "two"):
+        assert presence.alive(tmp_path / "one")
+        assert presence.alive(tmp_path / "two")
+
+
+def test_the_lock_is_free_after_the_agent(home: Path) -> None:
+    assert not presence.alive(home)
+    with presence.held(home):
+        assert presence.alive(home)
+    assert not presence.alive(home)
+    with presence.held(home):
+        pass
+
+
+def test_a_killed_agent_is_not_alive_though_its_children_live(home: Path) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "from pathlib import Path\n"
+        "from mcpmesh.api import presence\n"
+        "with presence.held(Path(sys.argv[1])):\n"
+        "    child = subprocess.Popen(['sleep', '60'])\n"
+        "    print(child.pid, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(home)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as agent:
+        assert agent.stdout is not None
+        child = int(agent.stdout.readline())
+        assert presence.alive(home)
+        agent.kill()
+        agent.wait(20)
+        assert not presence.alive(home)
+        subprocess.run(["kill", "-9", str(child)], check=True)
+
+
+def test_what_it_leaves_is_private(home: Path) -> None:
+    with presence.held(home):
+        token = presence.mint_token(home)
+        presence.announce(home, presence.Presence(1, "http://127.0.0.1:80", 1.0, "0.1.0"))
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    for name in ("agent.lock", "agent.json", "token"):
+        assert stat.S_IMODE((home / name).stat().st_mode) == 0o600
+    assert presence.read_token(home) == token
+    assert token.get_secret_value() not in (home / "agent.json").read_text()
+    assert token.get_secret_value() not in repr(token)
+
+
+def test_every_agent_has_a_token_of_its_own(home: Path) -> None:
+    assert presence.mint_token(home) != presence.mint_token(home)
+
+
+def test_nothing_is_found_after_it_withdrew(home: Path) -> None:
+    presence.mint_token(home)
+    presence.announce(home, presence.Presence(1, "http://127.0.0.1:80", 1.0, "0.1.0"))
+    presence.withdraw(home)
+    presence.withdraw(home)
+    assert presence.read(home) is None
+    assert presence.read_token(home) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_loopback_is_this_machine(host: str) -> None:
+    assert presence.is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "192.0.2.1", "example.org", "localhost.example.org", "127.1"])
+def test_anything_else_is_not(host: str) -> None:
+    assert not presence.is_loopback(host)

@@ -1,0 +1,59 @@
+"""The server inside the agent: it leaves signals alone and fails in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+
+import pytest
+from pydantic import SecretStr
+from starlette.types import Receive, Scope, Send
+from tests.unit.api.conftest import Served
+
+from mcpmesh.api import app
+from mcpmesh.api.server import serve
+from mcpmesh.errors import SettingsError, Unreachable
+
+
+async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+async def test_it_serves_on_loopback_alone(host: str) -> None:
+    with pytest.raises(SettingsError, match="for this machine alone"):
+        await serve(nothing, host, 0)
+
+
+async def test_a_port_that_is_taken_is_named(served: Served) -> None:
+    port = int(served.address.rpartition(":")[2])
+    with pytest.raises(Unreachable, match=f"cannot listen at 127.0.0.1:{port}.*ss -ltnp"):
+        await serve(nothing, "127.0.0.1", port)
+
+
+async def test_it_can_be_served_at_once_again_at_the_same_port(served: Served) -> None:
+    port = int(served.address.rpartition(":")[2])
+    await served.http.get("/v1/status")
+    served.task.cancel()
+    await asyncio.wait({served.task})
+    told = asyncio.get_running_loop().create_future()
+    again = asyncio.create_task(
+        serve(app.create(served.agent, SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
+    )
+    assert await asyncio.wait_for(told, 20) == served.address
+    again.cancel()
+    await asyncio.wait({again})
+
+
+async def test_signals_stay_with_the_program(served: Served) -> None:
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
+
+
+async def test_nothing_listens_after_it(served: Served) -> None:
+    port = int(served.address.rpartition(":")[2])
+    served.task.cancel()
+    await asyncio.wait({served.task})
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
