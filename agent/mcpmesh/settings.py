@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -79,6 +80,8 @@ class AgentSettings(BaseModel):
     """A pass is made at least this often; changes and deaths wake it at once."""
     proof_seconds: float = Field(default=15.0, gt=0)
     """How often an MCP exchange through each sidecar is made again."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What the agent's log has: with "debug", each single deed."""
 
 
 class Settings(BaseSettings):

@@ -116,7 +116,7 @@ class Agent:
         def over() -> bool:
             nonlocal blind
             blind = 0 if loop.consul_ready else blind + 1
-            return self._stopping and (loop.plan.in_sync or blind >= _BLIND_PASSES)
+            return self._stopping and (loop.in_sync or blind >= _BLIND_PASSES)
 
         await loop.run(until=over)
 
@@ -154,7 +154,7 @@ class Agent:
         services = tuple(loop.services) if loop and loop.passes else self._not_begun()
         return MeshStatus(
             name=self._name,
-            in_sync=bool(loop and loop.passes and loop.plan.in_sync),
+            in_sync=bool(loop and loop.in_sync),
             paused=bool(loop and loop.paused),
             ingress=self.mesh.ingress_url if loop else None,
             ingress_ready=bool(loop and loop.ingress_ready),

@@ -24,10 +24,12 @@ from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
+from mcpmesh.telemetry.logs import to_stderr
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     """Runs the agent until `down` (0) or a signal (0: the mesh runs on); 2 for a catalog that can't be used."""
+    to_stderr(settings.agent.log_level)
     try:
         catalog = load(list(sources), os.environ)
         return uvloop.run(_run(settings, name, sources, catalog))
