@@ -44,6 +44,7 @@ class Loop:
         self._journal = journal
         self._ingress = ingress
         self._pass_seconds = pass_seconds
+        self._planned: Desired | None = None
         self._wake = asyncio.Event()
         self._delay = _FIRST_LOOK_SECONDS
 
@@ -75,6 +76,11 @@ class Loop:
             await self._rest()
 
     @property
+    def in_sync(self) -> bool:
+        """Whether the latest pass found nothing to do, and looked for what is wanted now."""
+        return self._planned is self.desired and self.plan.in_sync
+
+    @property
     def ingress_ready(self) -> bool:
         """Whether the gateway runs and listens."""
         envoy = self.observed.sidecars.get(self.desired.ingress_id) if self.observed else None
@@ -95,6 +101,7 @@ class Loop:
         desired = self.desired
         observed = await self._observer.look(desired, self._applier.held(desired))
         before, self.plan = self.plan, plan(desired, observed)
+        self._planned = desired
         self.observed = observed
         self._report(desired, observed)
         if self.plan.steps() != before.steps():
