@@ -11,9 +11,9 @@ from mcpmesh.consul.server import PORTS as CONSUL_PORTS
 from mcpmesh.consul.server import EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.memory import Memory
+from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress
-from mcpmesh.envoy.proxy import find_envoy
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import marked, stop, wait_for_any_end
@@ -79,7 +79,7 @@ class Mesh:
             progress=lambda line: self.journal.say(Level.PROGRESS, line, "consul"),
             sources=Sources(releases=settings.consul.release_url),
         )
-        envoy = find_envoy(settings.envoy.binary)
+        envoy = proxy.find_envoy(settings.envoy.binary)
         address = await self._consul_address(binary)
         self.consul = Consul(address.http, settings.consul.token)
         self.credentials = Credentials(self.consul, AGENT_IDENTITY)
@@ -152,6 +152,7 @@ class Mesh:
             grace = 10.0 if role in ("shim", "consul") else 3.0
             mine = [process for process in found if process.mark.role == role]
             await asyncio.gather(*(stop(process, grace) for process in mine))
+        proxy.forget_bootstraps(self.home)
         return len(found)
 
     def _held_ingress_port(self) -> int | None:

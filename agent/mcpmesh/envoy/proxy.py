@@ -51,3 +51,9 @@ async def end(process: Process, admin: Admin, home: Path) -> None:
         await admin.quit(process.mark.ports["admin"])
     await stop(process, _QUIT_SECONDS)
     (home / "envoy" / f"{process.mark.instance}.json").unlink(missing_ok=True)
+
+
+def forget_bootstraps(home: Path) -> None:
+    """Removes what Envoys that were not ended by `end` have left."""
+    for path in (home / "envoy").glob("*.json"):
+        path.unlink(missing_ok=True)
