@@ -48,6 +48,10 @@ def request(method: str, params: dict[str, Any] | None = None) -> tuple[dict[str
     return headers, {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": meta}}
 
 
+class Forbidden(Refused):
+    """Plain HTTP 403: what stands before the server, an intention as a rule, lets this caller through to nothing."""
+
+
 async def messages(
     http: httpx.AsyncClient,
     url: str,
@@ -60,7 +64,7 @@ async def messages(
 
     `timeout` bounds each silence, in seconds; `extra` headers are sent too. Raises Unreachable when nobody
     answers, RpcError on an HTTP error with a JSON-RPC error inside, else
-    Refused on 4xx, Broken on 5xx and on what is no JSON-RPC.
+    Refused on 4xx (Forbidden on 403), Broken on 5xx and on what is no JSON-RPC.
     """
     headers, body = request(method, params)
     headers |= extra or {}
@@ -101,6 +105,8 @@ async def _check(answer: httpx.Response, url: str) -> None:
         error = json.loads(content)["error"]
         raise RpcError(f"{url} answered HTTP {answer.status_code}: {error['message']}", int(error["code"]))
     kind = Refused if answer.status_code < 500 else Broken
+    if answer.status_code == httpx.codes.FORBIDDEN:
+        kind = Forbidden
     raise kind(f"{url} answered HTTP {answer.status_code}: {content[:500].decode(errors='replace').strip()}")
 
 

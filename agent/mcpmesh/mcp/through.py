@@ -54,9 +54,12 @@ async def http_through(context: ssl.SSLContext, door: Door, path: str, timeout: 
             raise Unreachable(f"cannot GET {path} through the sidecar at port {door.port}: {error!r}") from error
 
 
-async def tls_through(context: ssl.SSLContext, door: Door, timeout: float = 10.0, *, hold: float = 0.0) -> None:
+async def tls_through(
+    context: ssl.SSLContext, door: Door, timeout: float = 10.0, *, hold: float = 0.0
+) -> dict[str, Any]:
     """Shakes hands and checks who answers; with `hold`, also that the connection stays up that long.
 
+    Returns the peer's certificate as `ssl.SSLObject.getpeercert` describes it.
     An intention that denies a TCP service shows as a connection closed after
     the handshake: then Refused. Unreachable when nobody shakes hands.
     """
@@ -67,13 +70,16 @@ async def tls_through(context: ssl.SSLContext, door: Door, timeout: float = 10.0
     except (OSError, TimeoutError) as error:
         raise Unreachable(f"cannot shake hands with the sidecar at port {door.port}: {error!r}") from error
     try:
-        found = spiffe_ids(writer.get_extra_info("ssl_object"))
+        peer = writer.get_extra_info("ssl_object")
+        found = spiffe_ids(peer)
         if door.spiffe not in found:
             raise Broken(f"the sidecar at port {door.port} is {found or 'nobody'}, not {door.spiffe}")
         if hold:
             with suppress(TimeoutError):
                 if await asyncio.wait_for(reader.read(1), hold) == b"":
                     raise Refused(f"the sidecar at port {door.port} closed the connection: no intention allows it")
+        certificate: dict[str, Any] = peer.getpeercert() or {}
+        return certificate
     except OSError as error:
         raise Refused(f"the sidecar at port {door.port} broke the connection: {error!r}") from error
     finally:

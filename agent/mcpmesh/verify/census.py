@@ -1,0 +1,53 @@
+"""The claim that every process of the mesh is accounted for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from mcpmesh.kit.process import Process
+from mcpmesh.model.observed import Unknown
+from mcpmesh.verify.facts import Facts
+from mcpmesh.verify.finding import Finding, bad, good
+from mcpmesh.verify.tree import Tree
+from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, SIDECAR, World
+from mcpmesh.workload.process import PLAIN, SHIM
+
+
+async def all_accounted_for(facts: Facts) -> list[Finding]:
+    """Each process with our mark is wanted, drains, or came from one that is or does; a stray is named."""
+    world = facts.world
+    wanted = {i.id for service in world.desired.services.values() for i in service.instances}
+    registrations = {} if isinstance(facts.registrations, Unknown) else facts.registrations
+    draining = {id_ for id_, registration in registrations.items() if registration.draining}
+    roots = accounted(world, facts.processes, wanted | draining, os.getpid())
+    strays = [process for process in facts.processes if facts.tree.ancestor_in(process.pid, roots) is None]
+    if strays:
+        return [_stray(world, facts.tree, process) for process in strays]
+    return [good(f"{len(facts.processes)} processes with this mesh's mark, {len(roots)} of them started by the agent")]
+
+
+def accounted(world: World, processes: Collection[Process], instances: Collection[str], agent: int) -> set[int]:
+    """Pids of those that are meant to run: the agent, Consul, and the first of each role per instance; pure."""
+    chosen: dict[tuple[str, str], int] = {}
+    for process in sorted(processes, key=lambda process: process.pid):
+        mark = process.mark
+        # A plain service and what it starts bear the same mark; a second one that came from elsewhere is a stray.
+        meant = (
+            (mark.role == CONSUL and world.settings.consul.address is None)
+            or (mark.role == GATEWAY and mark.instance == world.desired.ingress_id)
+            or (mark.role in (SHIM, PLAIN, SIDECAR) and mark.instance in instances)
+        )
+        if meant:
+            chosen.setdefault((mark.role, mark.instance), process.pid)
+    return {agent, *chosen.values()}
+
+
+def _stray(world: World, tree: Tree, process: Process) -> Finding:
+    mark = process.mark
+    role = "another agent" if mark.role == AGENT else f"a {mark.role}"
+    return bad(
+        f"pid {process.pid} ({tree.name(process.pid)}) bears the mark of {role} of {mark.instance or world.mesh}, "
+        "and nothing accounts for it",
+        f"the agent ends strays unless it is paused ({world.mcpmesh('resume')}); by hand: kill {process.pid}",
+    )

@@ -1,0 +1,190 @@
+"""One look at the running system, which all claims of one `verify` go by; the probing starts from here."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import httpx
+
+from mcpmesh.consul.leaf import Identity
+from mcpmesh.errors import MeshError
+from mcpmesh.kit.process import Process, marked
+from mcpmesh.mcp.through import Door
+from mcpmesh.model.instance import Instance
+from mcpmesh.model.observed import Entry, Intention, Registration, Unknown
+from mcpmesh.model.service import Plain
+from mcpmesh.plan.desired import Wanted
+from mcpmesh.verify import foreign, sockets, tree
+from mcpmesh.verify.catalog import CatalogReader
+from mcpmesh.verify.finding import CannotTry
+from mcpmesh.verify.knock import Reply, knock
+from mcpmesh.verify.routes import UNDECLARED
+from mcpmesh.verify.sockets import Sockets
+from mcpmesh.verify.tree import Tree
+from mcpmesh.verify.world import AGENT_IDENTITY, SIDECAR, STRANGER_IDENTITY, World
+from mcpmesh.workload.process import PLAIN, SHIM
+
+T = TypeVar("T")
+
+# Consul answers in milliseconds; all of this is asked at once.
+_READ_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One wanted instance: what Consul has of it, and the processes that bear its mark."""
+
+    wanted: Wanted
+    instance: Instance
+    registration: Registration | None
+    programs: tuple[Process, ...]
+    envoys: tuple[Process, ...]
+
+    @property
+    def id(self) -> str:
+        """The instance's name everywhere."""
+        return self.instance.id
+
+    @property
+    def elsewhere(self) -> tuple[str, int] | None:
+        """Host and port of a plain service that somebody else runs."""
+        start = self.wanted.spec.start
+        if not isinstance(start, Plain) or start.address is None:
+            return None
+        host, _, port = start.address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was read; a peer that could not be is `Unknown`, and the claims that need it fail with its reason."""
+
+    world: World
+    http: httpx.AsyncClient
+    catalog: CatalogReader
+    registrations: dict[str, Registration] | Unknown
+    entries: dict[tuple[str, str], Entry] | Unknown
+    intentions: tuple[Intention, ...] | Unknown
+    agent: Identity | Unknown
+    stranger: Identity | Unknown
+    foreigner: ssl.SSLContext
+    front: Reply
+    processes: tuple[Process, ...]
+    sockets: Sockets
+    tree: Tree
+
+    def seats(self, wanted: Wanted) -> list[Seat]:
+        """One for each wanted instance."""
+        known = self.registrations if not isinstance(self.registrations, Unknown) else {}
+        return [
+            Seat(
+                wanted,
+                instance,
+                known.get(instance.id),
+                self.of(instance.id, SHIM, PLAIN),
+                self.of(instance.id, SIDECAR),
+            )
+            for instance in wanted.instances
+        ]
+
+    def of(self, instance: str, *roles: str) -> tuple[Process, ...]:
+        """The processes of an instance in these roles, without what they have started (it bears their mark too)."""
+        found = [p for p in self.processes if p.mark.instance == instance and p.mark.role in roles]
+        pids = {process.pid for process in found}
+        return tuple(p for p in found if self.tree.ancestor_in(self.parent(p.pid), pids) is None)
+
+    def parent(self, pid: int) -> int:
+        """Its parent's pid; 0 where it has ended."""
+        found = self.tree.kin.get(pid)
+        return found.parent if found else 0
+
+    def registered(self, seat: Seat) -> Registration:
+        """Consul's own answer about an instance; CannotTry without one."""
+        known(self.registrations, self.world)
+        if seat.registration is None:
+            raise CannotTry(f"{seat.id} is not registered in Consul", self.world.mended_by_agent)
+        return seat.registration
+
+    def door(self, seat: Seat) -> Door:
+        """The sidecar's listener as Consul has it, and who must answer there; CannotTry without one."""
+        port = self.registered(seat).sidecar_port
+        if port is None:
+            raise CannotTry(f"the sidecar of {seat.id} is not registered in Consul", self.world.mended_by_agent)
+        return Door(port, self.spiffe(seat.wanted.spec.name))
+
+    def spiffe(self, service: str) -> str:
+        """The SPIFFE id of a service of this mesh; CannotTry where Consul would not say its trust domain."""
+        identity = known(self.agent, self.world)
+        return f"{identity.spiffe.rpartition('/svc/')[0]}/svc/{service}"
+
+    def envoy_trouble(self, instance: str, role: str) -> tuple[str, str]:
+        """What can be said of an Envoy that does not do as it should, and the next step."""
+        log = self.world.log(f"{instance}.{role}")
+        found = self.of(instance, role)
+        if not found:
+            return "no Envoy of ours runs for it", f"{self.world.mended_by_agent}; its last words are in {log}"
+        pid = found[0].pid
+        if self.tree.stopped(pid):
+            return f"its Envoy (pid {pid}) is stopped by a signal", f"let it go on: kill -CONT {pid}"
+        return f"its Envoy is pid {pid}", f"see its log, {log}"
+
+
+def known(value: T | Unknown, world: World) -> T:
+    """The value; CannotTry where it could not be read."""
+    if isinstance(value, Unknown):
+        raise CannotTry(value.reason, f"is Consul well? see {world.log('consul')}, and: {world.mcpmesh('status')}")
+    return value
+
+
+async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) -> Facts:
+    """Everything at once; never raises for a peer that is unwell."""
+    consul = world.consul
+    registrations, entries, intentions, agent, stranger, front = await asyncio.gather(
+        _read(consul.registrations(world.mesh), "the registrations"),
+        _read(consul.entries(world.mesh), "the config entries"),
+        _read(consul.intentions(), "the intentions"),
+        _read(consul.identity(AGENT_IDENTITY), "a certificate"),
+        _read(consul.identity(STRANGER_IDENTITY), "a certificate"),
+        _front(world),
+    )
+    # In this order: a process that is new meanwhile is then missing from the first, and not taken for a stray.
+    processes = sorted(marked(world.home), key=lambda process: process.pid)
+    family = await asyncio.to_thread(tree.look)
+    seen = await asyncio.to_thread(sockets.look)
+    claimed = agent.spiffe if isinstance(agent, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
+    return Facts(
+        world=world,
+        http=http,
+        catalog=catalog,
+        registrations=registrations,
+        entries=entries,
+        intentions=intentions,
+        agent=agent,
+        stranger=stranger,
+        foreigner=foreign.foreign_context(claimed),
+        front=front,
+        processes=tuple(process for process in processes if process.pid in family.kin),
+        sockets=seen,
+        tree=family,
+    )
+
+
+async def _read(reading: Awaitable[T], what: str) -> T | Unknown:
+    try:
+        async with asyncio.timeout(_READ_SECONDS):
+            return await reading
+    except MeshError as error:
+        return Unknown(str(error))
+    except TimeoutError:
+        return Unknown(f"Consul did not say {what} within {_READ_SECONDS:.0f} s")
+
+
+async def _front(world: World) -> Reply:
+    """What the ingress answers for a path that nobody declared: whether it lives is asked once, for all services."""
+    url = httpx.URL(world.ingress_url)
+    ask = f"GET {UNDECLARED} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nConnection: close\r\n\r\n"
+    return await knock(url.host, url.port or 80, context=None, say=ask.encode())

@@ -1,0 +1,52 @@
+"""Claims about the ingress as a whole."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from mcpmesh.verify.facts import Facts, known
+from mcpmesh.verify.finding import Finding, bad, good
+from mcpmesh.verify.knock import Outcome
+from mcpmesh.verify.paths import require_ingress
+from mcpmesh.verify.routes import UNDECLARED, covering
+from mcpmesh.verify.sidecars import holder
+from mcpmesh.verify.world import GATEWAY, LOOPBACK
+
+_NOT_FOUND = 404
+
+
+async def is_held(facts: Facts) -> list[Finding]:
+    """The ingress is registered at the port where it is wanted, and our Envoy holds that port."""
+    world, wanted = facts.world, facts.world.desired.ingress
+    if wanted is None:
+        return [bad("no ingress is wanted: this mesh is going down", world.mcpmesh("status"))]
+    registration = known(facts.registrations, world).get(wanted.id)
+    if registration is None:
+        return [bad(f"{wanted.id} is not registered in Consul", world.mended_by_agent)]
+    if registration.port != wanted.port:
+        return [bad(f"{wanted.id} is registered at port {registration.port}, not {wanted.port}", world.mended_by_agent)]
+    if not registration.passing:
+        return [bad(f"{wanted.id}: {'; '.join(registration.failing)}", facts.envoy_trouble(wanted.id, GATEWAY)[1])]
+    return [holder(facts, wanted.id, GATEWAY, registration.port, _reached_at(world.settings.ingress.host))]
+
+
+async def answers_only_declared(facts: Facts) -> list[Finding]:
+    """A path that nobody declared is answered with 404 by the ingress itself."""
+    require_ingress(facts)
+    world = facts.world
+    routes = {name: wanted.spec.route for name, wanted in world.desired.services.items() if wanted.spec.route}
+    if everything := covering(routes, UNDECLARED):
+        return [good(f'every path is declared: the route of "{everything}" is {routes[everything]}')]
+    if facts.front.outcome is Outcome.ANSWERED and facts.front.status == _NOT_FOUND:
+        return [good(f"{world.ingress_url}{UNDECLARED} answers HTTP 404")]
+    step = world.consul_command("config list", "-kind http-route")
+    return [bad(f"{world.ingress_url}{UNDECLARED} answers {facts.front.said}", f"see whose route takes it: {step}")]
+
+
+def _reached_at(host: str) -> str:
+    """The address in the kernel's tables; Envoy binds to an address, so a name can only be this machine's own."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return LOOPBACK
+    return host

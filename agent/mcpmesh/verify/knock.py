@@ -1,0 +1,99 @@
+"""One knock at a port: connect, perhaps shake hands, say something, and see what comes.
+
+Under TLS 1.3 a server judges the client's certificate after the client has
+finished its handshake, so a refusal is seen only when reading.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+
+# Envoy answers a knock in milliseconds; one on a busy machine may need longer.
+KNOCK_SECONDS = 3.0
+
+REQUEST = b"GET /mcp HTTP/1.1\r\nHost: mcpmesh-verify\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+
+_TLS_ALERT = 0x15
+_ANSWER_BYTES = 4096
+
+
+class Outcome(StrEnum):
+    """What came of a knock."""
+
+    UNREACHABLE = "unreachable"  # nobody accepts connections
+    CLOSED = "closed"  # the connection was ended without an answer: refused
+    ANSWERED = "answered"
+    SILENT = "silent"  # neither, for as long as we waited
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`said` is the answer's first line, or how the connection ended."""
+
+    outcome: Outcome
+    said: str
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, None where the answer is none of HTTP."""
+        words = self.said.split()
+        http = self.outcome is Outcome.ANSWERED and len(words) > 1 and words[0].startswith("HTTP/")
+        return int(words[1]) if http and words[1].isdigit() else None
+
+
+async def knock(
+    host: str, port: int, *, context: ssl.SSLContext | None, say: bytes, seconds: float = KNOCK_SECONDS
+) -> Reply:
+    """Never raises for what the other side does; `context` None means plain text. `seconds` bounds each step."""
+    loop = asyncio.get_running_loop()
+    raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    raw.setblocking(False)
+    try:
+        await asyncio.wait_for(loop.sock_connect(raw, (host, port)), seconds)
+    except (OSError, TimeoutError) as error:
+        raw.close()
+        return Reply(Outcome.UNREACHABLE, _words(error))
+    try:
+        reader, writer = await asyncio.wait_for(
+            asyncio.open_connection(sock=raw, ssl=context, server_hostname=host if context else None), seconds
+        )
+    except TimeoutError:
+        raw.close()
+        return Reply(Outcome.SILENT, f"no handshake within {seconds:.0f} s")
+    except OSError as error:
+        raw.close()
+        return Reply(Outcome.CLOSED, f"the handshake failed: {_words(error)}")
+    try:
+        return await _talk(reader, writer, say, seconds)
+    finally:
+        writer.transport.abort()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
+    try:
+        writer.write(say)
+        data = await asyncio.wait_for(reader.read(_ANSWER_BYTES), seconds)
+    except TimeoutError:
+        return Reply(Outcome.SILENT, f"open and silent for {seconds:.0f} s")
+    except OSError as error:
+        return Reply(Outcome.CLOSED, f"the connection was broken off: {_words(error)}")
+    if not data:
+        return Reply(Outcome.CLOSED, "the connection was closed")
+    if data[0] == _TLS_ALERT:
+        return Reply(Outcome.CLOSED, "the connection was ended with a TLS alert")
+    return Reply(Outcome.ANSWERED, data.partition(b"\r\n")[0].decode(errors="replace")[:200])
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

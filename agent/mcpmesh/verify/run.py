@@ -1,0 +1,123 @@
+"""All claims of a mesh, tried side by side and told in a steady order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import httpx
+
+from mcpmesh.model.status import Claim
+from mcpmesh.plan.desired import Wanted
+from mcpmesh.verify import (
+    census,
+    envoys,
+    gateway,
+    instances,
+    leftovers,
+    listeners,
+    paths,
+    policy,
+    registered,
+    sidecars,
+    versions,
+)
+from mcpmesh.verify.catalog import CatalogReader
+from mcpmesh.verify.facts import Facts, gather
+from mcpmesh.verify.finding import Finding, made
+from mcpmesh.verify.world import World
+
+__all__ = ["World", "verify"]
+
+# Each claim makes a few connections; more at once only queue up on a small machine.
+_AT_ONCE = 12
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A claim yet to be tried."""
+
+    service: str | None
+    title: str
+    work: Callable[[Facts], Awaitable[Sequence[Finding]]]
+
+
+def of_service(wanted: Wanted) -> Iterator[Trial]:
+    """What is claimed about one service, from the ground up."""
+    spec = wanted.spec
+
+    def trial(title: str, work: Callable[[Facts, Wanted], Awaitable[Sequence[Finding]]]) -> Trial:
+        return Trial(spec.name, title, lambda facts: work(facts, wanted))
+
+    port = "the shim's" if spec.is_mcp else "its own"
+    yield trial("it is registered in Consul as wanted", registered.as_wanted)
+    yield trial(f"its registered port accepts connections and is {port}", instances.port_is_its_own)
+    yield trial("it is ready now", instances.is_ready)
+    yield trial("Consul's checks of it pass", registered.checks_pass)
+    yield trial("its config entries are in Consul as wanted", registered.configured)
+    yield trial("its sidecar's registered port is held by our Envoy", sidecars.port_is_envoys)
+    yield trial("its sidecar proves its SPIFFE identity", sidecars.proves_identity)
+    yield trial("its sidecar refuses plain text", sidecars.refuses_plain_text)
+    yield trial("its sidecar refuses a caller without a certificate", sidecars.refuses_no_certificate)
+    yield trial("its sidecar refuses a certificate of another CA", sidecars.refuses_foreign_certificate)
+    yield trial("its sidecar refuses an identity without an intention", policy.stranger_refused)
+    for source in wanted.allow:
+        yield trial(f'the intention that lets "{source}" call it is in Consul', partial(policy.declared, source=source))
+    yield trial("a real call through each sidecar is answered", paths.through_sidecars)
+    for upstream in spec.upstreams:
+        title = f'its upstream "{upstream.service}" is answered where it looks for it'
+        yield trial(title, partial(paths.upstream_reached, upstream=upstream))
+    if spec.route:
+        yield trial("a real call through the ingress is answered", paths.through_ingress)
+    else:
+        yield trial("without a route, it is not at the ingress", paths.not_at_ingress)
+
+
+MESH_WIDE = (
+    Trial(None, "the ingress is held by our Envoy", gateway.is_held),
+    Trial(None, "the ingress answers undeclared paths with 404", gateway.answers_only_declared),
+    Trial(None, "Consul denies what no intention allows", policy.denies_by_default),
+    Trial(None, "nothing of ours is in Consul beyond what is wanted", leftovers.none),
+    Trial(None, "every Envoy is live", envoys.are_live),
+    Trial(None, "no Envoy rejected an xDS update", envoys.rejected_nothing),
+    Trial(None, "every process of ours is accounted for", census.all_accounted_for),
+    Trial(None, "nothing of ours listens beyond loopback but what was asked for", listeners.none_beyond_loopback),
+    Trial(None, "every listener of ours is at a port that the mesh gave it", listeners.all_expected),
+    Trial(None, "Consul's version is supported", versions.of_consul),
+    Trial(None, "the Envoys' version is the pinned one", versions.of_envoys),
+    Trial(None, "the shims' version is the agent's", versions.of_shims),
+)
+
+
+async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
+    """Tries all claims about these services (about all, and the mesh as a whole, when empty).
+
+    Claims come grouped by service in the catalog's order, the mesh-wide ones
+    last, each as soon as it and those before it are made. Nothing is changed
+    by it. It ends within a bounded time whatever hangs, and never raises for
+    what it finds.
+    """
+    wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
+    trials = [trial for each in wanted for trial in of_service(each)]
+    trials += () if services else MESH_WIDE
+    catalog = CatalogReader(world.consul.address, world.settings.consul.token)
+    limit = asyncio.Semaphore(_AT_ONCE)
+    tasks: list[asyncio.Task[Claim]] = []
+    async with httpx.AsyncClient(trust_env=False) as http:
+        try:
+            facts = await gather(world, http, catalog)
+            tasks = [asyncio.create_task(_made(trial, facts, limit), name=f"claim: {trial.title}") for trial in trials]
+            for task in tasks:
+                yield await task
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await catalog.close()
+
+
+async def _made(trial: Trial, facts: Facts, limit: asyncio.Semaphore) -> Claim:
+    async with limit:
+        return await made(trial.service, trial.title, trial.work(facts), facts.world.mcpmesh("status"))

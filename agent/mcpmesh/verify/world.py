@@ -1,0 +1,56 @@
+"""What `verify` is told about a mesh: what is wanted, and where to look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpmesh.consul.client import Consul
+from mcpmesh.envoy.admin import Admin
+from mcpmesh.plan.desired import Desired
+from mcpmesh.settings import Settings
+
+# Roles in marks, as those who start the processes write them.
+AGENT = "agent"
+CONSUL = "consul"
+SIDECAR = "sidecar"
+GATEWAY = "gateway"
+
+# The agent's own identity, which every service lets in, and one that no intention knows.
+AGENT_IDENTITY = "mcpmesh-agent"
+STRANGER_IDENTITY = "mcpmesh-stranger"
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class World:
+    """One mesh; `home` is its folder, `ingress_url` the ingress as a client writes it."""
+
+    settings: Settings
+    mesh: str
+    home: Path
+    consul: Consul
+    admin: Admin
+    desired: Desired
+    ingress_url: str
+
+    # Next steps, as somebody would type them.
+
+    def mcpmesh(self, words: str) -> str:
+        """A command to this mesh's agent."""
+        return f"mcpmesh {words}" if self.mesh == "default" else f"mcpmesh --name {self.mesh} {words}"
+
+    def consul_command(self, command: str, words: str) -> str:
+        """A command to its Consul, such as ("intention delete", "ingress files")."""
+        return f"consul {command} -http-addr={self.consul.address} {words}"
+
+    def log(self, name: str) -> Path:
+        """The log file of an instance, of "<instance>.sidecar", of "agent"."""
+        return self.home / "logs" / f"{name}.log"
+
+    @property
+    def mended_by_agent(self) -> str:
+        """What to do about something that the agent puts right by itself."""
+        resume, log = self.mcpmesh("resume"), self.log(AGENT)
+        return f"the agent mends this at its next pass unless it is paused ({resume}); if it lasts, see {log}"
