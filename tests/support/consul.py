@@ -75,13 +75,14 @@ def consul_binary() -> Path:
 def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[RealConsul]:
     """A Consul with `settings` on top of ours, gone when the block ends (or this process does)."""
     ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
-    machine = {
+    machine: dict[str, Any] = {
         "node_name": "test",
         "data_dir": str(folder / "data"),
         "log_level": "WARN",
         "ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1},
         **settings,
     }
+    ports = machine["ports"]
     (folder / "machine.json").write_text(json.dumps(machine))
     setpriv = shutil.which("setpriv")
     mortal = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []

@@ -1,0 +1,129 @@
+"""Words about what changed, from a real Consul that also goes away and returns."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.consul import PORTS, RealConsul, running_consul
+
+from mcpmesh.consul.client import Consul
+from mcpmesh.consul.entries import ingress_entries, route_entry, service_entries
+from mcpmesh.model.service import ServiceSpec, Stdio
+
+
+class Ear(httpx.AsyncBaseTransport):
+    """Hears the words of one Consul, and counts what it is asked for them."""
+
+    def __init__(self, address: str) -> None:
+        self.requests = 0
+        self.heard: set[str] = set()
+        self._inner = httpx.AsyncHTTPTransport()
+        self._consul = Consul(address, transport=self)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests += 1
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def listen(self) -> None:
+        try:
+            async with contextlib.aclosing(self._consul.changes()) as words:
+                async for word in words:
+                    self.heard.add(word)
+        finally:
+            await self._consul.close()
+
+    async def hears(self, *words: str) -> None:
+        async with asyncio.timeout(30):
+            while not self.heard >= set(words):
+                await asyncio.sleep(0.02)
+        self.heard.clear()
+
+    async def silence(self) -> None:
+        """Waits until every watch stands: nothing is asked and nothing said for a while."""
+        async with asyncio.timeout(30):
+            before = -1
+            while before != self.requests or self.heard:
+                before = self.requests
+                self.heard.clear()
+                await asyncio.sleep(1.0)
+
+
+@contextlib.asynccontextmanager
+async def listening(address: str) -> AsyncIterator[Ear]:
+    ear = Ear(address)
+    task = asyncio.create_task(ear.listen())
+    try:
+        yield ear
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def own(consul_program: Path, tmp_path: Path) -> AsyncIterator[RealConsul]:
+    """A Consul in which nobody else changes anything."""
+    with running_consul(consul_program, tmp_path) as real:
+        yield real
+
+
+async def test_every_table_that_a_pass_reads_is_watched(own: RealConsul) -> None:
+    consul = Consul(own.address)
+    assert await consul.entries("m") == {}
+    spec = ServiceSpec("files", Stdio("server"), route="/mcp/files")
+    port = PORTS.take()
+    async with listening(own.address) as ear:
+        await ear.silence()
+        for entry in service_entries(spec, "m", "-- lua"):
+            await consul.write_entry(entry)
+        await ear.hears("service-defaults", "service-resolver", "service-router")
+        for entry in ingress_entries("m", "ingress", port, "-- lua"):
+            await consul.write_entry(entry)
+        await ear.hears("api-gateway")
+        await consul.write_entry(route_entry(spec, "m", "ingress"))
+        await ear.hears("http-route")
+        own.cli("intention", "create", "-deny", "a", "files")
+        await ear.hears("intentions")
+        own.put("/v1/agent/service/register", {"Name": "web", "Port": 1, "Check": {"TTL": "1h", "Status": "passing"}})
+        await ear.hears("services", "health")
+        own.put("/v1/agent/check/fail/service:web", None)
+        await ear.hears("health")
+        own.cli("intention", "delete", "a", "files")
+        await ear.hears("intentions")
+    await consul.close()
+
+
+async def test_where_nothing_changes_nothing_is_said_and_hardly_anything_asked(own: RealConsul) -> None:
+    async with listening(own.address) as ear:
+        await ear.silence()
+        before = ear.requests
+        await asyncio.sleep(2.0)
+        assert (ear.requests - before, ear.heard) == (0, set())
+
+
+async def test_a_consul_that_goes_away_is_heard_of_when_it_returns(consul_program: Path, tmp_path: Path) -> None:
+    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    settings = {"ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1}}
+    with running_consul(consul_program, tmp_path, **settings) as first:
+        ear = Ear(first.address)
+        task = asyncio.create_task(ear.listen())
+        await ear.silence()
+    before = ear.requests
+    await asyncio.sleep(2.0)
+    assert 0 < ear.requests - before < 80  # eight watches, ever more seldom
+    assert ear.heard == set()
+    with running_consul(consul_program, tmp_path, **settings) as second:
+        assert second.address == first.address
+        await ear.hears("health", "services", "intentions", "http-route")
+        await ear.silence()
+        second.cli("intention", "create", "-deny", "a", "files")
+        await ear.hears("intentions")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
