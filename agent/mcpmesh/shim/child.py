@@ -85,6 +85,10 @@ class Child:
         self.stopping = False
         self.modern = False
         self.version = ""
+        self.lease: object | None = None
+        """Whose call has the process for itself; no other is sent to it meanwhile."""
+        self.ghosts: dict[int, float] = {}
+        """Cancelled calls that were not answered, and since when: the server may still be at work on them."""
         self._next = 1
         self._loop = asyncio.get_running_loop()
         process.on_line = self._line
@@ -129,6 +133,7 @@ class Child:
     def cancel(self, call: Call, reason: str) -> None:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
+            self.ghosts[call.id] = self._loop.time()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
@@ -143,9 +148,13 @@ class Child:
         """Answer a request of the server's."""
         self.relay(b"".join(map(bytes, wire.result_pieces(wire.id_json(id), result))))
 
+    def answer_error(self, id: wire.Id, error: wire.Buffer) -> None:
+        """Answer a request of the server's with an error as it came."""
+        self.relay(b"".join(map(bytes, wire.error_pieces(wire.id_json(id), error))))
+
     def refuse(self, id: wire.Id, code: int, message: str) -> None:
         """Answer a request of the server's with an error."""
-        self.relay(b"".join(map(bytes, wire.error_pieces(wire.id_json(id), wire.error_body(code, message)))))
+        self.answer_error(id, wire.error_body(code, message))
 
     async def ask(self, method: str, params: Any = None, timeout: float | None = None) -> Any:
         """A request of the shim's own. Raises Failure, or TimeoutError after `timeout` seconds."""
@@ -201,6 +210,8 @@ class Child:
 
     def _stray(self, line: bytes, id: object) -> None:
         """An answer that nobody waits for: a second one, a late one, or an error without an id."""
+        if type(id) is int and self.ghosts.pop(id, None) is not None:
+            return
         self.metrics.count("stray_messages")
         if id is None:
             self._show(line)
@@ -230,11 +241,14 @@ class Child:
             if (call := self.calls.pop(id, None)) is not None:
                 call.failed(failure)
 
-    def _exit(self, exit: Exit) -> None:
+    def fail_calls(self, failure: Failure) -> None:
+        """Fail everything in flight."""
         calls, self.calls = self.calls, {}
-        failure = self.loss(exit)
         for call in calls.values():
             call.failed(failure)
+
+    def _exit(self, exit: Exit) -> None:
+        self.fail_calls(self.loss(exit))
         if self.listener is not None:
             self.listener.ended(self, exit)
 

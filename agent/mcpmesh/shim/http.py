@@ -53,7 +53,7 @@ class Owner(Protocol):
 class Exchange:
     """One request and its answer: either one JSON body, or an event stream of any length."""
 
-    __slots__ = ("conn", "head", "live", "owner", "started", "streaming", "written")
+    __slots__ = ("conn", "extra", "head", "live", "owner", "started", "streaming", "written")
 
     def __init__(self, conn: Connection, head: Head, started: float) -> None:
         self.conn = conn
@@ -63,28 +63,29 @@ class Exchange:
         self.live = True
         self.streaming = False
         self.owner: Owner | None = None
+        self.extra = b""
 
     def reply(self, status: int, pieces: list[Buffer], media: bytes = JSON, extra: bytes = b"") -> None:
-        """The whole answer. `extra` are further header lines, each with its line break."""
+        """The whole answer. `extra` are further header lines, each with its line break, besides the exchange's own."""
         if not self.live:
             return
         self.live = False
-        self.conn.reply(self.head, status, pieces, media, extra)
+        self.conn.reply(self.head, status, pieces, media, self.extra + extra)
 
-    def open_stream(self, extra: bytes = b"") -> None:
+    def open_stream(self) -> None:
         """Begin an event stream."""
         if self.live and not self.streaming:
             self.streaming = True
-            self.conn.begin_stream(self.head, extra)
+            self.conn.begin_stream(self.head, self.extra)
 
-    def event(self, pieces: list[Buffer], id: bytes = b"") -> None:
+    def event(self, pieces: list[Buffer]) -> None:
         """One message on the stream, which is opened by the first."""
         if not self.live:
             return
         if not self.streaming:
             self.open_stream()
         self.written = self.conn.app.now()
-        self.conn.chunk([b"event: message\r\n", id, b"data: ", *pieces, b"\r\n\r\n"])
+        self.conn.chunk([b"event: message\r\ndata: ", *pieces, b"\r\n\r\n"])
 
     def comment(self) -> None:
         """A keep-alive."""

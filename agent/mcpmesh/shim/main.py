@@ -117,7 +117,7 @@ async def serve(config: Config, sock: socket.socket) -> int:
     app = App(config, guardian)
     server = await loop.create_server(lambda: Connection(app), sock=sock)
     say("%s listens on %s:%d", config.name, *sock.getsockname()[:2])
-    keeping = loop.create_task(app.supply.run(), name="supply")
+    keeping = loop.create_task(app.keeper.run(), name="supply")
     failed = loop.create_task(_first(keeping, told), name="run")
     await failed
     server.close()

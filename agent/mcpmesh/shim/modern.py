@@ -70,8 +70,8 @@ def mentions_version(params: wire.Buffer) -> bool:
         return False
 
 
-def check(head: Head, method: str, params: wire.Buffer) -> Meta:
-    """The request's metadata; raises Failure as the specification says."""
+def check(head: Head, method: str, params: wire.Buffer) -> tuple[Meta, str]:
+    """The request's metadata, and the name of what it calls; raises Failure as the specification says."""
     if head.duplicated is not None:
         raise mismatch(f"the header {head.duplicated} appears more than once")
     try:
@@ -84,7 +84,7 @@ def check(head: Head, method: str, params: wire.Buffer) -> Meta:
     if meta.version is UNSET or not meta.capabilities:
         missing = wire.VERSION_KEY if meta.version is UNSET else wire.CAPABILITIES_KEY
         raise invalid(f"params._meta lacks {missing}")
-    if bytes(meta.capabilities[:1] if isinstance(meta.capabilities, bytes) else bytes(meta.capabilities)[:1]) != b"{":
+    if not bytes(meta.capabilities).startswith(b"{"):
         raise invalid(f"params._meta: {wire.CAPABILITIES_KEY} must be an object")
     if head.version is None:
         raise mismatch("the header MCP-Protocol-Version is missing")
@@ -100,7 +100,7 @@ def check(head: Head, method: str, params: wire.Buffer) -> Meta:
         raise unsupported(str(meta.version))
     if isinstance(meta.log_level, str) and meta.log_level not in LOG_LEVELS:
         raise invalid(f"params._meta: {wire.LOG_LEVEL_KEY} must be one of {', '.join(LOG_LEVELS)}")
-    return meta  # type: ignore[no-any-return]
+    return meta, body.name if method in NAMED else ""
 
 
 def _check_name(head: Head, method: str, name: Any) -> None:

@@ -68,6 +68,12 @@ class Profile:
             self.legacy_version = version
         self._identity(result.get("serverInfo"), result)
 
+    def learn_legacy(self, version: object) -> None:
+        """A modern server turned out to speak the older protocol too."""
+        self.legacy = True
+        if isinstance(version, str):
+            self.versions.add(version)
+
     def _identity(self, info: Any, result: dict[str, Any]) -> None:
         if isinstance(info, dict):
             self.server = info

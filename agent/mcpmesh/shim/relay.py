@@ -6,17 +6,18 @@ progress and its answer to one exchange only, so nothing can reach another calle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Call
-from mcpmesh.shim.failure import MODERN_STATUS, Failure
+from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure
+from mcpmesh.shim.head import TRACE, Head
 from mcpmesh.shim.http import Exchange
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
 
-RETRY = b"retry-after: %d\r\n"
+RETRY: Final = b"retry-after: %d\r\n"
 
 
 def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
@@ -33,6 +34,34 @@ def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
     exchange.reply(failure.status, pieces, extra=extra)
 
 
+def needs_rewrite(head: Head, params: wire.Buffer) -> bool:
+    """Whether a request carries something that must be changed before its server sees it."""
+    return head.traced or (bool(params) and b'"progressToken"' in bytes(params))
+
+
+def rewrite(call: RelayCall, params: wire.Buffer, head: Head) -> bytes:
+    """Params with the shim's progress token, and with trace context that only the headers had."""
+    try:
+        whole = wire.members(params) if params else {}
+        meta = wire.members(whole["_meta"]) if "_meta" in whole else {}
+    except wire.Malformed:
+        return bytes(params)
+    put_meta(call, meta, head)
+    return wire.encode({**whole, "_meta": meta} if meta else whole)
+
+
+def put_meta(call: RelayCall, meta: dict[str, Any], head: Head) -> None:
+    """Put the shim's progress token and the headers' trace context into a request's metadata."""
+    if (token := meta.get("progressToken")) is not None:
+        call.token = token
+        meta["progressToken"] = call.id
+    if head.traced:
+        for key in TRACE:
+            name = key.decode()
+            if key in head.headers and name not in meta:
+                meta[name] = head.headers[key].decode("latin-1")
+
+
 def with_token(params: wire.Buffer, token: wire.Buffer) -> bytes:
     """A progress notification's params with the caller's own token."""
     return wire.encode({**wire.members(params), "progressToken": wire.Raw(bytes(token))})
@@ -43,10 +72,9 @@ def outcome(method: str, message: Any) -> str:
     if not message.result:
         return "error"
     if method == "tools/call":
-        result = message.result
         # Where it stands in every known server's answer; parsing a long result for it would cost more than it tells.
-        edge = bytes(memoryview(result)[-256:]) + bytes(memoryview(result)[:64])
-        if b'"isError":true' in edge:
+        view = memoryview(message.result)
+        if b'"isError":true' in bytes(view[-256:]) or b'"isError":true' in bytes(view[:64]):
             return "tool_error"
     return "ok"
 
@@ -97,36 +125,6 @@ class RelayCall(Call):
         """The time is over; what the server is told differs between the eras."""
 
 
-class ModernCall(RelayCall):
-    """A call of a modern client at a modern server: the status follows the error's code."""
-
-    __slots__ = ("child",)
-
-    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, child: Any) -> None:
-        super().__init__(app, exchange, client_id, method, "modern")
-        self.child = child
-
-    def answered(self, message: Any) -> None:
-        if message.result or self.exchange.streaming:
-            super().answered(message)
-            return
-        self.app.metrics.call(self.era, self.method, "error", self.app.now() - self.exchange.started)
-        error = self.error(message.error)
-        self.deliver(status_of(error), wire.error_pieces(self.client_id, error))
-
-    def error(self, error: wire.Buffer) -> wire.Buffer:
-        """The error as the caller's era has it."""
-        return error
-
-    def gone(self) -> None:
-        self.app.metrics.call(self.era, self.method, "cancelled", self.app.now() - self.exchange.started)
-        self.child.cancel(self, "the client closed the response stream")
-
-    def expired(self) -> None:
-        self.child.cancel(self, "the time for an answer is over")
-        self.failed(timed_out(self.app.config.request_seconds))
-
-
 def status_of(error: wire.Buffer) -> int:
     """The HTTP status that a JSON-RPC error travels with in the modern era."""
     try:
@@ -139,9 +137,8 @@ def status_of(error: wire.Buffer) -> int:
 def timed_out(seconds: float) -> Failure:
     """What a caller is told whose call took longer than request_seconds."""
     return Failure(
-        -32603,
+        INTERNAL_ERROR,
         f"the server did not answer within {seconds:g} s (request_seconds) and was told to stop; "
         "the call may have taken effect",
         {"reason": "timeout", "started": True},
-        status=504,
     )

@@ -36,6 +36,10 @@ class Malformed(Exception):
     """Not JSON, or not a JSON-RPC message; the message says why."""
 
 
+class Unfit(Malformed):
+    """JSON, but not as JSON-RPC has it."""
+
+
 class Message(Struct, gc=False):
     """A JSON-RPC message in either direction. What is absent is UNSET (scalars) or empty (spans).
 
@@ -76,6 +80,8 @@ def parse(data: Buffer) -> Message:
     """One JSON-RPC message; raises Malformed, also for nesting too deep to follow."""
     try:
         return _message.decode(data)
+    except msgspec.ValidationError as error:
+        raise Unfit(str(error)) from error
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise Malformed(str(error)) from error
 

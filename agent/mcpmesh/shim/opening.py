@@ -1,0 +1,154 @@
+"""From a client's `initialize` to its session.
+
+With a process per session, the client's own words go to that process and its
+own answer comes back. Over kept processes the shim answers from what it knows
+of the server.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.child import Child
+from mcpmesh.shim.failure import Failure
+from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.own import OwnCall, OwnSession
+from mcpmesh.shim.relay import reply_failure, timed_out
+from mcpmesh.shim.session import Session
+from mcpmesh.shim.shared import SharedSession
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+
+class InitializeCall(OwnCall):
+    """The call whose result opens the session."""
+
+    __slots__ = ("opening",)
+
+    def __init__(self, opening: Opening, child: Child) -> None:
+        super().__init__(opening.app, child, opening.exchange, opening.id, "initialize")
+        self.opening = opening
+
+    def answered(self, message: Any) -> None:
+        opening = self.opening
+        opening.count("ok" if message.result else "error")
+        if not message.result:
+            if self.app.profile.modern and not self.app.profile.legacy:
+                # The program speaks the modern era only, as it turns out.
+                self.app.profile.legacy = False
+                self.app.supply.stop_soon(self.child)
+                opening.again()
+                return
+            opening.end(self.child)
+            self.exchange.reply(200, wire.error_pieces(self.client_id, message.error))
+            return
+        if self.app.profile.modern and not self.app.profile.legacy:
+            members = wire.members(message.result)
+            self.app.profile.learn_legacy(wire.value(members.get("protocolVersion", b"null")))
+        if not self.exchange.live:  # nobody learns the session's id
+            opening.end(self.child)
+            return
+        opening.open(OwnSession(self.app, opening.session_id, self.child), message.result)
+
+    def failed(self, failure: Failure) -> None:
+        self.opening.end(self.child)
+        super().failed(failure)
+
+    def expired(self) -> None:
+        self.child.forget(self)
+        self.failed(timed_out(self.app.config.request_seconds))
+
+
+class Opening:
+    """One initialize in progress."""
+
+    def __init__(self, app: App, exchange: Exchange, message: Any) -> None:
+        self.app = app
+        self.exchange = exchange
+        self.message = message
+        self.id = wire.id_json(message.id)
+        self.session_id = app.new_session_id()
+        self.header = b"mcp-session-id: %b\r\n" % self.session_id.encode()
+        exchange.extra = self.header
+        exchange.owner = self
+        app.opening += 1
+        self._begin()
+
+    def _begin(self) -> None:
+        own = self.app.config.isolation == "session" and self.app.profile.legacy is not False
+        child = self.app.supply.spare() if own else None
+        if child is not None:
+            self._ask(child)
+        else:
+            self.app.spawn(self._open_own() if own else self._open_shared(), "open a session")
+
+    def again(self) -> None:
+        """Begin anew after it turned out which eras the server speaks."""
+        self.exchange.owner = self
+        self._begin()
+
+    async def _open_own(self) -> None:
+        try:
+            child = await self.app.supply.take()
+        except Failure as failure:
+            self.end(None)
+            reply_failure(self.exchange, self.id, failure)
+            return
+        if self.exchange.live:
+            self._ask(child)
+        else:
+            self.end(child)
+
+    def _ask(self, child: Child) -> None:
+        call = InitializeCall(self, child)
+        try:
+            child.send(call, "initialize", self.message.params)
+        except Failure as failure:
+            call.failed(failure)
+
+    async def _open_shared(self) -> None:
+        try:
+            await self.app.supply.ready_main()
+            members = wire.members(self.message.params) if self.message.params else {}
+            session = SharedSession(self.app, self.session_id, members)
+        except wire.Malformed:
+            self.end(None)
+            reply_failure(self.exchange, self.id, Failure(-32602, "the params of initialize must be an object"))
+        except Failure as failure:
+            self.end(None)
+            reply_failure(self.exchange, self.id, failure)
+        else:
+            self.count("ok")
+            self.open(session, session.initialized())
+
+    def open(self, session: Session, result: wire.Buffer) -> None:
+        """The session is there; tell the client its id."""
+        app = self.app
+        app.opening -= 1
+        app.sessions[session.id] = session
+        app.metrics.count("sessions_opened")
+        pieces = wire.result_pieces(self.id, result)
+        if self.exchange.streaming:
+            self.exchange.event(pieces)
+            self.exchange.end()
+        else:
+            self.exchange.reply(200, pieces)
+
+    def end(self, child: Child | None) -> None:
+        """No session comes of it."""
+        self.app.opening -= 1
+        self.exchange.extra = b""
+        if child is not None:
+            self.app.supply.stop_soon(child)
+
+    def count(self, outcome: str) -> None:
+        """For the metrics."""
+        self.app.metrics.call("legacy", "initialize", outcome, self.app.now() - self.exchange.started)
+
+    def gone(self) -> None:
+        """Seen when the process is there."""
+
+    def expired(self) -> None:
+        """Starting a process has its own deadline."""

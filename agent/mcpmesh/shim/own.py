@@ -1,0 +1,118 @@
+"""A legacy session with a server process of its own.
+
+The client's `initialize` went to that process as it came, so capabilities and
+versions are settled between the two; the shim carries messages. Ids of the
+client's requests are replaced, since some clients use one id for all; the
+server's requests keep theirs. A dropped connection is no cancel here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.child import Child
+from mcpmesh.shim.failure import Failure, lost
+from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.process import Exit
+from mcpmesh.shim.relay import RelayCall, needs_rewrite, rewrite, timed_out
+from mcpmesh.shim.session import CANCEL_SECONDS, Session
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+
+class OwnCall(RelayCall):
+    """A call of a session's client at the session's own server."""
+
+    __slots__ = ("child",)
+
+    def __init__(self, app: App, child: Child, exchange: Exchange, client_id: bytes, method: str) -> None:
+        super().__init__(app, exchange, client_id, method, "legacy")
+        self.child = child
+
+    def expired(self) -> None:
+        self.child.cancel(self, "the time for an answer is over")
+        self.failed(timed_out(self.app.config.request_seconds))
+
+    def cancelled(self) -> None:
+        """Some time after the client's cancel: a server that kept silent, as it should, is waited for no longer."""
+        if self.exchange.live:
+            self.child.forget(self)
+            self.failed(Failure(-32603, "the call was cancelled by its client", {"reason": "cancelled"}))
+
+
+class OwnSession(Session):
+    """Listens to its process; ends with it."""
+
+    def __init__(self, app: App, id: str, child: Child) -> None:
+        super().__init__(app, id)
+        self.child = child
+        self.asked_ids: set[wire.Id] = set()
+        child.listener = self
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.child.calls or self.streams)
+
+    def request(self, exchange: Exchange, message: Any) -> None:
+        child = self.child
+        call = OwnCall(self.app, child, exchange, wire.id_json(message.id), message.method)
+        if needs_rewrite(exchange.head, message.params):
+            child.reserve(call)
+            child.process.write(wire.request(call.id, message.method, rewrite(call, message.params, exchange.head)))
+        else:
+            child.send(call, message.method, message.params)
+
+    def notification(self, message: Any, raw: bytes) -> None:
+        if message.method != "notifications/cancelled":
+            self.child.relay(raw)
+            return
+        with contextlib.suppress(wire.Malformed):
+            params = wire.members(message.params)
+            wanted = wire.id_json(wire.value(params.get("requestId", b"null")))
+            for call in reversed(self.child.calls.values()):
+                if isinstance(call, OwnCall) and call.client_id == wanted:
+                    self.child.notify("notifications/cancelled", wire.encode({**params, "requestId": call.id}))
+                    self.app.later(CANCEL_SECONDS, call.cancelled)
+                    return
+
+    def response(self, message: Any) -> None:
+        if message.id not in self.asked_ids:
+            self.app.metrics.count("stray_messages")
+            return
+        self.asked_ids.discard(message.id)
+        if message.error:
+            self.child.answer_error(message.id, message.error)
+        else:
+            self.child.answer(message.id, message.result)
+
+    def exchanges(self) -> list[Exchange]:
+        return [
+            call.exchange
+            for call in self.child.calls.values()
+            if isinstance(call, OwnCall) and call.exchange.live and call.method != "initialize"
+        ]
+
+    def close(self) -> None:
+        super().close()
+        failure = lost("the session was ended before the server answered", "session-ended")
+        self.child.fail_calls(failure)
+        self.app.supply.stop_soon(self.child)
+
+    # From the server.
+
+    def asked(self, child: Child, message: Any) -> None:
+        if message.method == "ping":
+            child.answer(message.id, b"{}")
+            return
+        self.asked_ids.add(message.id)
+        self.tell(wire.one_line(wire.encode(message)))
+
+    def notified(self, _child: Child, message: Any) -> None:
+        self.app.server_notified(message.method)
+        self.tell(wire.notification(message.method, message.params))
+
+    def ended(self, _child: Child, _exit: Exit) -> None:
+        self.app.end_session(self)

@@ -1,0 +1,235 @@
+"""Which request goes where, and in which era.
+
+Everything on the way of a call runs in callbacks, without a task per request.
+A request is modern when its header or its body says so; otherwise it is legacy
+and belongs to a session.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpmesh.shim import modern, parameters, wire
+from mcpmesh.shim.batch import Batch
+from mcpmesh.shim.failure import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Failure, refused, unavailable
+from mcpmesh.shim.head import Head
+from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.opening import Opening
+from mcpmesh.shim.profile import LEGACY, MODERN
+from mcpmesh.shim.relay import reply_failure
+from mcpmesh.shim.session import Session
+from mcpmesh.shim.status import ENDPOINTS
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+NULL: Final = b"null"
+# Methods of the older protocol that this revision took away.
+GONE: Final = frozenset(("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"))
+# Only these revisions had batches; a session without a version header may be of the first.
+BATCHING: Final = (None, "2024-11-05", "2025-03-26")
+MAX_BATCH: Final = 1000
+
+
+class Routes:
+    """The requests of one shim."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.mirrors = parameters.Mirrors()
+
+    def handle(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        """One whole request."""
+        try:
+            if head.path == b"/mcp" or head.path == b"/mcp/":
+                self._mcp(exchange, head, body)
+            elif (endpoint := ENDPOINTS.get(head.path)) is not None:
+                if head.method not in (b"GET", b"HEAD"):
+                    raise refused(405, "only GET is offered here", Allow="GET")
+                endpoint(self.app, exchange)
+            else:
+                raise refused(404, "here are /mcp, /health, /ready, /info and /metrics")
+        except Failure as failure:
+            reply_failure(exchange, NULL, failure)
+
+    def _mcp(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        if head.method == b"POST":
+            self._post(exchange, head, body)
+        elif head.method not in (b"GET", b"DELETE"):
+            raise refused(405, f"{head.method.decode('latin-1')} is not offered here", Allow="GET, POST, DELETE")
+        elif head.version == MODERN:
+            raise refused(405, "this revision of the protocol has POST only", Allow="POST")
+        elif head.method == b"GET":
+            if not head.accepts_sse:
+                raise refused(406, "the header Accept must list text/event-stream")
+            self._session(head).listen(exchange)
+        else:
+            self.app.end_session(self._session(head))
+            exchange.reply(200, [])
+
+    def _post(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        if not (head.accepts_json and head.accepts_sse):
+            raise refused(406, "the header Accept must list application/json and text/event-stream")
+        if not head.body_json:
+            raise refused(415, "the header Content-Type must be application/json")
+        if not body.isascii():
+            try:
+                body.decode()
+            except UnicodeDecodeError:
+                raise refused(400, "Parse error: the body is not UTF-8", PARSE_ERROR) from None
+        if body[:1] != b"{" and body.lstrip()[:1] == b"[":
+            self._batch(exchange, head, body)
+        else:
+            self._message(exchange, head, self._parse(body), body)
+
+    @staticmethod
+    def _parse(body: wire.Buffer) -> Any:
+        try:
+            message = wire.parse(body)
+        except wire.Unfit as error:
+            raise refused(400, f"Invalid request: {error}") from None
+        except wire.Malformed as error:
+            raise refused(400, f"Parse error: {error}", PARSE_ERROR) from None
+        if message.jsonrpc != "2.0":
+            raise refused(400, 'Invalid request: "jsonrpc" must be "2.0"')
+        if message.method is wire.UNSET:
+            if message.id is wire.UNSET or message.id is None or not (message.result or message.error):
+                raise refused(400, "Invalid request: neither a request, a notification nor a response")
+        elif message.id is None:
+            raise refused(400, "Invalid request: an id must not be null")
+        return message
+
+    def _message(self, exchange: Exchange, head: Head, message: Any, raw: bytes) -> None:
+        try:
+            if head.version == MODERN or self._is_modern(head, message):
+                self._modern(exchange, head, message)
+            else:
+                self._legacy(exchange, head, message, raw)
+        except Failure as failure:
+            asked = message.method is not wire.UNSET and message.id is not wire.UNSET
+            reply_failure(exchange, wire.id_json(message.id) if asked else NULL, failure)
+
+    @staticmethod
+    def _is_modern(head: Head, message: Any) -> bool:
+        if head.version is not None and head.version not in LEGACY:
+            # An unknown revision: newer ones have their metadata in the body, and are told what is supported.
+            return modern.mentions_version(message.params) or head.session is None
+        return modern.mentions_version(message.params)
+
+    # Modern.
+
+    def _modern(self, exchange: Exchange, head: Head, message: Any) -> None:
+        if message.method is wire.UNSET:
+            raise refused(400, "Invalid request: clients send no responses in this revision of the protocol")
+        if message.id is wire.UNSET:
+            if head.version != MODERN:
+                raise modern.unsupported(str(head.version))
+            exchange.reply(202, [])
+            return
+        method = message.method
+        meta, name = modern.check(head, method, message.params)
+        if method in GONE:
+            raise Failure(METHOD_NOT_FOUND, f"Method not found: {method}", status=404)
+        if self.app.draining:
+            raise unavailable("cannot take the call: the shim is stopping", "draining", 2)
+        main = self.app.supply.main
+        if main is not None and main.alive:
+            self._dispatch(exchange, head, message, meta, name)
+        else:
+            exchange.owner = Waiting()
+            self.app.spawn(self._when_ready(exchange, head, message, meta, name), "wait for the server")
+
+    async def _when_ready(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta, name: str) -> None:
+        try:
+            await self.app.supply.ready_main()
+            if exchange.live:
+                self._dispatch(exchange, head, message, meta, name)
+        except Failure as failure:
+            reply_failure(exchange, wire.id_json(message.id), failure)
+
+    def _dispatch(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta, name: str) -> None:
+        app = self.app
+        method = message.method
+        if method == "server/discover":
+            app.metrics.call("modern", method, "ok", app.now() - exchange.started)
+            exchange.reply(200, wire.result_pieces(wire.id_json(message.id), wire.encode(app.kept.discovered())))
+        elif method == "subscriptions/listen":
+            assert app.supply.main is not None
+            app.subscriptions.listen(exchange, head, message, meta, app.supply.main)
+        else:
+            if method == "tools/call" and (mirrored := self.mirrors.of(app.profile.tools, name)):
+                parameters.check(mirrored, head, message.params)
+            app.kept.call(exchange, head, message, meta)
+
+    # Legacy.
+
+    def _legacy(self, exchange: Exchange, head: Head, message: Any, raw: bytes) -> None:
+        if message.method == "initialize" and message.id is not wire.UNSET:
+            self._initialize(exchange, message)
+            return
+        session = self._session(head)
+        session.used = exchange.started
+        if message.method is wire.UNSET:
+            session.response(message)
+        elif message.id is wire.UNSET:
+            session.notification(message, raw)
+        else:
+            if self.app.draining:
+                raise unavailable("cannot take the call: the shim is stopping", "draining", 2)
+            session.request(exchange, message)
+            return
+        exchange.reply(202, [])
+
+    def _session(self, head: Head) -> Session:
+        """The session that a request belongs to; raises Failure."""
+        if head.version is not None and head.version not in LEGACY:
+            raise refused(400, f"MCP-Protocol-Version {head.version!r} is not supported in a session")
+        if head.session is None:
+            raise refused(400, "the header Mcp-Session-Id is missing; initialize first")
+        session = self.app.sessions.get(head.session)
+        if session is None:
+            raise refused(404, "the session is not known here or has ended; initialize again")
+        return session
+
+    def _initialize(self, exchange: Exchange, message: Any) -> None:
+        app = self.app
+        if app.draining:
+            raise unavailable("cannot open a session: the shim is stopping", "draining", 2)
+        if len(app.sessions) + app.opening >= app.limits.sessions and not app.evict():
+            raise unavailable(f"cannot open a session: {app.limits.sessions} are open (limits.sessions)", "full", 5)
+        Opening(app, exchange, message)
+
+    def _batch(self, exchange: Exchange, head: Head, body: bytes) -> None:
+        if head.version not in BATCHING:
+            raise refused(400, "Invalid request: this revision of the protocol has no batches")
+        session = self._session(head)
+        session.used = exchange.started
+        try:
+            raws = wire.parse_batch(body)
+        except wire.Malformed as error:
+            raise refused(400, f"Parse error: {error}", PARSE_ERROR) from None
+        if not 0 < len(raws) <= MAX_BATCH:
+            raise refused(400, f"Invalid request: a batch has 1 to {MAX_BATCH} messages")
+        messages = [self._parse(raw) for raw in raws]
+        if any(message.method == "initialize" for message in messages):
+            raise refused(400, "Invalid request: initialize can't be part of a batch", INVALID_REQUEST)
+        batch = Batch(exchange)
+        for message, raw in zip(messages, raws, strict=True):
+            if message.method is not wire.UNSET and message.id is not wire.UNSET:
+                part = batch.part()
+                self._message(part, head, message, b"")
+            elif message.method is wire.UNSET:
+                session.response(message)
+            else:
+                session.notification(message, bytes(raw))
+        batch.close()
+
+
+class Waiting:
+    """Owner of an exchange whose call was not sent yet."""
+
+    def gone(self) -> None:
+        """Seen when it would be sent."""
+
+    def expired(self) -> None:
+        """Starting a process has its own deadline."""

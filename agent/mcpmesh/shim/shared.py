@@ -1,0 +1,278 @@
+"""Legacy sessions over processes that are kept for everybody (isolation shared and request).
+
+The session lives here, not in a server: `initialize`, `ping` and log levels are
+answered by the shim, requests are multiplexed. At a legacy server they pass
+nearly as they are; at a modern one they get the per-request envelope, and its
+`input_required` results become requests to the client, whose answers it gets
+with the retry that the protocol provides for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from mcpmesh.shim import modern, translate, wire
+from mcpmesh.shim.calls import CallerCall
+from mcpmesh.shim.child import Child
+from mcpmesh.shim.failure import INVALID_PARAMS, METHOD_NOT_FOUND, Failure, lost
+from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
+from mcpmesh.shim.relay import put_meta, timed_out
+from mcpmesh.shim.session import CANCEL_SECONDS, Session
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+# A modern server may ask anew on each retry; a server that never ends asking is cut off.
+MAX_ROUNDS = 32
+
+
+class SharedCall(CallerCall):
+    """A call of a session's client at a kept process."""
+
+    __slots__ = ("asks", "inner", "inputs", "params", "rounds", "session", "state")
+
+    def __init__(self, session: SharedSession, exchange: Exchange, message: Any) -> None:
+        super().__init__(session.app, exchange, wire.id_json(message.id), message.method, "legacy")
+        self.session = session
+        self.log_level = session.log_level
+        self.params, self.inner = translate.split(message.params)
+        self.state: Any = None
+        self.asks: set[str] = set()
+        self.inputs: dict[str, Any] = {}
+        self.rounds = 0
+
+    @property
+    def caller(self) -> object:
+        return self.session
+
+    def send(self, child: Child) -> None:
+        """To the server, in its era; raises Failure when nothing was sent."""
+        child.reserve(self)
+        put_meta(self, self.inner, self.exchange.head)
+        if child.modern:
+            params = translate.envelop(self.params, self.inner, self.session.client, self.log_level)
+        else:
+            whole = {**self.params, "_meta": self.inner} if self.inner else self.params
+            params = wire.encode(whole) if whole else b""
+        child.process.write(wire.request(self.id, self.method, params))
+
+    def answered(self, message: Any) -> None:
+        if self.child is not None and self.child.modern and message.result and self._needs_input(message.result):
+            return
+        self._over()
+        super().answered(message)
+
+    def failed(self, failure: Failure) -> None:
+        self._over()
+        super().failed(failure)
+
+    def _over(self) -> None:
+        self.release()
+        self.session.calls.discard(self)
+
+    def ask(self, child: Child, message: Any) -> None:
+        """A legacy server asks; the client answers under an id of the session's own."""
+        lacks = translate.lacking(message.method, message.params, self.session.capabilities)
+        if message.method == "roots/list" and lacks:
+            child.answer(message.id, b'{"roots":[]}')
+        elif lacks is not None and lacks:
+            self.app.metrics.count("refused_requests")
+            child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method}")
+        else:
+            self.session.ask(message.method, message.params, Asked(child, message.id))
+
+    # A modern server that needs input.
+
+    def _needs_input(self, result: wire.Buffer) -> bool:
+        if b'"input_required"' not in bytes(result):
+            return False
+        members = wire.members(result)
+        if bytes(members.get("resultType", b"")) != b'"input_required"':
+            return False
+        self.rounds += 1
+        if self.rounds > MAX_ROUNDS:
+            self.failed(lost(f"the server asked for input {MAX_ROUNDS} times", "endless-input"))
+            return True
+        self.state = members.get("requestState")
+        requests = wire.members(members["inputRequests"]) if "inputRequests" in members else {}
+        self.inputs = {}
+        self.asks = set(requests)
+        for key, request in requests.items():
+            parts = wire.members(request)
+            self.session.ask(str(wire.value(parts["method"])), parts.get("params", b""), Input(self, key))
+        if not requests:
+            self._retry()
+        return True
+
+    def input(self, key: str, message: Any) -> None:
+        """The client's answer to one of the server's requests."""
+        if key not in self.asks:
+            return
+        self.asks.discard(key)
+        if message.error:
+            self.asks.clear()
+            self._over()
+            self.deliver(200, wire.error_pieces(self.client_id, message.error))
+            return
+        self.inputs[key] = message.result
+        if not self.asks:
+            self._retry()
+
+    def _retry(self) -> None:
+        assert self.child is not None
+        params = {key: item for key, item in self.params.items() if key not in ("inputResponses", "requestState")}
+        if self.inputs:
+            params["inputResponses"] = self.inputs
+        if self.state is not None:
+            params["requestState"] = self.state
+        self.params = params
+        if self.token is not None:
+            self.inner["progressToken"] = self.token
+        try:
+            self.send(self.child)
+        except Failure as failure:
+            self.failed(failure)
+
+    # The client.
+
+    def expired(self) -> None:
+        if self.child is not None:
+            self.child.cancel(self, "the time for an answer is over")
+        self.failed(timed_out(self.app.config.request_seconds))
+
+    def cancelled(self) -> None:
+        """Some time after the client's cancel, when the server kept silent as it should."""
+        if self.exchange.live:
+            if self.child is not None:
+                self.child.forget(self)
+            self.failed(Failure(-32603, "the call was cancelled by its client", {"reason": "cancelled"}))
+
+
+class Asked:
+    """A legacy server's request that a client is to answer."""
+
+    def __init__(self, child: Child, id: wire.Id) -> None:
+        self.child = child
+        self.id = id
+
+    def replied(self, message: Any) -> None:
+        if message.error:
+            self.child.answer_error(self.id, message.error)
+        else:
+            self.child.answer(self.id, message.result)
+
+
+class Input:
+    """One of a modern server's input requests that a client is to answer."""
+
+    def __init__(self, call: SharedCall, key: str) -> None:
+        self.call = call
+        self.key = key
+
+    def replied(self, message: Any) -> None:
+        self.call.input(self.key, message)
+
+
+class SharedSession(Session):
+    """A session without a process of its own."""
+
+    def __init__(self, app: App, id: str, client: dict[str, Any]) -> None:
+        """`client` are the members of its initialize params."""
+        super().__init__(app, id)
+        self.client = client
+        try:
+            self.capabilities: dict[str, Any] = dict(wire.value(client.get("capabilities", b"{}")))
+            asked = wire.value(client.get("protocolVersion", b'""'))
+        except (wire.Malformed, TypeError, ValueError):
+            raise Failure(INVALID_PARAMS, "the params of initialize are malformed") from None
+        self.version = asked if asked in LEGACY else LATEST_LEGACY
+        self.log_level: str | None = None
+        self.calls: set[SharedCall] = set()
+        self._asked: dict[int, Asked | Input] = {}
+        self._next = 1
+
+    def initialized(self) -> bytes:
+        """The initialize result."""
+        profile = self.app.profile
+        result: dict[str, Any] = {
+            "protocolVersion": self.version,
+            "capabilities": profile.capabilities,
+            "serverInfo": {"name": self.app.config.name, "version": "", **profile.server},
+        }
+        if profile.instructions is not None:
+            result["instructions"] = profile.instructions
+        return wire.encode(result)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.calls or self.streams)
+
+    def request(self, exchange: Exchange, message: Any) -> None:
+        id = wire.id_json(message.id)
+        method = message.method
+        if method == "ping":
+            exchange.reply(200, wire.result_pieces(id, b"{}"))
+        elif method == "logging/setLevel":
+            self._set_level(message.params)
+            exchange.reply(200, wire.result_pieces(id, b"{}"))
+        elif method in ("resources/subscribe", "resources/unsubscribe"):
+            self.app.subscriptions.session_resource(self, exchange, message)
+        else:
+            call = SharedCall(self, exchange, message)
+            self.calls.add(call)
+            try:
+                self.app.kept.place(call, False, call.send)
+            except Failure:
+                self.calls.discard(call)
+                raise
+
+    def _set_level(self, params: wire.Buffer) -> None:
+        whole, _ = translate.split(params)
+        level = wire.value(whole.get("level", b"null"))
+        if level not in modern.LOG_LEVELS:
+            raise Failure(INVALID_PARAMS, f"level must be one of {', '.join(modern.LOG_LEVELS)}")
+        self.log_level = level
+        main = self.app.supply.main
+        if main is not None and not main.modern and "logging" in self.app.profile.capabilities:
+            self.app.spawn(self.app.subscriptions.set_level(main), "set level")
+
+    def notification(self, message: Any, _raw: bytes) -> None:
+        if message.method == "notifications/initialized":
+            self.app.subscriptions.session_opened(self)
+        elif message.method == "notifications/cancelled":
+            with contextlib.suppress(wire.Malformed):
+                wanted = wire.id_json(wire.value(wire.members(message.params).get("requestId", b"null")))
+                for call in self.calls:
+                    if call.client_id == wanted:
+                        if call.child is not None:
+                            call.child.cancel(call, "cancelled by the client")
+                        self.app.later(CANCEL_SECONDS, call.cancelled)
+                        return
+
+    def ask(self, method: str, params: wire.Buffer, asked: Asked | Input) -> None:
+        """Send the client a request."""
+        id = self._next
+        self._next += 1
+        self._asked[id] = asked
+        self.tell(wire.request(id, method, params)[:-1])
+
+    def response(self, message: Any) -> None:
+        asked = self._asked.pop(message.id, None) if isinstance(message.id, int) else None
+        if asked is None:
+            self.app.metrics.count("stray_messages")
+        else:
+            asked.replied(message)
+
+    def exchanges(self) -> list[Exchange]:
+        return [call.exchange for call in self.calls if call.exchange.live]
+
+    def close(self) -> None:
+        super().close()
+        self.app.subscriptions.session_closed(self)
+        failure = lost("the session was ended before the server answered", "session-ended")
+        for call in list(self.calls):
+            if call.child is not None:
+                call.child.cancel(call, "the session was ended")
+            call.failed(failure)

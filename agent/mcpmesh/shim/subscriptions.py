@@ -1,0 +1,336 @@
+"""Change notifications of the kept server, to whoever asked for them.
+
+A legacy server sends them of its own accord (lists) or after
+`resources/subscribe`; a modern one within a `subscriptions/listen`, of which
+the shim keeps one for its legacy sessions and its own tool list. Modern
+clients' own listens at a modern server are relayed one to one, with both the
+request id and the subscription id replaced
+(2026-07-28/basic/patterns/subscriptions.mdx).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpmesh.shim import translate, wire
+from mcpmesh.shim.calls import ModernCall
+from mcpmesh.shim.child import Call, Child
+from mcpmesh.shim.failure import INVALID_PARAMS, Failure
+from mcpmesh.shim.handshake import modern_meta
+from mcpmesh.shim.head import Head
+from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.modern import LOG_LEVELS, Meta, invalid
+from mcpmesh.shim.relay import needs_rewrite, rewrite
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+    from mcpmesh.shim.shared import SharedSession
+
+LISTS: Final = {
+    "notifications/tools/list_changed": ("toolsListChanged", "tools"),
+    "notifications/prompts/list_changed": ("promptsListChanged", "prompts"),
+    "notifications/resources/list_changed": ("resourcesListChanged", "resources"),
+}
+UPDATED: Final = "notifications/resources/updated"
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+ASK_SECONDS: Final = 30.0
+
+
+def tagged(method: str, params: wire.Buffer, id: bytes) -> bytes:
+    """A notification that carries the id of the subscription it belongs to."""
+    whole, meta = translate.split(params)
+    meta[wire.SUBSCRIPTION_KEY] = wire.Raw(id)
+    return wire.notification(method, wire.encode({**whole, "_meta": meta}))
+
+
+def subscription_of(params: wire.Buffer) -> int | None:
+    """The subscription id of a modern server's notification, where it is one of the shim's."""
+    _, meta = translate.split(params)
+    with contextlib.suppress(wire.Malformed):
+        id = wire.value(meta.get(wire.SUBSCRIPTION_KEY, b"null"))
+        return id if type(id) is int else None
+    return None
+
+
+class RelayedListen(ModernCall):
+    """A modern client's listen at a modern server."""
+
+    __slots__ = ()
+
+    def heard(self, message: Any) -> None:
+        """A notification of this subscription."""
+        if self.exchange.live:
+            self.exchange.event([tagged(message.method, message.params, self.client_id)])
+
+    def answered(self, message: Any) -> None:
+        if message.result:
+            whole, meta = translate.split(message.result)
+            meta[wire.SUBSCRIPTION_KEY] = wire.Raw(self.client_id)
+            message.result = wire.Raw(wire.encode({**whole, "_meta": meta}))
+        super().answered(message)
+
+    def expired(self) -> None:
+        """A subscription has no deadline."""
+
+
+class OwnListen(Call):
+    """The shim's own listen at a modern server."""
+
+    __slots__ = ("child", "hub")
+
+    def __init__(self, hub: Subscriptions, child: Child) -> None:
+        super().__init__()
+        self.hub = hub
+        self.child = child
+
+    def heard(self, message: Any) -> None:
+        """A notification for the legacy sessions."""
+        if message.method != ACKNOWLEDGED:
+            whole, meta = translate.split(message.params)
+            meta.pop(wire.SUBSCRIPTION_KEY, None)
+            rest = {**whole, "_meta": meta} if meta else {key: whole[key] for key in whole if key != "_meta"}
+            self.hub.dispatch(message.method, wire.encode(rest) if rest else b"")
+
+    def answered(self, _message: Any) -> None:
+        """The server ended it."""
+        if self.hub.own is self:
+            self.hub.own = None
+
+    def failed(self, failure: Failure) -> None:
+        self.answered(failure)
+
+
+class Listen:
+    """A modern client's listen at a legacy server."""
+
+    def __init__(self, hub: Subscriptions, exchange: Exchange, id: bytes, wanted: dict[str, Any]) -> None:
+        self.hub = hub
+        self.exchange = exchange
+        self.id = id
+        self.wanted = wanted
+        self.open = False
+        exchange.owner = self
+
+    def acknowledge(self) -> None:
+        """The first event."""
+        self.open = True
+        self.exchange.event([tagged(ACKNOWLEDGED, wire.encode({"notifications": self.wanted}), self.id)])
+
+    def deliver(self, method: str, params: wire.Buffer, uri: str | None) -> None:
+        """A change, if it was asked for."""
+        if not self.open:
+            return
+        if method in LISTS:
+            wanted = self.wanted.get(LISTS[method][0])
+        else:
+            wanted = uri in self.wanted.get("resourceSubscriptions", ())
+        if wanted:
+            self.exchange.event([tagged(method, params, self.id)])
+
+    def end(self) -> None:
+        """The server is gone or the shim stops: a graceful end."""
+        result = {"resultType": "complete", "_meta": {wire.SUBSCRIPTION_KEY: wire.Raw(self.id)}}
+        self.exchange.event(wire.result_pieces(self.id, wire.encode(result)))
+        self.exchange.end()
+
+    def gone(self) -> None:
+        self.hub.unlisten(self)
+
+    def expired(self) -> None:
+        """A subscription has no deadline."""
+
+
+class Subscriptions:
+    """Who wants to hear of which changes."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.own: OwnListen | None = None
+        self.listens: set[Listen] = set()
+        self.sessions: dict[SharedSession, set[str]] = {}
+        self._held: set[str] = set()
+
+    # Modern clients.
+
+    def listen(self, exchange: Exchange, head: Head, message: Any, meta: Meta, child: Child) -> None:
+        """A modern client's subscriptions/listen; raises Failure."""
+        id = wire.id_json(message.id)
+        if child.modern:
+            call = RelayedListen(self.app, exchange, id, message.method)
+            call.child = child
+            call.log_level = meta.log_level or None
+            child.reserve(call)
+            params = message.params
+            child.process.write(
+                wire.request(
+                    call.id, message.method, rewrite(call, params, head) if needs_rewrite(head, params) else params
+                )
+            )
+            return
+        whole, _ = translate.split(message.params)
+        wanted = wire.value(whole.get("notifications", b"null"))
+        if not isinstance(wanted, dict):
+            raise invalid("params.notifications must be an object")
+        listen = Listen(self, exchange, id, self._honoured(wanted))
+        self.listens.add(listen)
+        self.app.spawn(self._acknowledge(listen), "acknowledge")
+
+    def _honoured(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The part of a filter that a legacy server can serve."""
+        abilities = self.app.profile.capabilities
+        honoured: dict[str, Any] = {}
+        for field, ability in LISTS.values():
+            if wanted.get(field) is True and (abilities.get(ability) or {}).get("listChanged"):
+                honoured[field] = True
+        uris = wanted.get("resourceSubscriptions")
+        if isinstance(uris, list) and (abilities.get("resources") or {}).get("subscribe"):
+            honoured["resourceSubscriptions"] = [uri for uri in uris if isinstance(uri, str)]
+        return honoured
+
+    async def _acknowledge(self, listen: Listen) -> None:
+        await self._settle()
+        if listen.exchange.live:
+            listen.acknowledge()
+
+    def unlisten(self, listen: Listen) -> None:
+        """The client closed its stream."""
+        self.listens.discard(listen)
+        self.app.spawn(self._settle(), "unsubscribe")
+
+    # Legacy clients over kept processes.
+
+    def session_opened(self, session: SharedSession) -> None:
+        """Its client is initialized and may be told of changes."""
+        self.sessions.setdefault(session, set())
+        self.app.spawn(self._settle(), "subscribe")
+
+    def session_closed(self, session: SharedSession) -> None:
+        """Nobody is left to tell."""
+        if self.sessions.pop(session, None):
+            self.app.spawn(self._settle(), "unsubscribe")
+
+    def session_resource(self, session: SharedSession, exchange: Exchange, message: Any) -> None:
+        """resources/subscribe and resources/unsubscribe; raises Failure."""
+        whole, _ = translate.split(message.params)
+        uri = wire.value(whole.get("uri", b"null"))
+        if not isinstance(uri, str):
+            raise Failure(INVALID_PARAMS, "params.uri is missing")
+        uris = self.sessions.setdefault(session, set())
+        if message.method == "resources/subscribe":
+            uris.add(uri)
+        else:
+            uris.discard(uri)
+        self.app.spawn(self._answer_resource(exchange, wire.id_json(message.id), uri, uris), "subscribe")
+
+    async def _answer_resource(self, exchange: Exchange, id: bytes, uri: str, uris: set[str]) -> None:
+        refused = await self._settle()
+        if uri in refused and uri in uris:
+            uris.discard(uri)
+            exchange.reply(200, wire.error_pieces(id, refused[uri]))
+        else:
+            exchange.reply(200, wire.result_pieces(id, b"{}"))
+
+    async def set_level(self, child: Child) -> None:
+        """Let a legacy server log as much as the most curious session wants; each hears only its own level."""
+        wanted = [s.log_level for s in self.sessions if s.log_level is not None]
+        if wanted:
+            with contextlib.suppress(Failure, TimeoutError):
+                await child.ask("logging/setLevel", {"level": min(wanted, key=LOG_LEVELS.index)}, ASK_SECONDS)
+
+    # The server.
+
+    async def _settle(self) -> dict[str, wire.Buffer]:
+        """Bring what the server is subscribed to in line with what is wanted; answers what it refused."""
+        main = self.app.supply.main
+        if main is None or not main.alive:
+            return {}
+        wanted: set[str] = set().union(
+            *self.sessions.values(), *(listen.wanted.get("resourceSubscriptions", ()) for listen in self.listens)
+        )
+        if main.modern:
+            self._listen_anew(main, wanted)
+            return {}
+        refused: dict[str, wire.Buffer] = {}
+        changes = [(uri, "resources/subscribe") for uri in wanted - self._held]
+        changes += [(uri, "resources/unsubscribe") for uri in self._held - wanted]
+        self._held = set(wanted)
+        for uri, method in changes:
+            with contextlib.suppress(Failure, TimeoutError):
+                answer = await main.ask(method, {"uri": uri}, ASK_SECONDS)
+                if answer.error and method == "resources/subscribe":
+                    self._held.discard(uri)
+                    refused[uri] = answer.error
+        return refused
+
+    def _listen_anew(self, main: Child, uris: set[str]) -> None:
+        if self.own is not None and uris == self._held:
+            return
+        abilities = self.app.profile.capabilities
+        wanted: dict[str, Any] = {
+            field: True for field, ability in LISTS.values() if (abilities.get(ability) or {}).get("listChanged")
+        }
+        if uris:
+            wanted["resourceSubscriptions"] = sorted(uris)
+        if not wanted:
+            return
+        old, self.own = self.own, OwnListen(self, main)
+        self._held = set(uris)
+        with contextlib.suppress(Failure):
+            params = {"_meta": modern_meta(), "notifications": wanted}
+            main.send(self.own, "subscriptions/listen", wire.encode(params))
+        if old is not None:
+            main.cancel(old, "replaced")
+            main.ghosts.pop(old.id, None)
+
+    def main_started(self) -> None:
+        """A new kept process: subscribe it to what is wanted."""
+        self._held = set()
+        self.own = None
+        self.app.spawn(self._settle_quietly(), "subscribe")
+
+    async def _settle_quietly(self) -> None:
+        await self._settle()
+
+    def notified(self, child: Child, message: Any) -> bool:
+        """A notification of a kept process; False when it concerns nobody."""
+        if child.modern:
+            call = child.calls.get(subscription_of(message.params) or 0)
+            if isinstance(call, RelayedListen | OwnListen):
+                call.heard(message)
+                return True
+            return False
+        if child is not self.app.supply.main:
+            return message.method in LISTS
+        return self.dispatch(message.method, message.params)
+
+    def dispatch(self, method: str, params: wire.Buffer) -> bool:
+        """A change, to all who asked to hear of it; False when it is no change."""
+        if method in LISTS:
+            self.app.server_notified(method)
+            uri = None
+        elif method == UPDATED:
+            whole, _ = translate.split(params)
+            uri = wire.value(whole.get("uri", b"null"))
+        else:
+            return False
+        for listen in list(self.listens):
+            listen.deliver(method, params, uri)
+        for session, uris in list(self.sessions.items()):
+            if uri is None or uri in uris:
+                session.tell(wire.notification(method, params))
+        return True
+
+    def ended(self, child: Child) -> None:
+        """A kept process ended: modern clients subscribe again, sessions are taken over by the next."""
+        if child is self.app.supply.main or self.app.supply.main is None:
+            self.close()
+            self._held = set()
+            self.own = None
+
+    def close(self) -> None:
+        """End the modern clients' streams gracefully."""
+        listens, self.listens = self.listens, set()
+        for listen in listens:
+            if listen.exchange.live:
+                listen.end()

@@ -1,0 +1,93 @@
+"""From one era's wording to the other's; pure functions on raw JSON.
+
+A modern result must say `resultType`, some must carry cache hints, all should
+name the server; a legacy one has none of these and needs none taken off, since
+results are open objects. Requests differ in the envelope in `_meta`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.failure import INVALID_PARAMS
+from mcpmesh.shim.profile import MODERN
+
+CACHED: Final = frozenset(
+    ("tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read")
+)
+ENVELOPE: Final = (wire.VERSION_KEY, wire.CAPABILITIES_KEY, wire.CLIENT_INFO_KEY, wire.LOG_LEVEL_KEY)
+RESOURCE_NOT_FOUND: Final = -32002
+# 2026-07-28/basic/patterns/mrtr.mdx, Supported Requests.
+MAY_ASK: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
+
+
+def dress(result: wire.Buffer, method: str, server: dict[str, Any]) -> bytes:
+    """A legacy result with what a modern one must have, put in front so that the rest stays as it came."""
+    raw = bytes(result).lstrip()
+    if not raw.startswith(b"{"):
+        return raw
+    front = b'{"resultType":"complete"'
+    if method in CACHED:
+        # Nothing is known of its freshness or of who may see it.
+        front += b',"ttlMs":0,"cacheScope":"private"'
+    if server and b'"_meta"' not in raw:
+        front += b',"_meta":' + wire.encode({wire.SERVER_INFO_KEY: server})
+    return front + (b"" if raw[1:].lstrip()[:1] == b"}" else b",") + raw[1:]
+
+
+def modern_error(error: wire.Buffer) -> wire.Buffer:
+    """A legacy error as a modern one: "resource not found" has another code."""
+    if b"-32002" not in bytes(error):
+        return error
+    whole = wire.value(error)
+    if isinstance(whole, dict) and whole.get("code") == RESOURCE_NOT_FOUND:
+        whole["code"] = INVALID_PARAMS
+        return wire.encode(whole)
+    return error
+
+
+def strip(params: dict[str, Any], meta: dict[str, Any]) -> bytes:
+    """A modern request's params for a legacy server, some of which refuse the envelope."""
+    rest = {key: item for key, item in meta.items() if key not in ENVELOPE}
+    whole = {key: item for key, item in params.items() if key not in ("_meta", "inputResponses", "requestState")}
+    if rest:
+        whole["_meta"] = rest
+    return wire.encode(whole) if whole else b""
+
+
+def envelop(params: dict[str, Any], meta: dict[str, Any], client: dict[str, Any], log_level: str | None) -> bytes:
+    """A legacy request's params for a modern server: the session's facts become the request's."""
+    envelope: dict[str, Any] = {wire.VERSION_KEY: MODERN, wire.CAPABILITIES_KEY: client.get("capabilities", {})}
+    if "clientInfo" in client:
+        envelope[wire.CLIENT_INFO_KEY] = client["clientInfo"]
+    if log_level is not None:
+        envelope[wire.LOG_LEVEL_KEY] = log_level
+    return wire.encode({**params, "_meta": {**meta, **envelope}})
+
+
+def split(params: wire.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Members of params and of their `_meta`, each a raw span; both empty where they are no objects."""
+    try:
+        whole = wire.members(params) if params else {}
+        return whole, wire.members(whole["_meta"]) if "_meta" in whole else {}
+    except wire.Malformed:
+        return {}, {}
+
+
+def lacking(method: str, params: wire.Buffer, capabilities: dict[str, Any]) -> dict[str, Any] | None:
+    """The capability that a client lacks to be asked this; None when it can be asked."""
+    if method == "sampling/createMessage":
+        needed: dict[str, Any] = {"sampling": {}}
+    elif method == "roots/list":
+        needed = {"roots": {}}
+    elif method == "elicitation/create":
+        whole, _ = split(params)
+        if bytes(whole.get("mode", b'"form"')) == b'"url"':
+            has = capabilities.get("elicitation")
+            return None if isinstance(has, dict) and "url" in has else {"elicitation": {"url": {}}}
+        needed = {"elicitation": {}}
+    else:
+        return {}
+    (key,) = needed
+    return None if isinstance(capabilities.get(key), dict) else needed
