@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,3 +144,40 @@ def name() -> str:
 def mesh() -> str:
     """A mesh that no other test uses."""
     return f"mesh-{uuid.uuid4().hex[:10]}"
+
+
+class Interposed(httpx.AsyncBaseTransport):
+    """Lets somebody else act just before the first request that `at` recognises."""
+
+    def __init__(self, at: Callable[[httpx.Request], bool], act: Callable[[], object]) -> None:
+        self._inner = httpx.AsyncHTTPTransport()
+        self._at = at
+        self._act: Callable[[], object] | None = act
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._act is not None and self._at(request):
+            act, self._act = self._act, None
+            act()
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def interposed(
+    real: RealConsul,
+    at: Callable[[httpx.Request], bool],
+    act: Callable[[], object],
+    deed: Callable[[Consul], Awaitable[None]],
+) -> None:
+    """Does `deed` with a client of its own, and `act` in the middle of it."""
+    consul = Consul(real.address, transport=Interposed(at, act))
+    try:
+        await deed(consul)
+    finally:
+        await consul.close()
+
+
+def entry_write(request: httpx.Request) -> bool:
+    """Whether this request changes a config entry."""
+    return request.method in ("PUT", "DELETE") and request.url.path.startswith("/v1/config")

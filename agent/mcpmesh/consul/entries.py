@@ -18,6 +18,8 @@ LISTENER = "main"
 # there. Answers of 503 are not among them, since an Envoy also gives that when
 # the instance died in the middle of a call.
 RETRY_ON = ("connect-failure", "refused-stream")
+# Envoy knows a third safe one, which Consul's service-router refuses and its http-route takes.
+ROUTE_RETRY_ON = (*RETRY_ON, "reset-before-request")
 RETRIES = 5
 
 # An instance on this host accepts and shakes hands in milliseconds; a busy one takes longer.
@@ -83,7 +85,7 @@ def _rule(spec: ServiceSpec, match: dict[str, Any], rewritten: str) -> dict[str,
         "Filters": {
             "URLRewrite": {"Path": rewritten},
             "TimeoutFilter": {"RequestTimeout": _request_timeout(spec), "IdleTimeout": _IDLE_TIMEOUT},
-            "RetryFilter": {"NumRetries": RETRIES, "RetryOn": list(RETRY_ON)},
+            "RetryFilter": {"NumRetries": RETRIES, "RetryOn": list(ROUTE_RETRY_ON)},
         },
         "Services": [{"Name": spec.name}],
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.consul import PORTS, RealConsul
+from tests.support.consul import PORTS, RealConsul, entry_write, interposed
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.leaf import Identity, anonymous_context, spiffe_of
@@ -225,6 +225,31 @@ async def test_somebody_elses_entry_is_seen_and_left_alone(
         await consul.write_entry(defaults(name, mesh))
     with pytest.raises(NotOurs, match="cannot delete service-defaults"):
         await consul.delete_entry(*key, mesh)
+    assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
+
+
+async def test_somebody_who_writes_the_entry_at_that_moment_keeps_it(
+    real_consul: RealConsul, name: str, mesh: str
+) -> None:
+    def write() -> None:
+        real_consul.put("/v1/config", {"Kind": "service-defaults", "Name": name, "Protocol": "grpc"})
+
+    with pytest.raises(NotOurs, match="cannot write service-defaults"):
+        await interposed(real_consul, entry_write, write, lambda consul: consul.write_entry(defaults(name, mesh)))
+    assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
+
+
+async def test_somebody_who_takes_the_entry_over_at_that_moment_keeps_it(
+    consul: Consul, real_consul: RealConsul, name: str, mesh: str
+) -> None:
+    await consul.write_entry(defaults(name, mesh))
+
+    def write() -> None:
+        real_consul.put("/v1/config", {"Kind": "service-defaults", "Name": name, "Protocol": "grpc"})
+
+    key = ("service-defaults", name)
+    with pytest.raises(NotOurs, match="cannot delete service-defaults"):
+        await interposed(real_consul, entry_write, write, lambda consul: consul.delete_entry(*key, mesh))
     assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import httpx
 import pytest
-from tests.support.consul import RealConsul
+from tests.support.consul import RealConsul, entry_write, interposed
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.intentions import missing_and_stale
@@ -176,41 +174,6 @@ async def test_the_last_of_ours_without_an_id_takes_the_entry_along(
     assert (left.id, left.owner) == ("", mesh)
     await consul.revoke(left, mesh)
     assert real_consul.get(f"/v1/config/service-intentions/{name}") is None
-
-
-class Interposed(httpx.AsyncBaseTransport):
-    """Lets somebody else act just before the first request that `at` recognises."""
-
-    def __init__(self, at: Callable[[httpx.Request], bool], act: Callable[[], object]) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
-        self._at = at
-        self._act: Callable[[], object] | None = act
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self._act is not None and self._at(request):
-            act, self._act = self._act, None
-            act()
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-async def interposed(
-    real: RealConsul,
-    at: Callable[[httpx.Request], bool],
-    act: Callable[[], object],
-    deed: Callable[[Consul], Awaitable[None]],
-) -> None:
-    consul = Consul(real.address, transport=Interposed(at, act))
-    try:
-        await deed(consul)
-    finally:
-        await consul.close()
-
-
-def entry_write(request: httpx.Request) -> bool:
-    return request.method in ("PUT", "DELETE") and request.url.path.startswith("/v1/config")
 
 
 async def test_a_person_who_writes_between_our_look_and_our_write_loses_nothing(

@@ -239,6 +239,27 @@ async def again(mesh: Mesh, source: str, destination: str) -> None:
     await consul.close()
 
 
+def retries(mesh: Mesh, name: str) -> set[tuple[str, int]]:
+    """Conditions and number of the retries of every route to `files`, as Envoy has them."""
+    dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False).json()
+    found = set()
+    for config in dump["configs"]:
+        for route in config.get("dynamic_route_configs", []):
+            for host in route["route_config"]["virtual_hosts"]:
+                reachable = {json.dumps(rule["match"]): rule for rule in reversed(host["routes"])}
+                for rule in reachable.values():
+                    action = rule.get("route", {})
+                    if action.get("cluster", "").startswith("files."):
+                        policy = action.get("retry_policy", {})
+                        found.add((policy.get("retry_on", ""), policy.get("num_retries", 0)))
+    return found
+
+
+def test_every_caller_retries_what_did_not_start(mesh: Mesh) -> None:
+    assert retries(mesh, "test-ingress") == {("connect-failure,refused-stream,reset-before-request", 5)}
+    assert retries(mesh, "test-caller-1-sidecar") == {("connect-failure,refused-stream", 5)}
+
+
 def test_a_call_that_may_have_started_is_never_made_twice(mesh: Mesh) -> None:
     before = sum(len(backend.calls) for backend in mesh.backends.values())
     assert mesh.get("/mcp/files/die").status_code >= 500

@@ -99,6 +99,11 @@ def test_a_plain_route_ends_where_its_name_ends() -> None:
 
 def test_long_calls_and_streams_pass_the_ingress() -> None:
     for rule in route_entry(FILES, "m", "ingress")["Rules"]:
+        assert rule["Filters"]["RetryFilter"]["RetryOn"] == [
+            "connect-failure",
+            "refused-stream",
+            "reset-before-request",
+        ]
         assert rule["Filters"]["TimeoutFilter"] == {"RequestTimeout": "90500ms", "IdleTimeout": "24h"}
 
 
