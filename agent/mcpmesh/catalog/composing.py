@@ -148,11 +148,11 @@ class _Composer:
             self.problems.append(Problem(self.path, line, self._place(line)[1], message))
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> None:
+        if self._stack and self._stack[-1].wants_key:
+            self._stop(line, "has an alias as a key; write the key out")
         if event.anchor not in self._anchors:
             self._stop(line, f"*{event.anchor} stands for nothing; put &{event.anchor} before what it repeats")
         node, size, height = self._anchors[str(event.anchor)]
-        if self._stack and self._stack[-1].wants_key:
-            self._stop(line, "has an alias as a key; write the key out")
         self._add(node, size, height, None)
 
     def _begin(self, event: yaml.CollectionStartEvent, line: int) -> None:

@@ -7,6 +7,8 @@ editors show.
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, model_validator
@@ -171,6 +173,11 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mesh.yaml", **schema}
 
 
+def published() -> str:
+    """The text of docs/mesh.schema.json."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
 def _plainer(schema: Any) -> Any:
     """Without titles that repeat the key, and defaults that say nothing."""
     if isinstance(schema, list):
@@ -179,3 +186,7 @@ def _plainer(schema: Any) -> Any:
         return schema
     kept = {key: value for key, value in schema.items() if not (key == "default" and value is None)}
     return {key: _plainer(value) for key, value in kept.items() if not (key == "title" and isinstance(value, str))}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(published())

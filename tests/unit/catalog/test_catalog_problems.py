@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcpmesh.errors import CatalogError
+
+if TYPE_CHECKING:
+    from conftest import Folder
+
+
+def test_all_problems_of_a_file_are_told_at_once_with_their_lines(folder: Folder) -> None:
+    path = folder.write(
+        "mesh.yaml",
+        """\
+        version: 1
+        servces: {}
+        services:
+          Files:
+            comand: x
+          a:
+            command: x
+            instances: "2"
+            isolation: shard
+            timeouts:
+              start: soon
+          b: {http: localhost, args: [x]}
+    """,
+    )
+    assert folder.refused(path) == [
+        (2, "servces", 'is no key of a mesh.yaml; did you mean "services"?'),
+        (4, "services.Files", 'needs a name of at most 63 lower-case letters, digits and -, such as "files"'),
+        (5, "services.Files.comand", 'is no key of a mesh.yaml; did you mean "command"?'),
+        (8, "services.a.instances", "has to be a whole number"),
+        (9, "services.a.isolation", 'has to be session, shared or request; did you mean "shared"?'),
+        (11, "services.a.timeouts.start", "has to be a duration such as 30s, 5m or 1m30s, or a number of seconds"),
+        (12, "services.b.args", "goes with command, and this service has http; put it into http"),
+        (12, "services.b.http", "has to be an address such as 127.0.0.1:8080"),
+    ]
+
+
+def test_the_error_is_a_sentence_with_file_line_and_field(folder: Folder) -> None:
+    path = folder.services("a: {command: x, instances: 0}")
+    with pytest.raises(CatalogError) as caught:
+        folder.load(path)
+    assert str(caught.value) == f"cannot use the catalog:\n  {path}:3: services.a.instances: has to be at least 1"
+
+
+def test_each_service_starts_in_exactly_one_way(folder: Folder) -> None:
+    path = folder.services("a: {tags: [x]}\nb: {command: x, url: http://x/}\nc: {http: {args: [x]}}")
+    assert folder.refused(path) == [
+        (3, "services.a", "does not say how it starts; give it command, url, http or tcp"),
+        (4, "services.b.url", "stands beside command; keep one (null removes an earlier file's)"),
+        (5, "services.c.http", "needs either an address of something that runs, or a command that is launched"),
+        (5, "services.c.http.args", "goes with command; remove it"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("service", "field"),
+    [
+        ("{url: 'http://x/', env: {A: b}}", "env"),
+        ("{url: 'http://x/', cwd: x}", "cwd"),
+        ("{url: 'http://x/', isolation: shared}", "isolation"),
+        ("{command: x, headers: {A: b}}", "headers"),
+        ("{command: x, health: {path: /x}}", "health.path"),
+        ("{tcp: 'x:1', route: /x}", "route"),
+        ("{http: 'x:1', route: true}", "route"),
+        ("{http: 'x:1', instances: 2}", "instances"),
+        ("{http: {command: x}, env: {PORT: 1}}", "env.PORT"),
+        ("{tcp: {command: x, env: {}}}", "tcp.env"),
+    ],
+)
+def test_a_key_that_belongs_to_another_kind_of_service_is_refused(folder: Folder, service: str, field: str) -> None:
+    assert folder.places(folder.services(f"a: {service}")) == [(3, f"services.a.{field}")]
+
+
+@pytest.mark.parametrize(
+    ("service", "field"),
+    [
+        ("{command: ''}", "command"),
+        ("{command: []}", "command"),
+        ("{command: x, args: y}", "args"),
+        ("{command: x, args: [[y]]}", "args[0]"),
+        ('{command: x, args: ["a\\0b"]}', "args[0]"),
+        ("{command: x, env: [A=b]}", "env"),
+        ("{command: x, env: {'A=B': c}}", "env"),
+        ("{command: x, env: {A: [b]}}", "env.A"),
+        ('{command: x, env: {A: "\\0"}}', "env"),
+        ("{command: x, instances: 1.5}", "instances"),
+        ("{command: x, instances: true}", "instances"),
+        ("{command: x, instances: 101}", "instances"),
+        ("{command: x, tags: x}", "tags"),
+        ("{command: x, timeouts: 5s}", "timeouts"),
+        ("{command: x, timeouts: {start: true}}", "timeouts.start"),
+        ("{command: x, timeouts: {start: -1}}", "timeouts.start"),
+        ("{command: x, timeouts: {start: 1e999}}", "timeouts.start"),
+        ("{command: x, timeouts: {start: .nan}}", "timeouts.start"),
+        ("{command: x, timeouts: {request: 400d}}", "timeouts.request"),
+        ("{command: x, health: {interval: 10ms}}", "health.interval"),
+        ("{command: x, balance: least_requests}", "balance"),
+        ("{command: x, allow: '*'}", "allow"),
+        ("{command: x, allow: [Nobody]}", "allow[0]"),
+        ("{command: x, route: api}", "route"),
+        ("{command: x, route: /}", "route"),
+        ("{command: x, route: /mcp/}", "route"),
+        ("{command: x, route: /a/../b}", "route"),
+        ("{command: x, route: '/a?b'}", "route"),
+        ("{command: x, route: no}", "route"),
+        ("{command: x, disabled: yes}", "disabled"),
+        ("{http: '127.0.0.1'}", "http"),
+        ("{http: '127.0.0.1:0'}", "http"),
+        ("{http: 'a@b:1'}", "http"),
+        ("{http: '[::1:80'}", "http"),
+        ("{tcp: 5432}", "tcp"),
+        ("{http: {address: 'x:99999'}}", "http.address"),
+        ("{http: 'x:1', health: {path: up}}", "health.path"),
+        ("{url: 'ftp://x/'}", "url"),
+        ("{url: 'http:///x'}", "url"),
+        ("{url: 'http://[x'}", "url"),
+        ("{url: 'http://x/#y'}", "url"),
+        ("{url: 'http://x/', headers: {'A B': c}}", "headers"),
+        ("{url: 'http://x/', headers: {Host: c}}", "headers"),
+        ("{url: 'http://x/', headers: {A: b, a: c}}", "headers"),
+        ('{url: "http://x/", headers: {A: "b\\nc"}}', "headers"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_where_it_stands(folder: Folder, service: str, field: str) -> None:
+    assert folder.places(folder.services(f"a: {service}")) == [(3, f"services.a.{field}")]
+
+
+@pytest.mark.parametrize("name", ["ingress", "mcpmesh-agent", "mcpmesh-stranger", "consul", "a-sidecar-proxy"])
+def test_names_that_the_mesh_uses_itself_are_refused(folder: Folder, name: str) -> None:
+    assert folder.places(folder.services(f"{name}: {{command: x}}")) == [(3, f"services.{name}")]
+
+
+def test_two_services_with_one_route_are_refused_at_the_second(folder: Folder) -> None:
+    path = folder.services("a: {http: 'x:1', route: /mcp/b/}\nb: {command: x}\nc: {http: 'x:2', route: /mcp/b}")
+    assert folder.refused(path) == [
+        (4, "services.b", "is the route /mcp/b, which a has; give one of them another `route`"),
+        (5, "services.c.route", "is the route /mcp/b, which a has; give one of them another `route`"),
+    ]
+
+
+def test_upstreams_have_to_be_other_services_once_and_on_ports_of_their_own(folder: Folder) -> None:
+    path = folder.services("""
+        db: {tcp: "x:1", allow: ["*"]}
+        kv: {tcp: "x:2", allow: ["*"]}
+        a: {command: x, upstreams: [dbb, a, db, db]}
+        b: {command: x, upstreams: [{service: db, port: 5000}, {service: kv, port: 5000}]}
+        c: {command: x, instances: 2, upstreams: [{service: db, port: 5001}]}
+    """)
+    assert folder.refused(path) == [
+        (6, "services.a.upstreams[0]", 'names dbb, which is no service of this catalog; did you mean "db"?'),
+        (6, "services.a.upstreams[1]", "is the service itself; remove it"),
+        (6, "services.a.upstreams[3]", "names db twice; keep one"),
+        (7, "services.b.upstreams[1]", "has the port 5000, which b's db has; choose another, or leave it out"),
+        (8, "services.c.upstreams[0]", "has a port of its own, which several instances can't share; leave it out"),
+    ]
+
+
+def test_a_caller_outside_the_catalog_and_an_upstream_that_will_refuse_are_warnings(folder: Folder) -> None:
+    path = folder.services("a: {command: x, allow: [clade]}\nb: {command: x, upstreams: [a]}\nclaude: {command: x}")
+    assert folder.load(path).warnings == (
+        f'{path}:3: services.a.allow[0]: names clade, which is no service of this catalog; did you mean "claude"?',
+        f"{path}:4: services.b.upstreams[0]: gets 403 there: add b to `allow` of a",
+    )
+
+
+def test_a_mistake_in_the_defaults_is_told_once_and_there(folder: Folder) -> None:
+    path = folder.write(
+        "mesh.yaml",
+        """\
+        version: 1
+        defaults: {timeouts: {start: x}, route: /x, env: {A: "${NOPE}"}}
+        services: {a: {command: x}, b: {command: x}}
+    """,
+    )
+    assert folder.places(path) == [
+        (2, "defaults.env.A"),
+        (2, "defaults.timeouts.start"),
+        (2, "defaults.route"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "field"),
+    [
+        ("services: {a: {command: x}}", 1, ""),
+        ("version: 2\nservices: {}", 1, "version"),
+        ("version: true\nservices: {}", 1, "version"),
+        ("version: 1\nservices:", 2, "services"),
+        ("version: 1\nservices: [a]", 2, "services"),
+        ("version: 1\nservices:\n  a:", 3, "services.a"),
+        ("version: 1\nservices:\n  a: x", 3, "services.a"),
+        ("version: 1\ndefaults: 3", 2, "defaults"),
+        ("version: 1\nmcpserver: {}", 2, "mcpserver"),
+        ("- a", 1, ""),
+        ("a", 1, ""),
+        ('{"mcpServers": []}', 1, "mcpServers"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused(folder: Folder, text: str, line: int, field: str) -> None:
+    assert folder.places(folder.write("mesh.yaml", text)) == [(line, field)]
+
+
+def test_no_file_is_a_problem_and_no_service_a_warning(folder: Folder) -> None:
+    with pytest.raises(CatalogError, match="no catalog was named"):
+        folder.load()
+    path = folder.write("mesh.yaml", "version: 1\nservices: {}")
+    assert folder.load(path).warnings == (f"{path}:2: services: has no service",)

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mcpmesh.catalog.composing import MAX_DEPTH
+from mcpmesh.catalog.reading import LOADERS, MAX_BYTES, parse, read
+
+if TYPE_CHECKING:
+    from conftest import Folder
+
+FILE = Path("mesh.yaml")
+
+
+@pytest.fixture(params=LOADERS, ids=lambda loader: loader.__name__)
+def loader(request: pytest.FixtureRequest) -> type:
+    """PyYAML's parsers: libyaml's, and the one that is always there."""
+    found: type = request.param
+    return found
+
+
+def test_plain_words_are_what_they_look_like(loader: type) -> None:
+    text = "[no, on, 12:30, 2024-01-01, 0o17, 0x1f, 1_000, 007, 1.5, 1e3, ~, true, '1', !!str 1, 1.2.3]"
+    root, problems = parse(FILE, text, loader)
+    assert root and not problems
+    assert root.plain() == [
+        "no", "on", "12:30", "2024-01-01", 15, 31, "1_000", 7, 1.5, 1000.0, None, True, "1", "1", "1.2.3",
+    ]  # fmt: skip
+
+
+def test_a_node_knows_its_line_and_field(loader: type) -> None:
+    root, _ = parse(FILE, "a:\n  b:\n    - x\n    - {c: 1}\n", loader)
+    assert root
+    assert [(node.line, node.field) for node in (root.get("a"), root.at(("a", "b")), root.at(("a", "b", 1, "c")))] == [
+        (1, "a"),
+        (2, "a.b"),
+        (4, "a.b[1].c"),
+    ]
+
+
+def test_a_key_that_is_there_twice_is_a_problem_at_the_second(loader: type) -> None:
+    _, problems = parse(FILE, '{"a": 1,\n "b": {"c": 1,\n "c": 2}}', loader)
+    assert [str(problem) for problem in problems] == ["mesh.yaml:3: b.c: is there twice, first in line 2; keep one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("", None, "is empty; begin with `version: 1` and `services:` (docs/catalog.md)"),
+        ("# only\n", None, "is empty; begin with `version: 1` and `services:` (docs/catalog.md)"),
+        ("a:\n\tb: 1", 2, "is neither YAML nor JSON here: a tab cannot indent YAML, use spaces"),
+        (
+            "a: 1\nb: [${X}]",
+            2,
+            'is neither YAML nor JSON here: between [ ] or { } a text with ${…} needs quotes, as in ["${NAME}"]',
+        ),
+        ("a: 1\nb: \x07", 2, "holds a control character; remove it"),
+        ("a: !!python/name:os.system x", 1, "has a YAML tag that means nothing here; remove what begins with `!`"),
+        ("a: *b", 1, "*b stands for nothing; put &b before what it repeats"),
+        ("&a [*a]", 1, "*a stands for nothing; put &a before what it repeats"),
+        ("[a]: b", 1, "has a list or mapping as a key; keys are words"),
+        ("&a b: {*a : c}", 1, "has an alias as a key; write the key out"),
+        ("a: {<<: [b]}", 1, "merges something that is no mapping; write `<<: *name`"),
+        ("a: 1\n---\nb: 2", 2, "begins a second document; keep one, or put it in a file of its own (-f twice)"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_line(text: str, line: int | None, message: str, loader: type) -> None:
+    root, problems = parse(FILE, text, loader)
+    assert root is None
+    assert [(problem.line, problem.message) for problem in problems] == [(line, message)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * (MAX_DEPTH + 1),
+        "[" * 100_000,
+        "a: &a [x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}]\n" for n in range(25)),
+        "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9)),
+        "[" + "x, " * 60_000 + "]",
+    ],
+    ids=["deep", "very-deep", "deep-by-aliases", "billion-laughs", "many"],
+)
+def test_a_file_beyond_the_bounds_is_refused_at_once(text: str, loader: type) -> None:
+    root, problems = parse(FILE, text, loader)
+    assert root is None
+    assert len(problems) == 1
+
+
+def test_half_a_surrogate_pair_is_refused(loader: type) -> None:
+    root, problems = parse(FILE, '{"a": "\\ud83d"}', loader)
+    assert root is None
+    assert len(problems) == 1
+
+
+def test_what_is_no_readable_file_is_told(folder: Folder) -> None:
+    os.mkfifo(folder.path / "pipe")
+    (folder.path / "big").write_bytes(b"#" * (MAX_BYTES + 1))
+    (folder.path / "latin1").write_bytes(b"a: 1\nb: \xe4\n")
+    advice = "name a mesh.yaml or an .mcp.json with -f"
+    assert {name: read(folder.path / name)[1][0].message for name in ("pipe", "big", "latin1", "none", ".", "\0")} == {
+        "pipe": f"cannot be read (not a regular file); {advice}",
+        "big": f"cannot be read (more than 1024 KiB); {advice}",
+        "latin1": "is not UTF-8; save it in that encoding",
+        "none": f"does not exist; {advice}",
+        ".": f"cannot be read (Is a directory); {advice}",
+        "\0": f"cannot be read (not a file name); {advice}",
+    }
+
+
+def test_a_byte_order_mark_is_no_obstacle(folder: Folder) -> None:
+    (folder.path / "bom").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    root, problems = read(folder.path / "bom")
+    assert root and root.plain() == {"a": 1} and not problems

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from mcpmesh.catalog.loader import load
+from mcpmesh.catalog.schema import HealthKeys, MeshKeys, ServiceKeys, TimeoutKeys, json_schema, published
+from mcpmesh.errors import CatalogError
+
+ROOT = Path(__file__).resolve().parents[3]
+PUBLISHED = ROOT / "docs" / "mesh.schema.json"
+
+
+def _accepts(document: Any) -> bool:
+    return jsonschema.Draft202012Validator(json_schema()).is_valid(document)
+
+
+def test_the_published_schema_is_what_the_models_say() -> None:
+    # To write it anew: python -m mcpmesh.catalog.schema > docs/mesh.schema.json
+    assert PUBLISHED.read_text() == published()
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
+def test_every_key_is_described() -> None:
+    schema = json_schema()
+    for model in (schema, *schema["$defs"].values()):
+        for key, described in model["properties"].items():
+            referred = [part["$ref"] for part in described.get("anyOf", []) if "$ref" in part]
+            assert "description" in described or referred or key == "$schema", key
+
+
+@pytest.mark.parametrize("name", ["mesh.yaml", "full.yaml"])
+def test_the_examples_are_accepted_by_schema_and_loader_alike(name: str) -> None:
+    path = ROOT / "examples" / "mesh.yaml" if name == "mesh.yaml" else Path(__file__).with_name(name)
+    assert _accepts(yaml.safe_load(path.read_text()))
+    assert load([path], {"HOME": "/home/me", "TOKEN": "t"}).services
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "{comand: x}",
+        "{command: []}",
+        "{command: x, args: y}",
+        "{command: x, env: {A: [b]}}",
+        "{command: x, instances: 0}",
+        "{command: x, isolation: shard}",
+        "{command: x, timeouts: {start: soon}}",
+        "{command: x, timeouts: {strat: 1s}}",
+        "{command: x, health: {interval: -1}}",
+        "{command: x, allow: '*'}",
+        "{command: x, allow: [Nobody]}",
+        "{command: x, upstreams: [{service: b, port: 0}]}",
+        "{command: x, upstreams: [{port: 1}]}",
+        "{command: x, route: api}",
+        "{http: {adress: 'x:1'}}",
+    ],
+)
+def test_what_the_schema_refuses_the_loader_refuses_too(tmp_path: Path, service: str) -> None:
+    path = tmp_path / "mesh.yaml"
+    path.write_text(f"version: 1\nservices:\n  b: {{command: x}}\n  a: {service}\n")
+    assert not _accepts(yaml.safe_load(path.read_text()))
+    with pytest.raises(CatalogError):
+        load([path], {})
+
+
+def test_the_example_catalogs_load_without_a_warning() -> None:
+    catalog = load([ROOT / "examples" / "mesh.yaml"], {})
+    assert list(catalog.services) == ["files", "memory", "sequentialthinking", "everything", "git", "time"]
+    assert catalog.warnings == ()
+    assert list(load([ROOT / "examples" / "mcp.json"], {"HOME": "/home/me"}).services) == [
+        "files",
+        "memory",
+        "everything",
+        "time",
+    ]
+
+
+def test_every_key_is_in_the_documentation() -> None:
+    text = (ROOT / "docs" / "catalog.md").read_text()
+    keys = {f"`{key}`" for key in (*MeshKeys.model_fields, *ServiceKeys.model_fields)} - {"`timeouts`", "`health`"}
+    keys |= {f"`timeouts.{key}`" for key in TimeoutKeys.model_fields} | {
+        f"`health.{key}`" for key in HealthKeys.model_fields
+    }
+    assert [key for key in sorted(keys) if key not in text] == []
