@@ -6,6 +6,7 @@ with the same sentence. Streams give their items as they come.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,10 @@ ANSWER_SECONDS = 15.0
 SLOW_SECONDS = 180.0
 # Three keep-alives of a stream (`streams.KEEP_ALIVE_SECONDS`).
 SILENCE_SECONDS = 30.0
+
+# An agent that is leaving closes its API some moments before it is gone.
+_LOOKS = 20
+_LOOK_SECONDS = 0.1
 
 _STATUS = TypeAdapter(MeshStatus)
 _EVENT = TypeAdapter(Event)
@@ -166,12 +171,20 @@ class AgentClient:
                 f"it took too long; see {self._home / 'logs' / 'agent.log'}"
             ) from error
         except httpx.TransportError as error:
-            if not presence.alive(self._home):
+            if await self._is_gone():
                 raise lost(self._home) from error
             raise NoAgent(
                 f'cannot reach the agent of mesh "{self._home.name}" at {self.presence.address}, though process '
                 f"{self.presence.pid} lives: {error or type(error).__name__}; see {self._home / 'logs' / 'agent.log'}"
             ) from error
+
+    async def _is_gone(self) -> bool:
+        """Whether the agent ended; one that stops listening may be about to."""
+        for _ in range(_LOOKS):
+            if not presence.alive(self._home):
+                return True
+            await asyncio.sleep(_LOOK_SECONDS)
+        return False
 
     def _error(self, status: int, text: bytes) -> Exception:
         if status == 401:

@@ -7,6 +7,7 @@ than an error; everything that is written here can be read back.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ def plain(value: Any) -> Any:
     """`value` in dicts, lists, strings and numbers."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value

@@ -71,7 +71,7 @@ def _table(status: MeshStatus, width: int | None) -> list[Line]:
         rows = [[*row[:-1], row[-1].removeprefix(status.ingress.rstrip("/"))] for row in rows]
         titles[-1] = "PATH AT THE INGRESS"
     widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
-    lines: list[Line] = [[], [(_joined(titles, widths), "dim")]]
+    lines: list[Line] = [[], [(_joined(titles, widths).rstrip(), "dim")]]
     for service, row in zip(status.services, rows, strict=True):
         before, health, after = row[:2], row[2], row[3:]
         lines.append(

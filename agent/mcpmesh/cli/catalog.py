@@ -82,21 +82,21 @@ def import_(
       mcpmesh import .mcp.json
       mcpmesh import .mcp.json -o - | less
     """
-    from mcpmesh.catalog.convert import to_mesh_yaml
+    from mcpmesh.catalog.convert import imported
     from mcpmesh.cli.sources import existing
 
     this = invocation(ctx, name, as_json)
     existing([file])
-    text = to_mesh_yaml(file)
-    if str(to) == "-":
-        if this.json:
-            this.output.value({"text": text})
-        else:
-            typer.echo(text, nl=False)
-        return
-    _write(to, text, force, file.stat().st_mode & 0o777)
+    made = imported(file)
+    if str(to) != "-":
+        _write(to, made.text, force, file.stat().st_mode & 0o777)
+    for warning in made.warnings:
+        this.output.note(("warning: ", "yellow"), warning)
     if this.json:
-        this.output.value({"written": str(to)})
+        said = {"text": made.text} if str(to) == "-" else {"written": str(to)}
+        this.output.value({**said, "warnings": made.warnings})
+    elif str(to) == "-":
+        typer.echo(made.text, nl=False)
     else:
         this.output.line(f"wrote {to}; look through it, then: mcpmesh up -f {to}")
 

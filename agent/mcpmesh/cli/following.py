@@ -38,16 +38,21 @@ class Following:
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)
 
-    async def settled(self, services: frozenset[str], seconds: float) -> MeshStatus:
+    async def settled(self, services: frozenset[str], seconds: float) -> MeshStatus | None:
         """The board once every one of `services` is ready or failed; as it is after `seconds`.
 
-        Raises NoAgent when the agent ends meanwhile.
+        None when the agent ends meanwhile: `ended` says how.
         """
         end = time.monotonic() + seconds
         rest: float | None = None
         async with AgentClient(self._this.home) as agent:
             while True:
-                self.status = status = await agent.status()
+                try:
+                    self.status = status = await agent.status()
+                except NoAgent:
+                    if await self._lives():
+                        continue
+                    return None
                 self._progress.board(status)
                 now = time.monotonic()
                 if _is_settled(status, services):

@@ -71,9 +71,10 @@ class _Mesh:
         async with following:
             status = await following.settled(services, seconds)
             progress.settle()
-            self._report(status, detach)
-            if detach:
-                return exits.OK if all_ready(status) else exits.NOT_READY
+            if status is not None:
+                self._report(status, detach)
+                if detach:
+                    return exits.OK if all_ready(status) else exits.NOT_READY
             died = await following.ended()
         if not died:
             progress.say(f'mesh "{this.name}" was taken down')
@@ -123,8 +124,7 @@ class _Mesh:
         except (NeverStarted, Died):
             return None
         found = presence.read(this.home)
-        what = "Ctrl-C takes it down"
-        self._progress.say(f'mesh "{this.name}" runs already (process {found.pid if found else "?"}): attached, {what}')
+        self._progress.say(f'mesh "{this.name}" runs already (process {found.pid if found else "?"}): attached')
         return max(seen, default=0)
 
     def _report(self, status: MeshStatus, detach: bool) -> None:

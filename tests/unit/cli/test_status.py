@@ -1,0 +1,121 @@
+"""`status` shows what the agent saw, fits the terminal, and says with its exit code whether all is well."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.cli.conftest import Agent, Mesh, read_until
+
+from mcpmesh.cli.board import all_ready, board
+from mcpmesh.model.status import MeshStatus, State
+
+BOTH = replace(BOARD, services=(FILES, POSTGRES))
+
+
+def text(status: MeshStatus, width: int | None = None) -> str:
+    return "\n".join("".join(words for words, _ in line) for line in board(status, width))
+
+
+def test_a_mesh_that_is_ready(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("status")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "mesh default: 1 service is ready\n"
+        "\n"
+        "SERVICE  INSTANCES  HEALTH  TOOLS  ADDRESS\n"
+        "files    2/2        ready   14     http://127.0.0.1:8000/mcp/files\n"
+        "\n"
+        "ingress  http://127.0.0.1:8000  ready\n"
+        "consul   http://127.0.0.1:11091/ui  ready\n"
+    )
+    assert result.stderr == ""
+
+
+def test_a_service_that_failed_has_its_reason_beneath(mesh: Mesh, agent: Agent) -> None:
+    agent.standin.board = BOTH
+    result = mesh.run("status")
+    assert result.exit_code == 4
+    assert "postgres  0/1        failed  -      http://127.0.0.1:8000/mcp/postgres\n" in result.stdout
+    assert (
+        '\n✗ postgres: cannot start "postgres": program mcp-server-postgres is not installed; npm install it\n'
+        in result.stdout
+    )
+    assert "1 of 2 services ready" in result.stdout
+
+
+def test_json_is_the_whole_status_and_nothing_else(mesh: Mesh, agent: Agent) -> None:
+    agent.standin.board = BOTH
+    result = mesh.run("--json", "status")
+    assert result.exit_code == 4
+    said = json.loads(result.stdout)
+    assert [service["name"] for service in said["services"]] == ["files", "postgres"]
+    assert said["services"][0]["instances"][0]["sidecar_port"] == 11101
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(BOARD, catalog_error="mesh.yaml:3: no command"),
+        replace(BOARD, consul_ready=False),
+        replace(BOARD, ingress_ready=False),
+        replace(BOARD, services=(replace(FILES, state=State.STARTING),)),
+        replace(BOARD, services=(replace(FILES, state=State.UNKNOWN),)),
+        replace(BOARD, services=(replace(FILES, state=State.DEGRADED),)),
+    ],
+)
+def test_whatever_is_not_well_is_not_ready(changed: MeshStatus) -> None:
+    assert not all_ready(changed)
+
+
+def test_a_service_on_its_way_out_does_not_count() -> None:
+    assert all_ready(replace(BOARD, services=(FILES, replace(POSTGRES, state=State.DRAINING))))
+
+
+def test_a_broken_catalog_and_warnings_are_shown() -> None:
+    shown = text(replace(BOARD, catalog_error="/m.yaml:3: no command", warnings=("key 'x' is unknown",)))
+    assert "✗ the catalog was not applied, the last good one is: /m.yaml:3: no command" in shown
+    assert "! key 'x' is unknown" in shown
+
+
+def test_a_paused_mesh_says_how_to_go_on() -> None:
+    assert "paused (go on with: mcpmesh resume)" in text(replace(BOARD, paused=True))
+
+
+@pytest.mark.parametrize("width", [72, 80, 100])
+def test_every_line_fits_the_terminal(width: int) -> None:
+    long = replace(
+        FILES, name="sequentialthinking", address="http://127.0.0.1:8000/mcp/sequentialthinking", wanted=10, ready=10
+    )
+    lines = text(replace(BOTH, services=(long, POSTGRES, FILES)), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("/mcp/sequentialthinking" in line for line in lines)
+
+
+def test_a_pipe_gets_whole_lines() -> None:
+    reason = "cannot start: " + "a long reason " * 20
+    shown = text(replace(BOARD, services=(replace(POSTGRES, detail=reason, instances=()),)))
+    assert f"✗ postgres: {reason}" in shown
+
+
+def test_watching_as_json_gives_a_line_for_each_change_and_ends_by_interrupt(mesh: Mesh, agent: Agent) -> None:
+    with mesh.start("status", "--watch", "--json") as watching:
+        assert watching.stdout is not None
+        assert json.loads(watching.stdout.readline())["paused"] is False
+        agent.standin.board = replace(BOARD, paused=True)
+        agent.do(agent.standin.say("paused"))
+        assert json.loads(watching.stdout.readline())["paused"] is True
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(20) == 0
+
+
+def test_watching_ends_with_the_agent(mesh: Mesh, agent: Agent) -> None:
+    with mesh.start("status", "--watch") as watching:
+        read_until(watching, "consul")
+        agent.die()
+        assert "died without taking its services down" in read_until(watching, "error:")
+        assert watching.wait(20) == 3

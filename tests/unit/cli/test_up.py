@@ -1,0 +1,177 @@
+"""`up` in the foreground: it shows what happens, and leaves nothing half done when it is asked to go."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.cli.conftest import Agent, Mesh, read_until, until
+
+from mcpmesh.model.status import Level, State
+
+
+@pytest.fixture
+def running(mesh: Mesh, agent: Agent) -> Agent:
+    """An agent that runs from the catalog of the test."""
+    agent.standin.board = replace(BOARD, sources=(str(mesh.catalog),))
+    return agent
+
+
+@pytest.fixture
+def foreground(mesh: Mesh, running: Agent) -> Iterator[subprocess.Popen[str]]:
+    """`up`, attached to the agent and past its table."""
+    with mesh.start("up") as process:
+        read_until(process, "Ctrl-C takes it down")
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_it_attaches_to_a_mesh_of_the_same_catalog(mesh: Mesh, running: Agent) -> None:
+    result = mesh.run("up", "-f", str(mesh.catalog), "--detach")
+    assert result.exit_code == 0
+    assert f'mesh "default" runs already (process {os.getpid()}): attached' in result.stderr
+    assert "files    2/2        ready" in result.stdout
+
+
+def test_it_leaves_a_mesh_of_another_catalog_alone(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("up", "-f", str(mesh.catalog), "--detach")
+    assert result.exit_code == 6
+    assert "it runs already, from /etc/mesh.yaml; take that down first: mcpmesh down" in result.stderr
+    assert agent.standin.asked == []
+
+
+def test_a_bad_catalog_starts_nothing(mesh: Mesh) -> None:
+    mesh.catalog.write_text("version: 1\nservices:\n  files:\n    comand: cat\n")
+    result = mesh.run("up", "-f", str(mesh.catalog))
+    assert result.exit_code == 2
+    assert f"error: {mesh.catalog}:4: " in result.stderr
+    assert not mesh.home.exists()
+
+
+def test_without_a_catalog_here_it_says_so(mesh: Mesh) -> None:
+    mesh.catalog.unlink()
+    with mesh.start("up") as process:
+        assert "there is neither mesh.yaml nor .mcp.json here" in read_until(process, "error:")
+        assert process.wait(20) == 2
+
+
+def test_the_default_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Agent) -> None:
+    with mesh.start("up", "--detach") as process:
+        read_until(process, "ready")
+        assert process.wait(20) == 0
+    mesh.catalog.unlink()
+    (mesh.folder / ".mcp.json").write_text('{"mcpServers": {"files": {"command": "cat"}}}')
+    with mesh.start("up", "--detach") as process:
+        assert ".mcp.json" in read_until(process, "error:")
+        assert process.wait(20) == 6
+
+
+def test_it_waits_for_every_service_and_says_what_failed(mesh: Mesh, running: Agent) -> None:
+    mesh.catalog.write_text(mesh.catalog.read_text() + "  postgres:\n    command: cat\n")
+    starting = replace(POSTGRES, state=State.STARTING, detail="", instances=())
+    running.standin.board = replace(running.standin.board, services=(FILES,), in_sync=False)
+    with mesh.start("up", "--detach") as process:
+        read_until(process, "waiting for mesh")
+        running.standin.board = replace(running.standin.board, services=(FILES, starting))
+        running.do(running.standin.say("starting", Level.PROGRESS, "postgres"))
+        assert "postgres: starting" in read_until(process, "postgres: starting")
+        running.standin.board = replace(running.standin.board, services=(FILES, POSTGRES))
+        assert "✗ postgres: cannot start" in read_until(process, "✗ postgres")
+        read_until(process, "stop it with: mcpmesh down")
+        assert process.wait(20) == 4
+
+
+def test_it_does_not_wait_for_ever(mesh: Mesh, running: Agent) -> None:
+    running.standin.board = replace(running.standin.board, services=(replace(FILES, state=State.STARTING),))
+    result = mesh.run("up", "-f", str(mesh.catalog), "--detach", "--timeout", "1")
+    assert result.exit_code == 4
+    assert "starting" in result.stdout
+
+
+def test_changes_and_troubles_are_said_and_progress_is_not(running: Agent, foreground: subprocess.Popen[str]) -> None:
+    running.do(running.standin.say("looks at files", Level.PROGRESS, "files"))
+    running.do(running.standin.say("died: exit code 1", Level.TROUBLE, "files"))
+    running.do(running.standin.say("files: ready again", Level.CHANGE, "files"))
+    assert read_until(foreground, "ready again") == "! files: died: exit code 1\nfiles: ready again\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_asked_to_go_it_takes_the_mesh_down(
+    running: Agent, foreground: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    foreground.send_signal(number)
+    said = read_until(foreground, 'mesh "default" is down')
+    assert "files: drained\ningress: stopped\n" in said
+    assert foreground.wait(20) == 0
+    assert running.standin.asked[-1] == ("down",)
+
+
+def test_asked_again_it_says_what_it_waits_for_and_the_third_time_it_leaves(
+    running: Agent, foreground: subprocess.Popen[str]
+) -> None:
+    running.standin.may_leave.clear()
+    foreground.send_signal(signal.SIGINT)
+    read_until(foreground, "files: drained")
+    foreground.send_signal(signal.SIGINT)
+    assert "still waiting: files: drained" in read_until(foreground, "leaves at once")
+    foreground.send_signal(signal.SIGINT)
+    assert "to finish: mcpmesh down" in read_until(foreground, "to finish")
+    assert foreground.wait(20) == 130
+    running.do(_allow(running))
+
+
+async def _allow(agent: Agent) -> None:
+    agent.standin.may_leave.set()
+
+
+def test_a_mesh_taken_down_by_another_ends_it_in_order(
+    mesh: Mesh, running: Agent, foreground: subprocess.Popen[str]
+) -> None:
+    assert mesh.run("down").exit_code == 0
+    read_until(foreground, 'mesh "default" was taken down')
+    assert foreground.wait(30) == 0
+
+
+def test_an_agent_that_dies_is_mourned_with_the_next_step(
+    mesh: Mesh, running: Agent, foreground: subprocess.Popen[str]
+) -> None:
+    (mesh.home / "logs").mkdir()
+    (mesh.home / "logs" / "agent.log").write_text("one\nMemoryError: too much\n")
+    running.die()
+    said = read_until(foreground, "MemoryError: too much")
+    assert f'the agent of mesh "default" (process {os.getpid()}) died; ' in said
+    assert "of 2 instances" in said
+    assert "mcpmesh up" in said
+    assert "mcpmesh down" in said
+    assert foreground.wait(30) == 5
+
+
+def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> None:
+    with mesh.start("up", "--json", stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["status"]["name"] == "default"
+        running.do(running.standin.say("files: ready again"))
+        assert json.loads(process.stdout.readline())["event"]["sentence"] == "files: ready again"
+        process.send_signal(signal.SIGTERM)
+        said = [json.loads(line) for line in process.stdout]
+        assert said[-1] == {"down": {"mesh": "default"}}
+        assert process.wait(20) == 0
+
+
+def test_detached_and_interrupted_the_mesh_goes_on(mesh: Mesh, running: Agent) -> None:
+    running.standin.board = replace(running.standin.board, services=(replace(FILES, state=State.STARTING),))
+    with mesh.start("up", "--detach") as process:
+        read_until(process, "waiting for mesh")
+        until(lambda: ("events", 0, True) in running.standin.asked)
+        process.send_signal(signal.SIGINT)
+        assert "mcpmesh status" in read_until(process, "left to start by itself")
+        assert process.wait(20) == 130
+    assert ("down",) not in running.standin.asked
