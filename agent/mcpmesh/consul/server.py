@@ -61,7 +61,8 @@ class EmbeddedConsul:
         """
         base = handed("consul/server.hcl").read_text(encoding="utf-8")
         machine = json.dumps(self._machine(), indent=2)
-        digest = hashlib.sha256((base + machine).encode()).hexdigest()
+        # Another version lies at another path of the cache.
+        digest = hashlib.sha256(f"{self._binary}\n{base}\n{machine}".encode()).hexdigest()
         found = self.running()
         if found is not None and found.mark.digest == digest:
             progress(f"Consul runs already (pid {found.pid}); adopting it")

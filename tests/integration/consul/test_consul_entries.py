@@ -8,7 +8,8 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -78,6 +79,7 @@ class Mesh:
     """What runs: where the gateway and the caller's upstreams listen, sidecars by instance, all admin ports."""
 
     consul: RealConsul
+    restart_consul: Callable[[], None]
     ingress: int = 0
     upstream: int = 0
     tcp_upstream: int = 0
@@ -112,8 +114,17 @@ def until(condition: Any, what: str, seconds: float = 30) -> None:
 @pytest.fixture(scope="module")
 def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     folder = tmp_path_factory.mktemp("mesh")
-    with running_consul(consul_program, folder) as consul, contextlib.ExitStack() as stack:
-        mesh = Mesh(consul)
+    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    settings = {"ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1}}
+
+    with contextlib.ExitStack() as running, contextlib.ExitStack() as stack:
+        consul = running.enter_context(running_consul(consul_program, folder, **settings))
+
+        def restart() -> None:
+            running.close()
+            running.enter_context(running_consul(consul_program, folder, **settings))
+
+        mesh = Mesh(consul, restart)
         asyncio.run(write_everything(mesh, stack, folder))
         until(lambda: mesh.get("/mcp/files").status_code == 200, "the ingress reaches files")
         until(lambda: mesh.call("/mcp").status_code == 200, "the caller reaches files")
@@ -270,3 +281,35 @@ def test_a_call_that_may_have_started_is_never_made_twice(mesh: Mesh) -> None:
 def test_plain_connections_reach_a_tcp_service(mesh: Mesh) -> None:
     answer = httpx.get(f"http://127.0.0.1:{mesh.tcp_upstream}/any", trust_env=False)
     assert answer.json() == {"instance": "test-database-1", "path": "/any"}
+
+
+def test_a_consul_that_is_killed_and_comes_back_costs_no_call(mesh: Mesh) -> None:
+    until(lambda: {mesh.get("/mcp/files").status_code for _ in range(12)} == {200}, "all is well before")
+    outcomes: Counter[int] = Counter()
+    enough = threading.Event()
+
+    def keep_calling() -> None:
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            while not enough.is_set():
+                outcomes[client.get(f"http://127.0.0.1:{mesh.ingress}/mcp/files").status_code] += 1
+                # More calls than this would only take the processor from those who answer them.
+                enough.wait(0.02)
+
+    calling = threading.Thread(target=keep_calling)
+    calling.start()
+    mesh.restart_consul()
+    try:
+        # Changes reach the proxies again: their streams are back, and so are the checks.
+        mesh.consul.cli("intention", "create", "-replace", "-deny", "ingress", "web")
+        until(lambda: mesh.get("/web").status_code == 403, "a change after the restart binds")
+        until(lambda: passing(mesh, "files") == 2, "both instances were checked again")
+        before = outcomes[200]
+        until(lambda: outcomes[200] >= before + 50, "calls go on")
+    finally:
+        enough.set()
+        calling.join()
+    assert outcomes.keys() == {200}
+
+
+def passing(mesh: Mesh, service: str) -> int:
+    return len(mesh.consul.get(f"/v1/health/connect/{service}?passing=true"))
