@@ -69,7 +69,9 @@ class Memory:
         else:
             port = Ports(_INGRESS_PORT).take(taken | {preferred})
             say(f"port {preferred} is taken, so the ingress is at {port}")
-        self._remember({"ingress": port})
+        # A port that is taken today may be free tomorrow, and clients know the first one.
+        if "ingress" not in self._ports:
+            self._remember({"ingress": port})
         return port
 
     def _remember(self, ports: dict[str, int]) -> None:
