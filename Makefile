@@ -53,7 +53,7 @@ check: $(BIN)/.installed ## format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: clean
 clean: ## remove what setup and the tools made in this folder
