@@ -95,7 +95,7 @@ def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, An
     path = "/ready" if spec.is_mcp else spec.health.path
     if path is None or spec.protocol is Protocol.TCP:
         return {**_tcp(id_, "ready", address, port, interval), "Status": "passing"}
-    url = f"http://{address}:{port}{path}"
+    url = f"http://{_bracketed(address)}:{port}{path}"
     return {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
 
 
@@ -146,7 +146,11 @@ def _proxy_config(spec: ServiceSpec) -> dict[str, Any]:
 
 
 def _tcp(id_: str, name: str, address: str, port: int, interval: str) -> dict[str, Any]:
-    return {**_check(id_, name, interval), "TCP": f"{address}:{port}", "Timeout": _CHECK_TIMEOUT}
+    return {**_check(id_, name, interval), "TCP": f"{_bracketed(address)}:{port}", "Timeout": _CHECK_TIMEOUT}
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _check(id_: str, name: str, interval: str) -> dict[str, Any]:

@@ -162,3 +162,8 @@ def test_a_gateway_on_all_addresses_is_checked_on_loopback() -> None:
         "0.0.0.0",
         "127.0.0.1:8000",
     )
+
+
+def test_an_address_of_version_6_is_written_as_one() -> None:
+    gateway = gateway_registration("m", "m-ingress", "ingress", "::1", 8000)
+    assert (gateway["Address"], gateway["Checks"][0]["TCP"]) == ("::1", "[::1]:8000")
