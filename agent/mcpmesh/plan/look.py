@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcpmesh.consul.intentions import missing_and_stale
 from mcpmesh.model.observed import Entry, Intention, Observed, Registration
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
@@ -67,13 +68,9 @@ class Look:
 
     def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
         """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""
-        wanted = set(allow)
-        present = [i for i in self.intentions if i.destination == destination]
-        for source in sorted(wanted - {intention.source for intention in present}):
-            yield Allow(source, destination)
-        for intention in present:
-            if intention.owner == self.desired.mesh and intention.source not in wanted:
-                yield Revoke(intention)
+        missing, stale = missing_and_stale(allow, destination, self.intentions, self.desired.mesh)
+        yield from (Allow(source, destination) for source in missing)
+        yield from map(Revoke, stale)
 
 
 def matches(known: Registration | None, payloads: tuple[Payload, ...]) -> bool:
