@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Observed, Registration, Workload
 from mcpmesh.model.status import Step
-from mcpmesh.plan.actions import Action, Register, StartSidecar, StartWorkload, StopSidecar, StopWorkload
+from mcpmesh.plan.actions import Action, DeleteEntry, Register, StartSidecar, StartWorkload, StopSidecar, StopWorkload
 from mcpmesh.plan.desired import Wanted, WantedIngress
 from mcpmesh.plan.look import Look, matches
 
@@ -18,6 +18,10 @@ def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:
     if written_by_others:
         yield from written_by_others
         return
+    # A router stands only on HTTP: it goes before the protocol may change.
+    router = look.entries.get(("service-router", wanted.spec.name))
+    if router and router.kind not in {payload["Kind"] for payload in wanted.entries}:
+        yield DeleteEntry(router.kind, router.name)
     yield from look.unwritten(wanted.entries)
     yield from look.policy(wanted.spec.name, wanted.allow)
     for instance in wanted.instances:

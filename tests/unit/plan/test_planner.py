@@ -9,6 +9,7 @@ import pytest
 from world import INGRESS, MESH, NOTHING, World, desired, spec
 
 from mcpmesh.model.observed import Entry, Intention, Stray, Unknown
+from mcpmesh.model.service import Plain, Protocol
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import (
     Allow,
@@ -170,6 +171,16 @@ def test_an_intention_of_ours_that_is_no_longer_wanted_goes() -> None:
     world.settle(desired(DB))
     world.settle(desired(replace(DB, allow=())))
     assert world.intentions == []
+
+
+def test_a_router_goes_before_its_service_turns_to_tcp() -> None:
+    world = World()
+    world.settle(desired(DB))
+    world.done.clear()
+    tcp = replace(DB, start=Plain(Protocol.TCP, command="db"))
+    world.settle(desired(tcp))
+    assert world.done[0] == DeleteEntry("service-router", "db")
+    assert ("service-router", "db") not in world.entries
 
 
 def test_an_entry_that_somebody_else_wrote_is_left_alone_and_named() -> None:

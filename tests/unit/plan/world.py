@@ -16,7 +16,7 @@ from mcpmesh.model.observed import (
     Sidecar,
     Workload,
 )
-from mcpmesh.model.service import ServiceSpec, Stdio
+from mcpmesh.model.service import Protocol, ServiceSpec, Stdio
 from mcpmesh.plan.actions import (
     Action,
     Allow,
@@ -58,11 +58,13 @@ def wanted(service: ServiceSpec) -> Wanted:
         first = {"ID": instance.id, "Name": service.name, "Port": workload.port, "Meta": meta}
         return first, {"ID": instance.sidecar_id, "Port": workload.sidecar_port, "Meta": meta}
 
-    kinds = ("service-defaults", "service-resolver", "service-router")
+    kinds = ["service-defaults", "service-resolver"]
+    if service.protocol is Protocol.HTTP:
+        kinds.append("service-router")
     return Wanted(
         spec=service,
         instances=instances(service, MESH, KEY),
-        entries=tuple(payload(kind, service.name) for kind in kinds),
+        entries=tuple(payload(kind, service.name, service.protocol) for kind in kinds),
         allow=tuple(sorted({*service.allow, *([INGRESS] if service.route else [])})),
         route=payload("http-route", service.name, str(service.route)) if service.route else None,
         registrar=registrar,
