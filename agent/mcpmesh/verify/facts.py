@@ -21,11 +21,11 @@ from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import foreign, sockets, tree
 from mcpmesh.verify.catalog import CatalogReader
 from mcpmesh.verify.finding import CannotTry
-from mcpmesh.verify.knock import Reply, knock
+from mcpmesh.verify.knock import Reply, knock, request
 from mcpmesh.verify.routes import UNDECLARED
 from mcpmesh.verify.sockets import Sockets
 from mcpmesh.verify.tree import Tree
-from mcpmesh.verify.world import AGENT_IDENTITY, SIDECAR, STRANGER_IDENTITY, World
+from mcpmesh.verify.world import AGENT_IDENTITY, LOOPBACK, SIDECAR, STRANGER_IDENTITY, World
 from mcpmesh.workload.process import PLAIN, SHIM
 
 T = TypeVar("T")
@@ -48,6 +48,13 @@ class Seat:
     def id(self) -> str:
         """The instance's name everywhere."""
         return self.instance.id
+
+    @property
+    def shim(self) -> tuple[str, int] | None:
+        """Host and port of its shim, by its mark; None without one."""
+        if not self.wanted.spec.is_mcp or not self.programs:
+            return None
+        return LOOPBACK, self.programs[0].mark.ports["http"]
 
     @property
     def elsewhere(self) -> tuple[str, int] | None:
@@ -90,6 +97,12 @@ class Facts:
             )
             for instance in wanted.instances
         ]
+
+    @property
+    def routes(self) -> dict[str, str]:
+        """The declared path of each service that has one."""
+        services = self.world.desired.services.items()
+        return {name: wanted.spec.route for name, wanted in services if wanted.spec.route}
 
     def of(self, instance: str, *roles: str) -> tuple[Process, ...]:
         """The processes of an instance in these roles, without what they have started (it bears their mark too)."""
@@ -186,5 +199,4 @@ async def _read(reading: Awaitable[T], what: str) -> T | Unknown:
 async def _front(world: World) -> Reply:
     """What the ingress answers for a path that nobody declared: whether it lives is asked once, for all services."""
     url = httpx.URL(world.ingress_url)
-    ask = f"GET {UNDECLARED} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nConnection: close\r\n\r\n"
-    return await knock(url.host, url.port or 80, context=None, say=ask.encode())
+    return await knock(url.host, url.port or 80, context=None, say=request(UNDECLARED, url.netloc.decode()))

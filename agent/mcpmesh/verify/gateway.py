@@ -6,7 +6,6 @@ import ipaddress
 
 from mcpmesh.verify.facts import Facts, known
 from mcpmesh.verify.finding import Finding, bad, good
-from mcpmesh.verify.knock import Outcome
 from mcpmesh.verify.paths import require_ingress
 from mcpmesh.verify.routes import UNDECLARED, covering
 from mcpmesh.verify.sidecars import holder
@@ -34,10 +33,10 @@ async def answers_only_declared(facts: Facts) -> list[Finding]:
     """A path that nobody declared is answered with 404 by the ingress itself."""
     require_ingress(facts)
     world = facts.world
-    routes = {name: wanted.spec.route for name, wanted in world.desired.services.items() if wanted.spec.route}
+    routes = facts.routes
     if everything := covering(routes, UNDECLARED):
         return [good(f'every path is declared: the route of "{everything}" is {routes[everything]}')]
-    if facts.front.outcome is Outcome.ANSWERED and facts.front.status == _NOT_FOUND:
+    if facts.front.status == _NOT_FOUND and not facts.front.forwarded:
         return [good(f"{world.ingress_url}{UNDECLARED} answers HTTP 404")]
     step = world.consul_command("config list", "-kind http-route")
     return [bad(f"{world.ingress_url}{UNDECLARED} answers {facts.front.said}", f"see whose route takes it: {step}")]

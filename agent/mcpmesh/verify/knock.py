@@ -16,10 +16,12 @@ from enum import StrEnum
 # Envoy answers a knock in milliseconds; one on a busy machine may need longer.
 KNOCK_SECONDS = 3.0
 
-REQUEST = b"GET /mcp HTTP/1.1\r\nHost: mcpmesh-verify\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+# Envoy adds it to what came from behind it. A service may well answer 403 itself,
+# so only an answer without it is Envoy's own verdict.
+FORWARDED = "x-envoy-upstream-service-time"
 
 _TLS_ALERT = 0x15
-_ANSWER_BYTES = 4096
+_HEAD_BYTES = 16 * 1024
 
 
 class Outcome(StrEnum):
@@ -33,10 +35,14 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Reply:
-    """`said` is the answer's first line, or how the connection ended."""
+    """`said` is the answer's first line, or how the connection ended.
+
+    `forwarded` says whether an HTTP answer came from behind an Envoy.
+    """
 
     outcome: Outcome
     said: str
+    forwarded: bool = False
 
     @property
     def status(self) -> int | None:
@@ -44,6 +50,11 @@ class Reply:
         words = self.said.split()
         http = self.outcome is Outcome.ANSWERED and len(words) > 1 and words[0].startswith("HTTP/")
         return int(words[1]) if http and words[1].isdigit() else None
+
+
+def request(path: str, host: str = "127.0.0.1") -> bytes:
+    """A GET of `path`, after which the connection is closed."""
+    return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
 
 
 async def knock(
@@ -79,7 +90,7 @@ async def knock(
 async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
     try:
         writer.write(say)
-        data = await asyncio.wait_for(reader.read(_ANSWER_BYTES), seconds)
+        data = await asyncio.wait_for(_head(reader), seconds)
     except TimeoutError:
         return Reply(Outcome.SILENT, f"open and silent for {seconds:.0f} s")
     except OSError as error:
@@ -88,7 +99,20 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say:
         return Reply(Outcome.CLOSED, "the connection was closed")
     if data[0] == _TLS_ALERT:
         return Reply(Outcome.CLOSED, "the connection was ended with a TLS alert")
-    return Reply(Outcome.ANSWERED, data.partition(b"\r\n")[0].decode(errors="replace")[:200])
+    first, *rest = data.decode(errors="replace").split("\r\n")
+    names = {line.partition(":")[0].strip().lower() for line in rest}
+    return Reply(Outcome.ANSWERED, first[:200], FORWARDED in names)
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """The head of an HTTP answer, or the first bytes of anything else."""
+    data = b""
+    while len(data) < _HEAD_BYTES and b"\r\n\r\n" not in data:
+        more = await reader.read(_HEAD_BYTES)
+        data += more
+        if not more or not data.startswith(b"HTTP/"[: len(data)]):
+            break
+    return data.partition(b"\r\n\r\n")[0]
 
 
 def _words(error: BaseException) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mcpmesh.model.observed import Intention, Unknown
 from mcpmesh.model.service import Protocol
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import rulings
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import Finding, bad, good
-from mcpmesh.verify.knock import REQUEST, Outcome, Reply, knock
+from mcpmesh.verify.knock import Outcome, Reply, knock, request
 from mcpmesh.verify.sidecars import at_each_sidecar
 from mcpmesh.verify.world import SIDECAR, STRANGER_IDENTITY, World
 
@@ -41,10 +43,12 @@ async def stranger_refused(facts: Facts, wanted: Wanted) -> list[Finding]:
 
     async def probe(seat: Seat) -> Finding:
         door = facts.door(seat)
-        reply = await knock(door.host, door.port, context=context, say=REQUEST if http else _FIRST_BYTE)
+        reply = await knock(door.host, door.port, context=context, say=request("/mcp") if http else _FIRST_BYTE)
         trouble, step = facts.envoy_trouble(seat.id, SIDECAR)
         if reply.outcome is Outcome.ANSWERED or (not http and reply.outcome is Outcome.SILENT):
-            return judge_stranger(facts.world, reply, f"port {door.port}", ruling_of_stranger(facts, name))
+            return judge_stranger(
+                facts.world, reply, f"port {door.port}", ruling_of_stranger(facts, name), wanted.allow
+            )
         if reply.outcome is Outcome.CLOSED and not http:
             return good(f"port {door.port} refuses {STRANGER_IDENTITY}: {reply.said}")
         return bad(f"whether port {door.port} refuses {STRANGER_IDENTITY} can't be told: {reply.said}; {trouble}", step)
@@ -52,11 +56,13 @@ async def stranger_refused(facts: Facts, wanted: Wanted) -> list[Finding]:
     return await at_each_sidecar(facts, wanted, probe)
 
 
-def judge_stranger(world: World, reply: Reply, where: str, found: Intention | None) -> Finding:
+def judge_stranger(world: World, reply: Reply, where: str, found: Intention | None, allow: Collection[str]) -> Finding:
     """What an open connection or an answer means; `found` is the intention that decides for the stranger; pure."""
-    if reply.status == _FORBIDDEN:
+    if reply.status == _FORBIDDEN and not reply.forwarded:
         return good(f"{where} answers {STRANGER_IDENTITY} with HTTP 403")
     seen = f"{where} lets {STRANGER_IDENTITY} in: {reply.said}"
+    if rulings.ANY in allow:
+        return good(f"{seen}, and everybody may call it, as the catalog says")
     if found is None:
         return bad(
             f"{seen}; no intention says so, and by default nothing should be allowed",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import httpx
 
+from mcpmesh.verify.knock import FORWARDED
+
 # Nobody declares it by chance.
 UNDECLARED = "/mcp/mcpmesh-verify-undeclared"
 
@@ -19,6 +21,6 @@ def covering(routes: Mapping[str, str], path: str) -> str | None:
     return None
 
 
-def upstream_answered(answer: httpx.Response) -> bool:
-    """Whether it was the service that answered, not the ingress itself: Envoy adds how long its upstream took."""
-    return "x-envoy-upstream-service-time" in answer.headers
+def forwarded(answer: httpx.Response) -> bool:
+    """Whether it was the service that answered, not the Envoy before it."""
+    return FORWARDED in answer.headers

@@ -31,8 +31,8 @@ def exact(intentions: Iterable[Intention], source: str, destination: str) -> Int
 
 
 def denied_by_person(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
-    """The intention of a person that forbids this pair, where one decides."""
-    found = ruling(intentions, source, destination)
+    """The intention of a person that forbids this very pair: `*` does not take back what the catalog allows."""
+    found = exact(intentions, source, destination)
     return found if found is not None and found.owner is None and found.action == DENY else None
 
 

@@ -10,7 +10,7 @@ from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import foreign
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import Finding, bad, each, good
-from mcpmesh.verify.knock import KNOCK_SECONDS, REQUEST, Outcome, Reply, knock
+from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, Reply, knock, request
 from mcpmesh.verify.world import LOOPBACK, SIDECAR
 
 # Connecting, shaking hands and reading have a bound each.
@@ -70,7 +70,7 @@ async def refuses_foreign_certificate(facts: Facts, wanted: Wanted) -> list[Find
 async def _refuses(facts: Facts, wanted: Wanted, context: ssl.SSLContext | None, whom: str) -> list[Finding]:
     async def probe(seat: Seat) -> Finding:
         door = facts.door(seat)
-        reply = await knock(door.host, door.port, context=context, say=REQUEST)
+        reply = await knock(door.host, door.port, context=context, say=request("/"))
         return judge_refusal(reply, whom, f"port {door.port}", *facts.envoy_trouble(seat.id, SIDECAR))
 
     return await at_each_sidecar(facts, wanted, probe)
