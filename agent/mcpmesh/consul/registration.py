@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcpmesh.consul.marks import digest_of, stamped
+from mcpmesh.consul.marks import stamped
 from mcpmesh.model.observed import ServerInfo
 from mcpmesh.model.service import Protocol, ServiceSpec
-
-__all__ = ["digest_of", "gateway_registration", "registration"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -21,7 +19,7 @@ LOOPBACK = "127.0.0.1"
 _CONNECT_MS = 2000
 _CHECK_TIMEOUT = "5s"
 # The shortest that Consul takes; a sidecar is in use this long after it listens.
-_SIDECAR_INTERVAL = "1s"
+LISTENER_INTERVAL = "1s"
 # Consul's bound for one value of Meta.
 _LONGEST_META = 512
 
@@ -49,21 +47,6 @@ def registration(
         mesh=mesh,
     )
     return instance, sidecar
-
-
-def gateway_registration(mesh: str, gateway_id: str, service: str, host: str, port: int) -> dict[str, Any]:
-    """The ingress: an API gateway that listens at `host`:`port`, critical until it does."""
-    probed = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104
-    payload = {
-        "Kind": "api-gateway",
-        "ID": gateway_id,
-        "Name": service,
-        # Envoy binds to it.
-        "Address": host,
-        "Port": port,
-        "Checks": [_tcp(gateway_id, "listener", probed, port, _SIDECAR_INTERVAL)],
-    }
-    return stamped(payload, mesh=mesh)[0]
 
 
 def _instance(spec: ServiceSpec, id_: str, address: str, port: int, info: ServerInfo | None) -> dict[str, Any]:
@@ -94,7 +77,7 @@ def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, An
     interval = f"{spec.health.interval * 1000:.0f}ms"
     path = "/ready" if spec.is_mcp else spec.health.path
     if path is None or spec.protocol is Protocol.TCP:
-        return {**_tcp(id_, "ready", address, port, interval), "Status": "passing"}
+        return {**tcp_check(id_, "ready", address, port, interval), "Status": "passing"}
     url = f"http://{_bracketed(address)}:{port}{path}"
     return {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
 
@@ -127,7 +110,7 @@ def _sidecar(
             ],
         },
         "Checks": [
-            _tcp(sidecar_id, "listener", LOOPBACK, port, _SIDECAR_INTERVAL),
+            tcp_check(sidecar_id, "listener", LOOPBACK, port, LISTENER_INTERVAL),
             {"CheckID": f"{sidecar_id}:instance", "Name": "instance", "AliasService": id_},
         ],
     }
@@ -145,7 +128,8 @@ def _proxy_config(spec: ServiceSpec) -> dict[str, Any]:
     return config | (unlimited if spec.protocol is Protocol.HTTP else {})
 
 
-def _tcp(id_: str, name: str, address: str, port: int, interval: str) -> dict[str, Any]:
+def tcp_check(id_: str, name: str, address: str, port: int, interval: str) -> dict[str, Any]:
+    """A check that somebody accepts connections at `address`:`port`."""
     return {**_check(id_, name, interval), "TCP": f"{_bracketed(address)}:{port}", "Timeout": _CHECK_TIMEOUT}
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from mcpmesh.consul.entries import ingress_entries, route_entry, service_entries
-from mcpmesh.consul.registration import gateway_registration, registration
+from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.registration import registration
+from mcpmesh.ingress.api_gateway import ApiGateway
+from mcpmesh.ingress.seam import Ingress
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed import Workload
@@ -18,15 +20,15 @@ def desire(catalog: Catalog, mesh: str, key: bytes, ingress_service: str, ingres
     """Everything that the catalog wants of this mesh."""
     lua = handed("envoy/affinity.lua").read_text()
     ingress_id = nothing(mesh, ingress_service).ingress_id
+    ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, lua)
     return Desired(
         mesh=mesh,
         ingress_service=ingress_service,
-        services={name: _wanted(spec, mesh, key, ingress_service, lua) for name, spec in catalog.services.items()},
+        services={
+            name: _wanted(spec, mesh, key, ingress, ingress_service, lua) for name, spec in catalog.services.items()
+        },
         ingress=WantedIngress(
-            id=ingress_id,
-            port=port,
-            registration=gateway_registration(mesh, ingress_id, ingress_service, ingress_host, port),
-            entries=tuple(ingress_entries(mesh, ingress_service, port, lua)),
+            id=ingress_id, port=port, registration=ingress.registration(), entries=tuple(ingress.entries())
         ),
     )
 
@@ -36,7 +38,7 @@ def nothing(mesh: str, ingress_service: str) -> Desired:
     return Desired(mesh, ingress_service, {}, None)
 
 
-def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress_service: str, lua: str) -> Wanted:
+def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str, lua: str) -> Wanted:
     def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, object], ...]:
         return registration(
             spec,
@@ -57,6 +59,6 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress_service: str, lua:
         instances=instances(spec, mesh, key),
         entries=tuple(service_entries(spec, mesh, lua)),
         allow=tuple(sorted(callers)),
-        route=route_entry(spec, mesh, ingress_service) if spec.route else None,
+        route=ingress.route(spec) if spec.route else None,
         registrar=registrar,
     )

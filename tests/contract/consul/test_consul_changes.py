@@ -12,7 +12,8 @@ import pytest
 from tests.support.consul import PORTS, RealConsul, running_consul
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.entries import ingress_entries, route_entry, service_entries
+from mcpmesh.consul.entries import service_entries
+from mcpmesh.ingress.api_gateway import ingress_entries, route_entry
 from mcpmesh.model.service import ServiceSpec, Stdio
 
 

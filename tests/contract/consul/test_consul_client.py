@@ -16,8 +16,9 @@ from tests.support.consul import PORTS, RealConsul, entry_write, interposed
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.leaf import Identity, anonymous_context, spiffe_of
 from mcpmesh.consul.marks import stamped
-from mcpmesh.consul.registration import gateway_registration, registration
+from mcpmesh.consul.registration import registration
 from mcpmesh.errors import NotOurs
+from mcpmesh.ingress.api_gateway import gateway_registration
 from mcpmesh.model.observed import Entry, Registration, ServerInfo, ToolDigest
 from mcpmesh.model.service import ServiceSpec, Stdio
 

@@ -20,10 +20,11 @@ import pytest
 from tests.support.consul import PORTS, RealConsul, running_consul
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.entries import ingress_entries, route_entry, service_entries
-from mcpmesh.consul.registration import gateway_registration, registration
+from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.registration import registration
 from mcpmesh.envoy.bootstrap import ConsulAddress, render
 from mcpmesh.envoy.proxy import find_envoy
+from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream
 

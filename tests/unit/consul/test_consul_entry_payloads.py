@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.consul.entries import ingress_entries, route_entry, service_entries
+from mcpmesh.consul.entries import service_entries
+from mcpmesh.ingress.api_gateway import ingress_entries, route_entry
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Timeouts, Upstream
 
 LUA = "-- lua"

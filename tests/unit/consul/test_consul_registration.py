@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.consul.registration import digest_of, gateway_registration, registration
+from mcpmesh.consul.marks import digest_of
+from mcpmesh.consul.registration import registration
+from mcpmesh.ingress.api_gateway import gateway_registration
 from mcpmesh.model.observed import ServerInfo, ToolDigest
 from mcpmesh.model.service import Health, Plain, Protocol, ServiceSpec, Stdio, Upstream
 

@@ -1,0 +1,111 @@
+"""The embedded ingress: Consul's API gateway on Envoy; pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from mcpmesh.consul.entries import IDLE_TIMEOUT, RETRIES, RETRY_ON, each_stamped, lua, request_timeout
+from mcpmesh.consul.marks import stamped
+from mcpmesh.consul.registration import LISTENER_INTERVAL, LOOPBACK, tcp_check
+from mcpmesh.model.service import ServiceSpec
+
+LISTENER = "main"
+
+# Envoy knows a third safe one, which Consul's service-router refuses and its http-route takes.
+ROUTE_RETRY_ON = (*RETRY_ON, "reset-before-request")
+
+
+@dataclass(frozen=True)
+class ApiGateway:
+    """The gateway of `mesh`, registered as `id` under the identity `service`, at `host`:`port`."""
+
+    mesh: str
+    id: str
+    service: str
+    host: str
+    port: int
+    affinity_lua: str
+
+    def registration(self) -> dict[str, Any]:
+        """See Ingress."""
+        return gateway_registration(self.mesh, self.id, self.service, self.host, self.port)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """See Ingress."""
+        return ingress_entries(self.mesh, self.service, self.port, self.affinity_lua)
+
+    def route(self, spec: ServiceSpec) -> dict[str, Any]:
+        """See Ingress."""
+        return route_entry(spec, self.mesh, self.service)
+
+
+def gateway_registration(mesh: str, gateway_id: str, service: str, host: str, port: int) -> dict[str, Any]:
+    """The ingress: an API gateway that listens at `host`:`port`, critical until it does."""
+    probed = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104
+    payload = {
+        "Kind": "api-gateway",
+        "ID": gateway_id,
+        "Name": service,
+        # Envoy binds to it.
+        "Address": host,
+        "Port": port,
+        "Checks": [tcp_check(gateway_id, "listener", probed, port, LISTENER_INTERVAL)],
+    }
+    return stamped(payload, mesh=mesh)[0]
+
+
+def ingress_entries(mesh: str, service: str, port: int, affinity_lua: str) -> list[dict[str, Any]]:
+    """service-defaults of the ingress and its api-gateway with one HTTP listener."""
+    defaults = {
+        "Kind": "service-defaults",
+        "Name": service,
+        "Protocol": "http",
+        "EnvoyExtensions": [lua("api-gateway", affinity_lua)],
+    }
+    gateway = {
+        "Kind": "api-gateway",
+        "Name": service,
+        "Listeners": [{"Name": LISTENER, "Port": port, "Protocol": "http"}],
+    }
+    return each_stamped([defaults, gateway], mesh)
+
+
+def route_entry(spec: ServiceSpec, mesh: str, ingress_service: str) -> dict[str, Any]:
+    """The http-route of a service that declares one; below its path lies what the service has at `/mcp` (or `/`).
+
+    The path is matched exactly and as a folder, so that `/mcp/files` does not
+    take `/mcp/filesystem` as well.
+    """
+    assert spec.route is not None
+    path, root = spec.route.rstrip("/"), "/mcp" if spec.is_mcp else ""
+    below = _rule(spec, {"Path": {"Match": "prefix", "Value": f"{path}/"}}, f"{root}/")
+    route = {
+        "Kind": "http-route",
+        "Name": spec.name,
+        "Parents": [{"Kind": "api-gateway", "Name": ingress_service, "SectionName": LISTENER}],
+        "Rules": [_rule(spec, _exactly(path, root), root or "/"), below] if path else [below],
+    }
+    return each_stamped([route], mesh)[0]
+
+
+def _exactly(path: str, root: str) -> dict[str, Any]:
+    if root:
+        return {"Path": {"Match": "exact", "Value": path}}
+    # Consul rewrites to "/" only what it matched as a prefix (getRewriteActionForUserLogic
+    # in its agent/xds/routes.go), so the rest of the path is tied down as a header.
+    whole = {"Match": "regex", "Name": ":path", "Value": rf"{re.escape(path)}(\?.*)?"}
+    return {"Path": {"Match": "prefix", "Value": path}, "Headers": [whole]}
+
+
+def _rule(spec: ServiceSpec, match: dict[str, Any], rewritten: str) -> dict[str, Any]:
+    return {
+        "Matches": [match],
+        "Filters": {
+            "URLRewrite": {"Path": rewritten},
+            "TimeoutFilter": {"RequestTimeout": request_timeout(spec), "IdleTimeout": IDLE_TIMEOUT},
+            "RetryFilter": {"NumRetries": RETRIES, "RetryOn": list(ROUTE_RETRY_ON)},
+        },
+        "Services": [{"Name": spec.name}],
+    }
