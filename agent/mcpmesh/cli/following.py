@@ -11,7 +11,7 @@ from mcpmesh.api.client import AgentClient, NoAgent
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.progress import Progress
 from mcpmesh.errors import Broken, MeshError, Unreachable
-from mcpmesh.model.status import Level, MeshStatus, ServiceStatus, State
+from mcpmesh.model.status import MeshStatus, ServiceStatus, State
 
 _LOOK_SECONDS = 0.5
 # All services answer, but the ingress or the last pass is still behind them.
@@ -28,7 +28,6 @@ class Following:
         self._progress = progress
         self._since = since
         self._standing = False
-        self.status: MeshStatus | None = None
 
     async def __aenter__(self) -> Self:
         self._listening = asyncio.create_task(self._listen(), name="events")
@@ -48,7 +47,7 @@ class Following:
         async with AgentClient(self._this.home) as agent:
             while True:
                 try:
-                    self.status = status = await agent.status()
+                    status = await agent.status()
                 except NoAgent:
                     if await self._lives():
                         continue
@@ -83,8 +82,6 @@ class Following:
                     async for event in agent.events(self._since, follow=True):
                         self._since = event.number
                         self._progress.event(event, quiet=self._standing)
-                        if self._standing and event.level is not Level.PROGRESS:
-                            self.status = await agent.status()
             except (Broken, Unreachable):
                 pass
             if not await self._lives():

@@ -14,7 +14,7 @@ from mcpmesh.cli.following import Following
 from mcpmesh.cli.interrupts import Interrupts
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.leaving import in_thread, take_down
-from mcpmesh.cli.obituary import obituary
+from mcpmesh.cli.obituary import obituary, survivors
 from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.status import show
 from mcpmesh.daemon import launch
@@ -76,10 +76,12 @@ class _Mesh:
                 if detach:
                     return exits.OK if all_ready(status) else exits.NOT_READY
             died = await following.ended()
-        if not died:
+        progress.settle()
+        left = survivors(this)
+        if died is None and not left:
             progress.say(f'mesh "{this.name}" was taken down')
             return exits.OK
-        this.output.note(("error: ", "bold red"), obituary(this, died, following.status))
+        this.output.note(("error: ", "bold red"), obituary(this, died, left))
         return exits.LOST
 
     async def leave(self, work: asyncio.Task[int]) -> int:

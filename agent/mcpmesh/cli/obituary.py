@@ -1,52 +1,43 @@
-"""What is to be said when an agent died and left its mesh alone."""
+"""What is to be said when an agent ended and left its mesh alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 
 from mcpmesh.api.presence import Presence
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.model.status import MeshStatus
+from mcpmesh.kit.process import Process, marked
 
 _LAST_LINES = 5
 _LAST_BYTES = 8192
 
 
-def obituary(this: Invocation, agent: Presence, status: MeshStatus | None) -> str:
-    """That it died, what still runs, what to do, and its last words."""
+def survivors(this: Invocation) -> list[Process]:
+    """What of the mesh still runs, its agent apart."""
+    return [process for process in marked(this.home) if process.mark.role != "agent"]
+
+
+def obituary(this: Invocation, agent: Presence | None, left: list[Process]) -> str:
+    """That it ended, what still runs, what to do, and its last words; `agent` None is one that ended in order."""
+    how = f"(process {agent.pid}) died" if agent else "ended without taking it down"
     lines = [
-        f'the agent of mesh "{this.name}" (process {agent.pid}) died; {_left(status)}',
+        f'the agent of mesh "{this.name}" {how}; {_runs(left)}',
         f"  go on with what runs: mcpmesh {this.option}up",
         f"  stop it:              mcpmesh {this.option}down",
     ]
-    words = _last_words(this)
+    words = _last_words(this) if agent else []
     if words:
         lines += [f"its last words ({this.home / 'logs' / 'agent.log'}):", *(f"  {word}" for word in words)]
     return "\n".join(lines)
 
 
-def _left(status: MeshStatus | None) -> str:
-    if status is None or not status.services:
-        return "what it had started may still run."
-    instances = [instance for service in status.services for instance in service.instances]
-    servers = _living(instance.pid for instance in instances)
-    sidecars = _living(instance.sidecar_pid for instance in instances)
-    return f"{servers} of {len(instances)} instances and {sidecars} of their sidecars still run without it."
-
-
-def _living(pids: Iterable[int | None]) -> int:
-    return sum(_lives(pid) for pid in pids if pid is not None)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
+def _runs(left: list[Process]) -> str:
+    if not left:
+        return "nothing of it runs any more."
+    services = sorted({process.mark.service for process in left if process.mark.service})
+    named = ", ".join(services) or "no service"
+    noun = "process" if len(left) == 1 else "processes"
+    return f"what it started goes on without it: {named} ({len(left)} {noun} in all)."
 
 
 def _last_words(this: Invocation) -> list[str]:

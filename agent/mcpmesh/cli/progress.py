@@ -24,21 +24,22 @@ class Progress:
     """Takes events and boards, and shows them on stderr; with --json, events are lines on stdout.
 
     While it is `moving`, a terminal shows what is under way in its last
-    lines; `settle` ends that. Progress is shown only until then, changes and
-    troubles always.
+    lines, down to single deeds; `settle` ends that. Progress is shown only
+    until then, changes and troubles always, single deeds nowhere else.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._live: Any = None
-        self._sentence = ""
+        self._title = ""
+        self._latest = ""
         self._doing: dict[str, str] = {}
         self._board: MeshStatus | None = None
         self._started = time.monotonic()
 
     def moving(self, sentence: str) -> None:
         """Something long begins."""
-        self._sentence = sentence
+        self._title, self._latest = sentence, ""
         self._board = None
         self._started = time.monotonic()
         if self._output.json:
@@ -70,15 +71,12 @@ class Progress:
             self._output.item({"event": event})
             return
         sentence = event.sentence
-        if event.service and event.service not in sentence:
-            sentence = f"{event.service}: {sentence}"
-        if event.level is Level.PROGRESS:
-            if event.service:
-                self._doing[event.service] = sentence.removeprefix(f"{event.service}: ")
-            else:
-                self._sentence = sentence
-            if quiet or self._live is not None:
-                return
+        if event.service:
+            sentence = f"{event.service}: {sentence.removeprefix(f'{event.service}: ')}"
+            self._doing[event.service] = event.sentence
+        self._latest = sentence
+        if event.level is Level.DETAIL or (event.level is Level.PROGRESS and (quiet or self._live is not None)):
+            return
         mark = ("! ", "bold yellow") if event.level is Level.TROUBLE else ""
         self._output.note(mark, sentence)
 
@@ -93,7 +91,7 @@ class Progress:
 
     def waiting_for(self) -> str:
         """The last thing that was begun."""
-        return self._sentence
+        return self._latest or self._title
 
     def _picture(self) -> Group:
         from rich.console import Group
@@ -107,13 +105,16 @@ class Progress:
                 continue
             mark, style = _MARKS.get(service.state, ("·", "cyan"))
             doing = self._doing.get(service.name, "") if service.state is State.STARTING else service.detail
+            doing = doing.removeprefix(f"{service.state}, ")
             text = Text.assemble((f"{mark} ", style), (service.name, "bold"), no_wrap=True, overflow="ellipsis")
             text.append(f"  {service.state}" + (f": {harmless(doing).partition(chr(10))[0]}" if doing else ""), "dim")
             lines.append(text)
         if self._board is not None and self._board.services:
             ready = sum(service.state is State.READY for service in self._board.services)
             lines.append(Text(f"{ready} of {len(self._board.services)} services ready", "dim"))
-        sentence = Text(f"{harmless(self._sentence)} ({seconds} s)", no_wrap=True, overflow="ellipsis")
+        sentence = Text(f"{self._title} ({seconds} s)", no_wrap=True, overflow="ellipsis")
+        if self._latest:
+            sentence.append(f": {harmless(self._latest).partition(chr(10))[0]}", "dim")
         # Made anew each time, a spinner has to be told how long it turns.
         spinner = Spinner("dots", sentence)
         spinner.start_time = 0.0

@@ -13,6 +13,7 @@ import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import Agent, Mesh, read_until, until
 
+from mcpmesh.kit.process import Mark, marked, spawn
 from mcpmesh.model.status import Level, State
 
 
@@ -140,18 +141,41 @@ def test_a_mesh_taken_down_by_another_ends_it_in_order(
     assert foreground.wait(30) == 0
 
 
+@pytest.fixture
+def server(mesh: Mesh) -> Iterator[int]:
+    """A process that the agent of the mesh has started for "files"."""
+    mark = Mark("default", str(mesh.home), "shim", "files-1", "files")
+    pid = spawn(mark, ["sleep", "60"], env={}, log=mesh.home / "logs" / "files.log")
+    yield pid
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not marked(mesh.home))
+
+
 def test_an_agent_that_dies_is_mourned_with_the_next_step(
-    mesh: Mesh, running: Agent, foreground: subprocess.Popen[str]
+    mesh: Mesh, running: Agent, server: int, foreground: subprocess.Popen[str]
 ) -> None:
-    (mesh.home / "logs").mkdir()
     (mesh.home / "logs" / "agent.log").write_text("one\nMemoryError: too much\n")
     running.die()
     said = read_until(foreground, "MemoryError: too much")
     assert f'the agent of mesh "default" (process {os.getpid()}) died; ' in said
-    assert "of 2 instances" in said
+    assert "goes on without it: files (1 process in all)" in said
     assert "mcpmesh up" in said
     assert "mcpmesh down" in said
     assert foreground.wait(30) == 5
+
+
+def test_an_agent_that_ends_alone_is_told_from_a_mesh_taken_down(
+    running: Agent, server: int, foreground: subprocess.Popen[str]
+) -> None:
+    running.leave()
+    assert "ended without taking it down; what it started goes on without it: files" in read_until(foreground, "error:")
+    assert foreground.wait(30) == 5
+
+
+def test_single_deeds_are_for_scripts_and_spinners_alone(running: Agent, foreground: subprocess.Popen[str]) -> None:
+    running.do(running.standin.say("write http-route/files", Level.DETAIL, "files"))
+    running.do(running.standin.say("ready", Level.CHANGE, "files"))
+    assert read_until(foreground, "ready") == "files: ready\n"
 
 
 def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> None:
