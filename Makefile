@@ -84,7 +84,7 @@ npm-servers:
 	if command -v npm >/dev/null && command -v node >/dev/null; then \
 		$(MAKE) examples/node_modules/.installed; \
 	else \
-		echo 'node or npm is not on PATH: the example servers that need it will not start (https://nodejs.org; on Debian: apt install nodejs npm)' >&2; \
+		echo 'node or npm is not on PATH: the example servers that need it will not start (https://nodejs.org, 20 or newer)' >&2; \
 	fi
 
 examples/node_modules/.installed: examples/package.json examples/package-lock.json
