@@ -21,30 +21,31 @@ from mcpmesh.catalog.node import Node, looks_secret
 from mcpmesh.catalog.overlay import without_nulls
 from mcpmesh.catalog.reading import read
 from mcpmesh.catalog.schema import VERSION
+from mcpmesh.catalog.values import folder as folder_of
 from mcpmesh.errors import CatalogError
 
 _ORDER = ("command", "args", "url", "headers", "env", "cwd")
 _HEAD = """\
 # Made from {name} by `mcpmesh import`; docs/catalog.md explains every key.
-# Paths are relative to this file's folder: keep it where {name} is.
 """
+_STAY = "# Paths are relative to this file's folder: keep it where {name} is.\n"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """The text of a mesh.yaml, to be saved beside the file it came from, and what its reader should know."""
+    """The text of a mesh.yaml, and what its reader should know."""
 
     text: str
     warnings: tuple[str, ...]
 
 
-def to_mesh_yaml(path: Path) -> str:
+def to_mesh_yaml(path: Path, folder: Path | None = None) -> str:
     """The text alone; see `imported`."""
-    return imported(path).text
+    return imported(path, folder).text
 
 
-def imported(path: Path) -> Imported:
-    """The file in mesh.yaml's words: loaded from the same folder, it is the same catalog.
+def imported(path: Path, folder: Path | None = None) -> Imported:
+    """The file in mesh.yaml's words: saved in `folder` (that of `path` by default), it is the same catalog.
 
     Secrets that stand in it literally stay where they were and are named in a
     warning, without their value. CatalogError where it isn't of that format or
@@ -59,14 +60,17 @@ def imported(path: Path) -> Imported:
     if root is None or key is None:
         raise CatalogError(findings.problems)
     services = ecosystem.as_services(root, key, findings)
-    blocks = [_HEAD.format(name=_one_line(path.name)), f"version: {VERSION}\n"]
+    moved = folder is not None and folder.resolve() != folder_of(root).resolve()
+    head = _HEAD if moved else _HEAD + _STAY
+    blocks = [head.format(name=_one_line(path.name)), f"version: {VERSION}\n"]
     strangers = {
         ecosystem.foreign(other): node for other, node in root.mapping.items() if other not in (key, "$schema")
     }
     if strangers:
         blocks.append(_dumped({other: node.plain() for other, node in strangers.items()}))
     blocks.append("\nservices:\n" if services.mapping else "\nservices: {}\n")
-    blocks.extend(_service(name, node, findings) for name, node in services.mapping.items())
+    for name, node in services.mapping.items():
+        blocks.append(_service(name, _rooted(node, findings) if moved else node, findings))
     findings.raise_if_any([path])
     return Imported("".join(blocks), tuple(dict.fromkeys(findings.warnings)))
 
@@ -83,6 +87,18 @@ def _service(name: str, node: Node, findings: Findings) -> str:
     keys = sorted(service.mapping, key=lambda key: (*_ORDER, key).index(key))
     body = {key: _written(service.mapping[key], literal=key in _ORDER) for key in keys}
     return comment + textwrap.indent(_dumped({name: body}), "  ")
+
+
+def _rooted(service: Node, findings: Findings) -> Node:
+    """The service with a working directory that is the same from any folder."""
+    cwd = service.get("cwd")
+    if "command" not in service.mapping or cwd.text.startswith(("/", "~/")):
+        return service
+    if cwd.text.startswith("${"):
+        findings.warn(cwd, "begins with a variable; where that is a relative path, make it absolute")
+        return service
+    rooted = cwd.with_value("", str(folder_of(service) / cwd.text))
+    return service.with_value({**service.mapping, "cwd": rooted})
 
 
 def _in_plain_text(service: Node) -> Iterator[Node]:

@@ -75,6 +75,19 @@ def test_a_literal_secret_is_named_in_a_warning_and_not_shown(folder: Folder) ->
     )
 
 
+def test_an_imported_file_means_the_same_in_another_folder(folder: Folder) -> None:
+    servers = {
+        "a": {"command": "./a"},
+        "b": {"command": "b", "cwd": "work"},
+        "c": {"command": "c", "cwd": "/srv"},
+        "d": {"url": "http://x/"},
+    }
+    path = folder.write(".mcp.json", json.dumps({"mcpServers": servers}))
+    (folder.path / "other").mkdir()
+    target = folder.write("other/mesh.yaml", to_mesh_yaml(path, folder.path / "other"))
+    assert folder.load(target).services == folder.load(path).services
+
+
 @pytest.mark.parametrize(
     "text",
     ["version: 1\nservices: {}", "a", "", "[", '{"mcpServers": {"a": {}}}', '{"mcpServers": 3}'],

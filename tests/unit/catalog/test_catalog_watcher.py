@@ -37,7 +37,7 @@ class Watch:
 
     def _asked(self) -> asyncio.Task[None]:
         if self._next is None:
-            self._next = asyncio.ensure_future(anext(self._told))  # type: ignore[arg-type]
+            self._next = asyncio.ensure_future(anext(self._told))
         return self._next
 
     async def armed(self) -> None:
