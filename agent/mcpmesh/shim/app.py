@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ class App:
         self.config = config
         self.limits = config.limits
         self.loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = self.loop.time
+        self.now: Callable[[], float] = time.monotonic
         self.rules = Rules(config.allowed_hosts, config.allowed_origins)
         self.metrics = Metrics()
         self.profile = Profile()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Any, Protocol
 
 from mcpmesh.shim import wire
@@ -90,7 +91,6 @@ class Child:
         self.ghosts: dict[int, float] = {}
         """Cancelled calls that were not answered, and since when: the server may still be at work on them."""
         self._next = 1
-        self._loop = asyncio.get_running_loop()
         process.on_line = self._line
         process.on_exit = self._exit
 
@@ -133,7 +133,7 @@ class Child:
     def cancel(self, call: Call, reason: str) -> None:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
-            self.ghosts[call.id] = self._loop.time()
+            self.ghosts[call.id] = time.monotonic()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
@@ -187,7 +187,7 @@ class Child:
                     self.calls[call.id] = call
                 self._stray(line, id)
                 return
-            self.last_answer = self._loop.time()
+            self.last_answer = time.monotonic()
             call.answered(message)
         elif id is wire.UNSET:
             if message.method == "notifications/progress":

@@ -99,7 +99,8 @@ class _Collector:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.pairs.append((name, value))
+        # llhttp leaves white space at the end (RFC 9110, 5.5).
+        self.pairs.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True

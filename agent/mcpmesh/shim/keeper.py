@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 from mcpmesh.shim.child import Child, Question
@@ -43,8 +44,7 @@ class Keeper:
 
     async def _live(self) -> None:
         supply = self.supply
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         try:
             child = await supply.start()
         except (SpawnError, Failure) as error:
@@ -56,7 +56,7 @@ class Keeper:
             await self._failed(child, error)
             return
         supply.main = child
-        self._proven = loop.time()
+        self._proven = time.monotonic()
         self.subscriptions.main_started()
         self.state.up()
         supply.refill()
@@ -64,7 +64,7 @@ class Keeper:
         supply.main = None
         if not supply.closing:
             supply.metrics.count("server_exits")
-            settled = loop.time() - began > SETTLED_SECONDS
+            settled = time.monotonic() - began > SETTLED_SECONDS
             self.state.down(f"the server {child.process.exit}", child.process.exit, child.tail, settled)
 
     async def _open(self, child: Child) -> None:
@@ -97,7 +97,7 @@ class Keeper:
         child = self.supply.main
         if child is None or not child.alive:
             return False
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now - max(child.last_answer, self._proven) < self.limits.probe_seconds:
             return True
         if self._probing is None or self._probing.done():
@@ -106,7 +106,7 @@ class Keeper:
 
     async def _probe(self, child: Child) -> bool:
         if await probe(child, self.limits.probe_timeout_seconds):
-            self._proven = asyncio.get_running_loop().time()
+            self._proven = time.monotonic()
             return True
         if any(not isinstance(call, OwnListen | Question) for call in child.calls.values()):
             # Some servers answer nothing else while they work; the call has its own deadline.

@@ -109,18 +109,18 @@ def _check_name(head: Head, method: str, name: Any) -> None:
         raise invalid(f"params.{key} is missing")
     if head.mcp_name is None:
         raise mismatch("the header Mcp-Name is missing")
-    told = decode(head.mcp_name)
+    told = decode(head.mcp_name, strict=True)
     if told is None:
         raise mismatch("the header Mcp-Name is malformed")
     if told != name:
         raise mismatch(f"the header Mcp-Name says {told!r}, params.{key} {name!r}")
 
 
-def decode(value: str) -> str | None:
+def decode(value: str, strict: bool = False) -> str | None:
     """A header's value, decoded where it is in the Base64 form; None when it is malformed.
 
-    A value that needed no encoding but is encoded counts as malformed: a policy
-    that matches headers literally must not be passed by it.
+    With `strict`, a value that needed no encoding but is encoded counts as
+    malformed: a policy that matches headers literally must not be passed by it.
     """
     found = _ENCODED.fullmatch(value)
     if found is None:
@@ -132,7 +132,7 @@ def decode(value: str) -> str | None:
         return None
     if base64.b64encode(raw).decode() != found[1]:
         return None
-    needed = not _PLAIN.fullmatch(text) or text != text.strip() or _ENCODED.fullmatch(text) is not None
+    needed = not strict or not _PLAIN.fullmatch(text) or text != text.strip() or _ENCODED.fullmatch(text) is not None
     return text if needed else None
 
 

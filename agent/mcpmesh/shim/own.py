@@ -108,7 +108,7 @@ class OwnSession(Session):
             child.answer(message.id, b"{}")
             return
         self.asked_ids.add(message.id)
-        self.tell(wire.one_line(wire.encode(message)))
+        self.tell(wire.bare_request(wire.id_json(message.id), message.method, message.params))
 
     def notified(self, _child: Child, message: Any) -> None:
         self.app.server_notified(message.method)

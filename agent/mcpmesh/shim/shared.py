@@ -256,7 +256,7 @@ class SharedSession(Session):
         id = self._next
         self._next += 1
         self._asked[id] = asked
-        self.tell(wire.request(id, method, params)[:-1])
+        self.tell(wire.bare_request(b"%d" % id, method, params))
 
     def response(self, message: Any) -> None:
         asked = self._asked.pop(message.id, None) if isinstance(message.id, int) else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -51,7 +52,7 @@ class Supply:
         self._extras: list[Child] = []
         self._filling = False
         self._numbers = 0
-        self._used = asyncio.get_running_loop().time()
+        self._used = time.monotonic()
         self._tasks: set[asyncio.Task[object]] = set()
 
     # Any process.
@@ -132,7 +133,7 @@ class Supply:
 
     def spare(self) -> Child | None:
         """A process that is up and was not spoken to, if one is there."""
-        self._used = asyncio.get_running_loop().time()
+        self._used = time.monotonic()
         while self._spares:
             child = self._spares.pop(0)
             if child.alive:

@@ -150,12 +150,14 @@ def id_json(value: Id | UnsetType | None) -> bytes:
 
 def request(id: int, method: str, params: Buffer) -> bytes:
     """A request as one line, its line break included; empty params are left out."""
+    return bare_request(b"%d" % id, method, params) + b"\n"
+
+
+def bare_request(id: bytes, method: str, params: Buffer) -> bytes:
+    """A request without a line break at its end; the id is JSON already."""
     if params:
-        return (
-            one_line(b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b}' % (id, method_json(method), bytes(params)))
-            + b"\n"
-        )
-    return b'{"jsonrpc":"2.0","id":%d,"method":%b}\n' % (id, method_json(method))
+        return one_line(b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, method_json(method), bytes(params)))
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, method_json(method))
 
 
 def notification(method: str, params: Buffer = b"") -> bytes:
