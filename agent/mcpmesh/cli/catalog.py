@@ -87,7 +87,8 @@ def import_(
 
     this = invocation(ctx, name, as_json)
     existing([file])
-    made = imported(file)
+    # Relative paths of the new file are relative to its own folder.
+    made = imported(file, None if str(to) == "-" else to.absolute().parent)
     if str(to) != "-":
         _write(to, made.text, force, file.stat().st_mode & 0o777)
     for warning in made.warnings:

@@ -126,7 +126,10 @@ class Agent:
             loop.wake()
 
     async def _watch_catalog(self) -> None:
-        async for _ in changes(self._sources):
+        saved = changes(self._sources, os.environ)
+        # The watch counts from here: what was saved since the first read is read now.
+        await self._read_catalog()
+        async for _ in saved:
             await self._read_catalog()
 
     async def _read_catalog(self) -> None:

@@ -31,8 +31,8 @@ def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     """Runs the agent until `down` (0) or a signal (0: the mesh runs on); 2 for a catalog that can't be used."""
     to_stderr(settings.agent.log_level)
     try:
-        catalog = load(list(sources), os.environ)
-        return uvloop.run(_run(settings, name, sources, catalog))
+        files = [source.absolute() for source in sources]
+        return uvloop.run(_run(settings, name, files, load(files, os.environ)))
     except MeshError as error:
         print(error, file=sys.stderr)
         return 2
