@@ -8,7 +8,6 @@ decided before anything is read (`guard`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -33,12 +32,6 @@ BODY_BYTES = 16 * 1024 * 1024
 def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
     """The application that serves `operations` of the mesh `name` to whoever has `token`."""
     streams = Streams()
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await streams.close()
-
     app = FastAPI(
         title="mcpmesh agent",
         version=__version__,
@@ -46,13 +39,13 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=lifespan,
         # The guard has the say; this tells OpenAPI about it.
         dependencies=[Depends(HTTPBearer(auto_error=False, description='The line in the file "token"'))],
         responses={"default": {"description": "Not done, and why", "model": bodies.ProblemDocument}},
         max_body_size=BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.streams = streams
     app.add_middleware(Guard, token=token)
     app.add_exception_handler(MeshError, _failure)
     app.add_exception_handler(HTTPException, _http_problem)

@@ -12,17 +12,19 @@ import socket
 from collections.abc import Callable, Generator
 
 import uvicorn
-from starlette.types import ASGIApp
+from fastapi import FastAPI
 
 from mcpmesh.api.presence import is_loopback
 from mcpmesh.errors import SettingsError, Unreachable
 
-# Long streams end with the program; this is for answers that are on their way.
+# Streams have been ended by then; this is for answers that are on their way.
 FAREWELL_SECONDS = 2
 
 
-async def serve(app: ASGIApp, host: str, port: int, listening: Callable[[str], None] | None = None) -> None:
-    """Serves `app` until it is cancelled; answers under way then have two seconds.
+async def serve(app: FastAPI, host: str, port: int, listening: Callable[[str], None] | None = None) -> None:
+    """Serves what `app.create` made until it is cancelled.
+
+    Its streams end then, and answers under way have two seconds.
 
     Port 0 takes a free one. `listening` is told the address
     ("http://127.0.0.1:11091") as soon as requests are answered there. Raises
@@ -39,7 +41,7 @@ async def serve(app: ASGIApp, host: str, port: int, listening: Callable[[str], N
             server_header=False,
             proxy_headers=False,
             ws="none",
-            lifespan="on",
+            lifespan="off",
             timeout_graceful_shutdown=FAREWELL_SECONDS,
         ),
         lambda: listening and listening(_address(sock)),
@@ -48,6 +50,7 @@ async def serve(app: ASGIApp, host: str, port: int, listening: Callable[[str], N
     try:
         await asyncio.shield(running)
     finally:
+        await app.state.streams.close()
         server.should_exit = True
         await asyncio.shield(running)
         sock.close()

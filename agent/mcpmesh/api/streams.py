@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from mcpmesh.api import problems, wire
 from mcpmesh.api.replies import NDJSON
-from mcpmesh.errors import MeshError
+from mcpmesh.errors import MeshError, Unreachable
 
 # A client may take an agent to be gone that says nothing for three times as long.
 KEEP_ALIVE_SECONDS = 10.0
@@ -26,7 +26,14 @@ PATIENCE_SECONDS = 1.0
 # A client that reads slowly slows the agent's iterator down instead of filling memory.
 AHEAD = 256
 
+# From the last deed of `down` to the end of the streams that tell of it.
+CLOSING_SECONDS = 1.0
+
 _END = object()
+
+
+def _cut() -> MeshError:
+    return Unreachable("cannot go on: the agent ended in the middle of its answer; see: mcpmesh status")
 
 
 class Streams:
@@ -65,7 +72,12 @@ class Streams:
         return self._farewell.listen()
 
     async def close(self) -> None:
-        """Ends every stream and waits for what their iterators do at the end."""
+        """Ends every stream and waits for what their iterators do at the end.
+
+        Those about to end by themselves have a moment to do so; the others end with an error.
+        """
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSING_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -82,6 +94,12 @@ async def _pump(items: AsyncIterator[Any], queue: asyncio.Queue[object]) -> None
     try:
         async for item in items:
             await queue.put(item)
+    except asyncio.CancelledError:
+        # Nobody may be reading; who is must not take what came so far for all.
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(_cut())
+        raise
     except Exception as error:
         last = error
     finally:
@@ -142,6 +160,9 @@ class _Replay:
             async for item in items:
                 self._items.append(item)
                 self._tell()
+        except asyncio.CancelledError:
+            self._error = _cut()
+            raise
         except Exception as error:
             self._error = error
         finally:

@@ -8,28 +8,24 @@ import socket
 
 import pytest
 from pydantic import SecretStr
-from starlette.types import Receive, Scope, Send
 from tests.unit.api.conftest import Served
+from tests.unit.api.standin import StandIn
 
-from mcpmesh.api import app
+from mcpmesh.api.app import create
 from mcpmesh.api.server import serve
 from mcpmesh.errors import SettingsError, Unreachable
-
-
-async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
-    raise AssertionError
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 async def test_it_serves_on_loopback_alone(host: str) -> None:
     with pytest.raises(SettingsError, match="for this machine alone"):
-        await serve(nothing, host, 0)
+        await serve(create(StandIn(), SecretStr("x"), name="default"), host, 0)
 
 
 async def test_a_port_that_is_taken_is_named(served: Served) -> None:
     port = int(served.address.rpartition(":")[2])
     with pytest.raises(Unreachable, match=f"cannot listen at 127.0.0.1:{port}.*ss -ltnp"):
-        await serve(nothing, "127.0.0.1", port)
+        await serve(create(StandIn(), SecretStr("x"), name="default"), "127.0.0.1", port)
 
 
 async def test_it_can_be_served_at_once_again_at_the_same_port(served: Served) -> None:
@@ -39,7 +35,7 @@ async def test_it_can_be_served_at_once_again_at_the_same_port(served: Served) -
     await asyncio.wait({served.task})
     told = asyncio.get_running_loop().create_future()
     again = asyncio.create_task(
-        serve(app.create(served.agent, SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
+        serve(create(served.agent, SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
     )
     assert await asyncio.wait_for(told, 20) == served.address
     again.cancel()

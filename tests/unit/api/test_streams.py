@@ -108,12 +108,24 @@ async def test_a_bug_breaks_the_stream_off_and_is_logged(
 
 
 async def test_streams_end_with_the_server(served: Served) -> None:
-    with pytest.raises(Exception, match=r"incomplete|closed|disconnected|peer"):
-        async with served.http.stream("GET", "/v1/events", params={"follow": True}) as answer:
-            served.task.cancel()
-            [line async for line in answer.aiter_lines()]
+    async with served.http.stream("GET", "/v1/events", params={"follow": True}) as answer:
+        served.task.cancel()
+        lines = [line async for line in answer.aiter_lines()]
+    assert "the agent ended in the middle of its answer" in lines[-1]
     await asyncio.wait({served.task}, timeout=20)
     assert served.agent.closed == ["events"]
+
+
+async def test_what_down_said_last_arrives_though_the_server_ends_with_it(served: Served, client: AgentClient) -> None:
+    served.agent.farewell = [f"step {number}" for number in range(600)]
+
+    async def leave() -> None:
+        await served.agent.gone.wait()
+        served.task.cancel()
+
+    leaving = asyncio.create_task(leave())
+    assert [event.sentence async for event in client.down()] == served.agent.farewell
+    await leaving
 
 
 async def _all(client: AgentClient) -> list[object]:
