@@ -69,6 +69,16 @@ async def _rejections(http: httpx.AsyncClient, port: int) -> list[str]:
     return [str(stat["name"]) for stat in stats if stat.get("value")]
 
 
+async def denied(http: httpx.AsyncClient, port: int) -> int:
+    """How many TCP connections the access control of the Envoy at this admin port ever denied; raises Unreachable."""
+    query = {"filter": r"^connect_authz\.rbac\.denied$", "format": "json"}
+    try:
+        answer = await http.get(f"http://{LOOPBACK}:{port}/stats", params=query, timeout=_SECONDS)
+        return sum(stat.get("value", 0) for stat in answer.json()["stats"])
+    except (httpx.TransportError, ValueError, KeyError) as error:
+        raise Unreachable(f"no counters from the Envoy admin address {LOOPBACK}:{port}: {error!r}") from error
+
+
 async def version(http: httpx.AsyncClient, port: int) -> str:
     """What the Envoy at this admin port really is, such as "1.40.0"; raises Unreachable."""
     try:

@@ -37,12 +37,14 @@ class Outcome(StrEnum):
 class Reply:
     """`said` is the answer's first line, or how the connection ended.
 
-    `forwarded` says whether an HTTP answer came from behind an Envoy.
+    `forwarded` says whether an HTTP answer came from behind an Envoy, `opened`
+    whether there was a connection, its handshake included, to say something on.
     """
 
     outcome: Outcome
     said: str
     forwarded: bool = False
+    opened: bool = True
 
     @property
     def status(self) -> int | None:
@@ -58,9 +60,18 @@ def request(path: str, host: str = "127.0.0.1") -> bytes:
 
 
 async def knock(
-    host: str, port: int, *, context: ssl.SSLContext | None, say: bytes, seconds: float = KNOCK_SECONDS
+    host: str,
+    port: int,
+    *,
+    context: ssl.SSLContext | None,
+    say: bytes,
+    to_end: bool = False,
+    seconds: float = KNOCK_SECONDS,
 ) -> Reply:
-    """Never raises for what the other side does; `context` None means plain text. `seconds` bounds each step."""
+    """Never raises for what the other side does; `context` None means plain text. `seconds` bounds each step.
+
+    With `to_end` only a connection that stays open counts as answered, whatever was said on it before it ended.
+    """
     loop = asyncio.get_running_loop()
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     raw.setblocking(False)
@@ -68,19 +79,19 @@ async def knock(
         await asyncio.wait_for(loop.sock_connect(raw, (host, port)), seconds)
     except (OSError, TimeoutError) as error:
         raw.close()
-        return Reply(Outcome.UNREACHABLE, _words(error))
+        return Reply(Outcome.UNREACHABLE, _words(error), opened=False)
     try:
         reader, writer = await asyncio.wait_for(
             asyncio.open_connection(sock=raw, ssl=context, server_hostname=host if context else None), seconds
         )
     except TimeoutError:
         raw.close()
-        return Reply(Outcome.SILENT, f"no handshake within {seconds:.0f} s")
+        return Reply(Outcome.SILENT, f"no handshake within {seconds:.0f} s", opened=False)
     except OSError as error:
         raw.close()
-        return Reply(Outcome.CLOSED, f"the handshake failed: {_words(error)}")
+        return Reply(Outcome.CLOSED, f"the handshake failed: {_words(error)}", opened=False)
     try:
-        return await _talk(reader, writer, say, seconds)
+        return await (_listen if to_end else _talk)(reader, writer, say, seconds)
     finally:
         writer.transport.abort()
         with suppress(OSError):
@@ -102,6 +113,26 @@ async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say:
     first, *rest = data.decode(errors="replace").split("\r\n")
     names = {line.partition(":")[0].strip().lower() for line in rest}
     return Reply(Outcome.ANSWERED, first[:200], FORWARDED in names)
+
+
+async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
+    heard = b""
+    try:
+        async with asyncio.timeout(seconds):
+            writer.write(say)
+            while more := await reader.read(_HEAD_BYTES):
+                heard = (heard + more)[:_HEAD_BYTES]
+            how = "the connection was closed"
+    except TimeoutError:
+        outcome = Outcome.ANSWERED if heard else Outcome.SILENT
+        return Reply(outcome, f"open for {seconds:.0f} s{_quoted(heard)}")
+    except OSError as error:
+        how = f"the connection was broken off: {_words(error)}"
+    return Reply(Outcome.CLOSED, how + _quoted(heard))
+
+
+def _quoted(heard: bytes) -> str:
+    return f" after {heard[:40].decode(errors='replace')!r} was heard" if heard else ""
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:

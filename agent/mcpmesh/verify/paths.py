@@ -10,17 +10,17 @@ import httpx
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.exchange import Forbidden
 from mcpmesh.mcp.through import Door, tls_through
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed import Intention, Unknown
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import calls, rulings
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import CannotTry, Finding, bad, each, good
-from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome
+from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, knock
+from mcpmesh.verify.policy import cut_off
 from mcpmesh.verify.routes import covering, forwarded
 from mcpmesh.verify.sidecars import at_each_sidecar, holder
 from mcpmesh.verify.world import AGENT_IDENTITY, GATEWAY, LOOPBACK, SIDECAR
-from mcpmesh.workload.process import connects
 
 _SECONDS = calls.TOOLS_SECONDS + KNOCK_SECONDS
 # A TCP service whose instance is dead closes at once; one that lives stays open.
@@ -36,17 +36,21 @@ async def through_sidecars(facts: Facts, wanted: Wanted) -> list[Finding]:
 
         async def call() -> str:
             await tls_through(context, door, KNOCK_SECONDS)
-            return f"{await _through(seat, context, door)} through the sidecar at port {door.port}"
+            return f"{await _through(facts, seat, context, door)} through the sidecar at port {door.port}"
 
         return await _as_ruled(facts, AGENT_IDENTITY, wanted.spec.name, call)
 
     return await at_each_sidecar(facts, wanted, probe, _SECONDS)
 
 
-async def _through(seat: Seat, context: ssl.SSLContext, door: Door) -> str:
+async def _through(facts: Facts, seat: Seat, context: ssl.SSLContext, door: Door) -> str:
     spec, base = seat.wanted.spec, f"https://{door.host}:{door.port}"
     if spec.protocol is Protocol.TCP:
         await tls_through(context, door, KNOCK_SECONDS, hold=_HOLD_SECONDS)
+        if _denied(facts, AGENT_IDENTITY, spec.name):
+            reply, refused = await cut_off(facts, seat, context)
+            if refused:
+                raise Forbidden(f"port {door.port}: {reply.said}")
         return "a connection opens and stays open"
     async with httpx.AsyncClient(verify=context, trust_env=False) as http:
         return await (
@@ -78,9 +82,11 @@ async def _as_the_service(facts: Facts, target: ServiceSpec, port: int) -> str:
     """Whoever connects to an upstream's port speaks with the identity of the service whose sidecar listens there."""
     base = f"http://{LOOPBACK}:{port}"
     if target.protocol is Protocol.TCP:
-        if not await connects(LOOPBACK, port):
-            raise Refused(f"nobody accepts connections at {LOOPBACK}:{port}")
-        return "a connection opens"
+        # Its sidecar accepts in any case, and closes where there is nobody to carry it to.
+        reply = await knock(LOOPBACK, port, context=None, say=b"", to_end=True, seconds=_HOLD_SECONDS)
+        if reply.outcome not in (Outcome.ANSWERED, Outcome.SILENT):
+            raise Refused(f"{LOOPBACK}:{port}: {reply.said}")
+        return "a connection opens and stays open"
     # Its instances are several; which one answers is the balancer's choice.
     return await (
         calls.tools(facts.http, f"{base}/mcp", None) if target.is_mcp else calls.get(facts.http, base + _path(target))
@@ -121,8 +127,7 @@ async def not_at_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
 
 async def _as_ruled(facts: Facts, source: str, service: str, call: Callable[[], Awaitable[str]]) -> Finding:
     """The call succeeds, unless a person has denied this pair: then it must not."""
-    intentions = () if isinstance(facts.intentions, Unknown) else facts.intentions
-    denied = rulings.denied_by_person(intentions, source, service)
+    denied = _denied(facts, source, service)
     try:
         seen = await call()
         if denied is not None:
@@ -142,6 +147,12 @@ async def _as_ruled(facts: Facts, source: str, service: str, call: Callable[[], 
             f"{seen}, though a person denied {rulings.pair(denied)}", f"does its Envoy hear of Consul? see {log}"
         )
     return good(seen)
+
+
+def _denied(facts: Facts, source: str, service: str) -> Intention | None:
+    """The intention of a person that forbids this pair."""
+    intentions = () if isinstance(facts.intentions, Unknown) else facts.intentions
+    return rulings.denied_by_person(intentions, source, service)
 
 
 def service_trouble(facts: Facts, wanted: Wanted) -> tuple[str, str]:

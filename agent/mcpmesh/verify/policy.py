@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from mcpmesh.model.observed import Intention, Unknown
 from mcpmesh.model.service import Protocol
 from mcpmesh.plan.desired import Wanted
-from mcpmesh.verify import rulings
+from mcpmesh.verify import envoys, rulings
 from mcpmesh.verify.facts import Facts, Seat, known
-from mcpmesh.verify.finding import Finding, bad, good
+from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.verify.knock import Outcome, Reply, knock, request
 from mcpmesh.verify.sidecars import at_each_sidecar
 from mcpmesh.verify.world import SIDECAR, STRANGER_IDENTITY, World
 
 _FORBIDDEN = 403
-# Envoy asks for permission on the first byte of a TCP connection, not before.
 _FIRST_BYTE = b"\n"
 
 
@@ -39,36 +40,73 @@ def judge_declared(world: World, found: Intention | None, source: str, service: 
 async def stranger_refused(facts: Facts, wanted: Wanted) -> list[Finding]:
     """An identity of this very CA that no intention names is turned away by each sidecar."""
     context = known(facts.stranger, facts.world).ssl_context()
-    name, http = wanted.spec.name, wanted.spec.protocol is Protocol.HTTP
 
     async def probe(seat: Seat) -> Finding:
-        door = facts.door(seat)
-        reply = await knock(door.host, door.port, context=context, say=request("/mcp") if http else _FIRST_BYTE)
-        trouble, step = facts.envoy_trouble(seat.id, SIDECAR)
-        if reply.outcome is Outcome.ANSWERED or (not http and reply.outcome is Outcome.SILENT):
-            return judge_stranger(
-                facts.world, reply, f"port {door.port}", ruling_of_stranger(facts, name), wanted.allow
-            )
-        if reply.outcome is Outcome.CLOSED and not http:
-            return good(f"port {door.port} refuses {STRANGER_IDENTITY}: {reply.said}")
-        return bad(f"whether port {door.port} refuses {STRANGER_IDENTITY} can't be told: {reply.said}; {trouble}", step)
+        if wanted.spec.protocol is Protocol.TCP:
+            reply, refused = await cut_off(facts, seat, context)
+            let_in = reply.opened
+        else:
+            door = facts.door(seat)
+            reply = await knock(door.host, door.port, context=context, say=request("/mcp"))
+            refused = reply.status == _FORBIDDEN and not reply.forwarded
+            let_in = reply.outcome is Outcome.ANSWERED
+        return judge_stranger(
+            facts.world,
+            Visit(f"port {facts.door(seat).port}", reply.said, refused, let_in, *facts.envoy_trouble(seat.id, SIDECAR)),
+            ruling_of_stranger(facts, wanted.spec.name),
+            wanted.allow,
+        )
 
     return await at_each_sidecar(facts, wanted, probe)
 
 
-def judge_stranger(world: World, reply: Reply, where: str, found: Intention | None, allow: Collection[str]) -> Finding:
-    """What an open connection or an answer means; `found` is the intention that decides for the stranger; pure."""
-    if reply.status == _FORBIDDEN and not reply.forwarded:
-        return good(f"{where} answers {STRANGER_IDENTITY} with HTTP 403")
-    seen = f"{where} lets {STRANGER_IDENTITY} in: {reply.said}"
+async def cut_off(facts: Facts, seat: Seat, context: ssl.SSLContext) -> tuple[Reply, bool]:
+    """What a TCP connection with this identity comes to, and whether it was Envoy's access control that ended it.
+
+    Envoy asks for permission when the first byte comes from the caller (its network RBAC filter), so a service
+    that speaks first has been heard by then. A service may end a connection itself: what tells is Envoy's count.
+    """
+    door = facts.door(seat)
+    if not seat.envoys:
+        raise CannotTry(*facts.envoy_trouble(seat.id, SIDECAR))
+    admin = seat.envoys[0].mark.ports["admin"]
+    before = await envoys.denied(facts.http, admin)
+    reply = await knock(door.host, door.port, context=context, say=_FIRST_BYTE, to_end=True)
+    return reply, reply.outcome is Outcome.CLOSED and await envoys.denied(facts.http, admin) > before
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A stranger at a sidecar: whether Envoy `refused` it or it was `let_in`, and what is known of that Envoy.
+
+    Neither, where the probe came to nothing.
+    """
+
+    where: str
+    said: str
+    refused: bool
+    let_in: bool
+    trouble: str
+    step: str
+
+
+def judge_stranger(world: World, visit: Visit, found: Intention | None, allow: Collection[str]) -> Finding:
+    """Whether a stranger was turned away; `found` is the intention that decides for it; pure."""
+    said = visit.said
+    if visit.refused:
+        return good(f"{visit.where} refuses {STRANGER_IDENTITY}: {said}")
+    if not visit.let_in:
+        return bad(
+            f"whether {visit.where} refuses {STRANGER_IDENTITY} can't be told: {said}; {visit.trouble}", visit.step
+        )
+    seen = f"{visit.where} lets {STRANGER_IDENTITY} in: {said}"
     if rulings.ANY in allow:
         return good(f"{seen}, and everybody may call it, as the catalog says")
     if found is None:
-        return bad(
-            f"{seen}; no intention says so, and by default nothing should be allowed",
-            'set default_intention_policy = "deny" in Consul\'s configuration, and see: '
-            + world.consul_command("intention list", "").rstrip(),
-        )
+        policy = 'set default_intention_policy = "deny" in the configuration of Consul'
+        return bad(f"{seen}; no intention says so, and by default nothing should be allowed", f"{policy}; {visit.step}")
+    if found.action == rulings.DENY:
+        return bad(f"{seen}, though {rulings.pair(found)} (deny) says otherwise; {visit.trouble}", visit.step)
     delete = world.consul_command("intention delete", f"'{found.source}' '{found.destination}'")
     return bad(
         f"{seen}; the intention {rulings.pair(found)} ({found.action}) says so", f"if that is not meant: {delete}"
