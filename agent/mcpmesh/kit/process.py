@@ -13,7 +13,9 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from select import POLLIN, poll
@@ -21,6 +23,7 @@ from select import POLLIN, poll
 from mcpmesh.errors import WorkloadError
 
 VARIABLE = "MCPMESH_MARK"
+_NEEDLE = f"{VARIABLE}=".encode()
 
 # What a launched program may see of our own environment: where things are and
 # how to speak to the person, nothing that could hold a secret.
@@ -41,6 +44,14 @@ _PASSED_ON = (
     "NODE_EXTRA_CA_CERTS",
 )
 _PASSED_ON_PREFIXES = ("LC_", "XDG_")
+
+# PF_EXITING and PF_KTHREAD of the kernel's sched.h: these have no environment for good.
+_EXITING, _KERNEL = 0x4, 0x200000
+# A process in the middle of an exec has neither; that takes microseconds, but a
+# machine under load may stop it there.
+_EXEC_TRIES = 50
+_LAST_TRIES = 2
+_EXEC_PAUSE_SECONDS = 0.001
 
 # Our own children, so that they can be reaped; those of an earlier agent are init's.
 _children: dict[int, subprocess.Popen[bytes]] = {}
@@ -139,19 +150,9 @@ def marked(home: Path | None = None) -> list[Process]:
 
 
 def _scan() -> Iterator[Process]:
-    needle = f"{VARIABLE}=".encode()
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            environment = Path(entry.path, "environ").read_bytes()
-        except OSError:  # another user's, or gone meanwhile
-            continue
-        if needle not in environment:
-            continue
-        for item in environment.split(b"\0"):
-            if item.startswith(needle) and (mark := Mark.parse(item[len(needle) :].decode(errors="replace"))):
-                yield Process(int(entry.name), mark)
+        if entry.name.isdigit():
+            yield from _scan_one(int(entry.name))
 
 
 def alive(process: Process) -> bool:
@@ -161,14 +162,34 @@ def alive(process: Process) -> bool:
 
 
 def _scan_one(pid: int) -> Iterator[Process]:
-    try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
+    environment = _environment(pid)
+    if _NEEDLE not in environment:
         return
     for item in environment.split(b"\0"):
-        key, _, value = item.partition(b"=")
-        if key == VARIABLE.encode() and (mark := Mark.parse(value.decode(errors="replace"))):
+        if item.startswith(_NEEDLE) and (mark := Mark.parse(item[len(_NEEDLE) :].decode(errors="replace"))):
             yield Process(pid, mark)
+
+
+def _environment(pid: int) -> bytes:
+    """What stands in the environment of a process; nothing where it is another user's, or gone."""
+    folder = f"/proc/{pid}"
+    with suppress(OSError):
+        for attempt in range(_EXEC_TRIES):
+            if environment := Path(folder, "environ").read_bytes():
+                return environment
+            # Arguments come an instant before the environment; later than that, there is none.
+            named = Path(folder, "cmdline").read_bytes()
+            if (named and attempt >= _LAST_TRIES) or not _may_get_one(folder):
+                break
+            time.sleep(_EXEC_PAUSE_SECONDS)
+    return b""
+
+
+def _may_get_one(folder: str) -> bool:
+    """Whether a process without an environment may be in an exec: it is neither ending nor the kernel's."""
+    # proc(5): behind the name come the state, five numbers, and the flags.
+    state, *fields = Path(folder, "stat").read_text().rpartition(")")[2].split()
+    return state not in "ZX" and not int(fields[5]) & (_EXITING | _KERNEL)
 
 
 async def stop(process: Process, grace_seconds: float) -> bool:
