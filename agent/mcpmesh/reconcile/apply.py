@@ -187,9 +187,11 @@ class Applier:
             taken.add(chosen)
             return chosen
 
-        # Somebody may have taken the port meanwhile; the sidecar's own Envoy rightly holds its.
+        # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
+        beside = f"sidecar:{instance.id}" in self._do.observer.processes
         ports = {"http": port(deed.port if deed.port and is_free(deed.port) else None)}
-        ports["sidecar"] = port(deed.sidecar_port)
+        kept = deed.sidecar_port and (beside or is_free(deed.sidecar_port))
+        ports["sidecar"] = port(deed.sidecar_port if kept else None)
         for upstream in spec.upstreams:
             ports[f"upstream:{upstream.service}"] = port(upstream.port)
         self._do.processes.start(spec, instance, ports)

@@ -79,11 +79,13 @@ class Observer:
         self._draining_since: dict[str, float] = {}
         self._suspects: frozenset[int] = frozenset()
         self._reserved: dict[str, int] = {}
+        self._registered: set[int] = set()
         self.processes: dict[str, Process] = {}
 
     def claimed_ports(self) -> set[int]:
-        """Ports that processes of any mesh on this machine hold or have set aside."""
-        return {port for process in marked() for port in process.mark.ports.values()} | set(self._reserved.values())
+        """Ports that processes of any mesh on this machine hold or have set aside, and those we are registered with."""
+        held = {port for process in marked() for port in process.mark.ports.values()}
+        return held | set(self._reserved.values()) | self._registered
 
     def note_drain(self, id_: str) -> None:
         """Remembers that the ingress was told to drain: Consul has no mark for that."""
@@ -105,6 +107,8 @@ class Observer:
             asyncio.gather(*map(self._sidecar, envoys.values())),
         )
         known = {} if isinstance(registrations, Unknown) else registrations
+        # What has died is started again at the ports that it is known by.
+        self._registered = {port for r in known.values() for port in (r.port, r.sidecar_port) if port}
         seen = {workload.instance: workload for workload in workloads}
         seen |= await self._elsewhere(desired, known)
         beside = {sidecar.instance: sidecar for sidecar in sidecars}
