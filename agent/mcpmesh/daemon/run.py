@@ -86,7 +86,8 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: 
 
 def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
     """Triggers alone, coalesced and one at a time; the loop does the work."""
-    scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1})
+    # On a busy machine a trigger comes late; that is no reason to leave it out, nor to warn of it.
+    scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
     scheduler.add_job(agent.nudge, "interval", seconds=settings.agent.pass_seconds, id="pass")
     scheduler.add_job(agent.tidy, "interval", seconds=60, id="tidy logs")
     scheduler.start()
