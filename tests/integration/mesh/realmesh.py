@@ -1,0 +1,268 @@
+"""A whole mesh as a person runs it: the command line in a process of its own, real Consul, Envoys and servers.
+
+Every mesh has its own state folder and its own folder for temporary files, so
+that what it leaves behind can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+from tests.support.consul import consul_binary
+from tests.support.mesh import EXAMPLES, TIME_SERVER, need
+
+from mcpmesh.kit.ports import is_free
+from mcpmesh.kit.process import Process, marked
+
+T = TypeVar("T")
+
+PROGRAMS = Path(__file__).resolve().parent / "programs"
+
+EVERYTHING = EXAMPLES / "node_modules/.bin/mcp-server-everything"
+
+# A loaded machine is slow, never this slow.
+SECONDS = 90.0
+
+OK, FAILED, INPUT, NO_AGENT, NOT_READY, LOST, REFUSED, CHANGES, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
+
+
+def need_servers() -> None:
+    """Fails where the public servers of the examples are not installed."""
+    need(EVERYTHING, TIME_SERVER)
+    if shutil.which("node") is None:
+        pytest.fail("node is not on PATH, and four example servers need it; install Node.js, then run: make setup")
+
+
+@dataclass
+class RealMesh:
+    """One mesh: `folder` holds its catalog, `state` what the agent remembers, `scratch` is its TMPDIR."""
+
+    folder: Path
+    name: str = "default"
+    state: Path = Path()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.state = self.state if self.state != Path() else self.folder / "state"
+        self.scratch = self.folder / "scratch"
+        self.scratch.mkdir(exist_ok=True)
+        self.catalog = self.folder / "mesh.yaml"
+
+    # --- words of a person
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the commands see: nothing of the mcpmesh settings of whoever runs the tests."""
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
+        # Apart from the ports of a mesh that a person may run beside the tests.
+        base = 21000 + os.getpid() % 50 * 200
+        ports = {"MCPMESH_PORTS__INFRASTRUCTURE": str(base), "MCPMESH_PORTS__SERVICES": str(base + 20)}
+        folders = {"XDG_STATE_HOME": str(self.state), "TMPDIR": str(self.scratch)}
+        return {**mine, **ports, **folders, **self.environment}
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "mcpmesh", "--name", self.name, *words]
+
+    def run(self, *words: str, code: int | None = OK, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+        """A command to its end; with `code`, that must be its exit code."""
+        done = subprocess.run(
+            self.argv(*words), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=seconds
+        )
+        if code is not None and done.returncode != code:
+            raise AssertionError(
+                f"mcpmesh {' '.join(words)}: exit code {done.returncode}, not {code}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def json(self, *words: str, code: int | None = OK) -> Any:
+        """The one JSON value that a command prints."""
+        return json.loads(self.run(*words, "--json", code=code).stdout)
+
+    def lines(self, *words: str, code: int | None = OK) -> list[Any]:
+        """The JSON values that a command prints, one a line."""
+        return [json.loads(line) for line in self.run(*words, "--json", code=code).stdout.splitlines()]
+
+    def up(self, *files: Path, code: int = OK) -> subprocess.CompletedProcess[str]:
+        """`up --detach` with these catalogs (its own where none is given)."""
+        sources = [word for file in files or (self.catalog,) for word in ("-f", str(file))]
+        return self.run("up", *sources, "--detach", "--timeout", "120", code=code, seconds=180)
+
+    def down(self) -> subprocess.CompletedProcess[str]:
+        return self.run("down", seconds=180)
+
+    def consul(self, *words: str, code: int | None = 0) -> str:
+        """The `consul` command against this mesh's Consul; its output."""
+        environment = {"CONSUL_HTTP_ADDR": self.consul_url, "PATH": os.environ["PATH"]}
+        done = subprocess.run([consul_program(), *words], env=environment, capture_output=True, text=True, timeout=60)
+        if code is not None and done.returncode != code:
+            raise AssertionError(f"consul {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    # --- what can be seen
+
+    def api(self, method: str, path: str) -> httpx.Response:
+        """What the agent's API answers; raises httpx.ConnectError where no agent lives."""
+        address = json.loads((self.home / "agent.json").read_text())["address"]
+        token = {"Authorization": f"Bearer {(self.home / 'token').read_text().strip()}"}
+        return httpx.request(method, f"{address}{path}", headers=token, trust_env=False, timeout=60)
+
+    def status(self) -> dict[str, Any]:
+        """The board; by the API, since starting a command takes a second."""
+        found: dict[str, Any] = self.api("GET", "/v1/status").json()
+        return found
+
+    def service(self, name: str) -> dict[str, Any]:
+        """A service's line of the board."""
+        return next(line for line in self.status()["services"] if line["name"] == name)
+
+    def ready(self) -> bool:
+        """Whether everything wanted is there and nothing is left to do."""
+        status = self.status()
+        lines = [f"{line['name']} is {line['state']}: {line['detail']}" for line in status["services"]]
+        assert status["in_sync"] and status["ingress_ready"], "; ".join(lines)
+        assert all(line["state"] == "ready" for line in status["services"]), "; ".join(lines)
+        return True
+
+    def wait_until_ready(self) -> None:
+        wait_for(f"mesh {self.name} is ready", self.ready)
+
+    @property
+    def ingress(self) -> str:
+        """Its URL; the port is remembered, also while no agent lives."""
+        return f"http://127.0.0.1:{self._ports['ingress']}"
+
+    @property
+    def _ports(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.home / "ports.json").read_text())
+        return found
+
+    @property
+    def consul_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['http']}"
+
+    def ask_consul(self, path: str) -> Any:
+        """What Consul answers to GET `path`."""
+        answer = httpx.get(f"{self.consul_url}{path}", trust_env=False, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    @property
+    def home(self) -> Path:
+        return self.state / "mcpmesh" / self.name
+
+    def log(self, name: str = "agent") -> str:
+        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+    # --- its processes
+
+    def processes(self, role: str | None = None, service: str | None = None) -> list[Process]:
+        """Its live processes."""
+        return [
+            process
+            for process in marked(self.home)
+            if role in (None, process.mark.role) and service in (None, process.mark.service)
+        ]
+
+    def pids(self, role: str | None = None, service: str | None = None) -> set[int]:
+        return {process.pid for process in self.processes(role, service)}
+
+    def one(self, role: str, service: str | None = None) -> Process:
+        """Its one process of that role."""
+        found = self.processes(role, service)
+        assert len(found) == 1, f"{len(found)} processes of role {role}: {found}"
+        return found[0]
+
+    def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(process.pid, number)
+
+    def held_ports(self) -> set[int]:
+        """Ports that its processes listen on."""
+        found = {port for process in self.processes() for port in process.mark.ports.values()}
+        return {port for port in found if not is_free(port)}
+
+    @property
+    def agent(self) -> Process:
+        return self.one("agent")
+
+    def clean_up(self) -> None:
+        """Takes it down, whatever state a test has left it in; nothing survives this."""
+        for process in self.processes():
+            os.kill(process.pid, signal.SIGCONT)
+        try:
+            subprocess.run(self.argv("down"), env=self.env, cwd=self.folder, capture_output=True, timeout=180)
+        finally:
+            for process in self.processes():
+                os.kill(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def real_mesh(folder: Path, catalog: Mapping[str, Any] | str | None = None, **more: Any) -> Iterator[RealMesh]:
+    """A mesh with this catalog, not started; when the block ends nothing of it runs."""
+    need_servers()
+    consul_program()
+    mesh = RealMesh(folder, **more)
+    if catalog is not None:
+        write(mesh.catalog, catalog)
+    try:
+        yield mesh
+    finally:
+        mesh.clean_up()
+
+
+def write(path: Path, catalog: Mapping[str, Any] | str) -> None:
+    """Saves a catalog, as an editor does: whole."""
+    text = catalog if isinstance(catalog, str) else yaml.safe_dump({"version": 1, **catalog}, sort_keys=False)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def wait_for(what: str, look: Callable[[], T], seconds: float = SECONDS) -> T:
+    """What `look` returns as soon as that is true; an AssertionError or a lost connection in it means: not yet."""
+    end = time.monotonic() + seconds
+    why = ""
+    while True:
+        try:
+            if found := look():
+                return found
+        except (AssertionError, httpx.TransportError) as error:
+            why = f": {error!r}"
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s{why}")
+        time.sleep(0.1)
+
+
+@cache
+def consul_program() -> str:
+    """The consul command, found once, since finding it needs a loop of its own."""
+    return str(consul_binary())
+
+
+def python_program(name: str) -> list[str]:
+    """The command that runs one of our little servers."""
+    return [sys.executable, str(PROGRAMS / name)]
+
+
+def everything(**more: Any) -> dict[str, Any]:
+    """A catalog's lines for the reference server."""
+    return {"command": str(EVERYTHING), "args": ["stdio"], **more}
+
+
+def the_time(*args: str, **more: Any) -> dict[str, Any]:
+    """A catalog's lines for the time server."""
+    return {"command": str(TIME_SERVER), "args": ["--local-timezone", "UTC", *args], **more}

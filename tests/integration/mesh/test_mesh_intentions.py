@@ -1,0 +1,100 @@
+"""A person and the mesh at the same intentions: `consul intention` binds at once and is never undone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from tests.integration.mesh.realmesh import RealMesh, wait_for
+from tests.integration.mesh.traffic import load
+
+# A changed intention is to bind within this, on open connections too.
+BINDS_WITHIN = 1.0
+
+
+@pytest.fixture(autouse=True)
+def as_before(mesh: RealMesh) -> Iterator[None]:
+    """Takes back what a test has written."""
+    before = mesh.consul("intention", "list")
+    yield
+    for source in ("ingress", "stranger"):
+        mesh.consul("intention", "delete", source, "everything", code=None)
+    wait_for("the intentions are as before", lambda: pairs(mesh.consul("intention", "list")) == pairs(before))
+    mesh.wait_until_ready()
+    wait_for("the ingress reaches everything", lambda: reached(mesh))
+
+
+def pairs(listed: str) -> set[tuple[str, ...]]:
+    """Source, action and destination of each intention that `consul intention list` shows."""
+    return {tuple(line.split()[-4:-1]) for line in listed.splitlines()[1:]}
+
+
+def reached(mesh: RealMesh) -> bool:
+    return httpx.get(f"{mesh.ingress}/mcp/everything", trust_env=False).status_code != 403
+
+
+def passes(mesh: RealMesh, count: int) -> None:
+    """Waits until the agent has looked and planned anew that many times."""
+    for _ in range(count):
+        assert mesh.api("POST", "/v1/reload").status_code == 204
+        time.sleep(0.1)
+        wait_for("the agent has looked again", lambda: mesh.status()["in_sync"])
+
+
+def test_a_denial_binds_on_open_connections_and_no_pass_undoes_it(mesh: RealMesh) -> None:
+    with load(f"{mesh.ingress}/mcp/everything") as calls:
+        mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
+        denied = time.monotonic()
+        passes(mesh, 3)
+        calls.wait_for_answers(400)
+        after = [answer.status for answer in calls.since(denied + BINDS_WITHIN)]
+        assert len(after) > 100
+        assert set(after) == {403}
+        mesh.consul("intention", "create", "-replace", "-allow", "ingress", "everything")
+        allowed = time.monotonic()
+        calls.wait_for_answers(400)
+        after = [answer.status for answer in calls.since(allowed + BINDS_WITHIN)]
+        assert set(after) == {200}
+    assert "deny" not in mesh.consul("intention", "get", "ingress", "everything")
+
+
+def test_an_agent_that_starts_anew_leaves_a_denial_as_it_is(mesh: RealMesh) -> None:
+    mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
+    mesh.kill(mesh.agent)
+    wait_for("the agent is gone", lambda: not mesh.processes("agent"))
+    mesh.up()
+    mesh.wait_until_ready()
+    wait_for("everything is denied to the ingress", lambda: not reached(mesh))
+    assert "deny" in mesh.consul("intention", "get", "ingress", "everything")
+
+
+def test_a_person_adds_lists_checks_and_deletes_beside_ours(mesh: RealMesh) -> None:
+    ours = pairs(mesh.consul("intention", "list"))
+    mesh.consul("intention", "create", "-allow", "stranger", "everything")
+    passes(mesh, 2)
+    assert pairs(mesh.consul("intention", "list")) == ours | {("stranger", "allow", "everything")}
+    assert allowed(mesh, "stranger")
+    assert allowed(mesh, "ingress")
+    mesh.consul("intention", "delete", "stranger", "everything")
+    passes(mesh, 2)
+    assert not allowed(mesh, "stranger")
+    assert pairs(mesh.consul("intention", "list")) == ours
+    # To Consul, a deletion makes the other sources something that this command can't add to.
+    wait_for("the person can add again", lambda: "Created" in add(mesh, "stranger"))
+    assert allowed(mesh, "stranger")
+    assert allowed(mesh, "ingress")
+
+
+def test_an_intention_of_ours_that_a_person_deletes_comes_back(mesh: RealMesh) -> None:
+    mesh.consul("intention", "delete", "web", "everything")
+    wait_for("web is allowed again", lambda: allowed(mesh, "web"))
+
+
+def allowed(mesh: RealMesh, source: str) -> bool:
+    return "Allowed" in mesh.consul("intention", "check", source, "everything", code=None)
+
+
+def add(mesh: RealMesh, source: str) -> str:
+    return mesh.consul("intention", "create", "-allow", source, "everything", code=None)
