@@ -26,6 +26,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -189,7 +190,7 @@ async def _whole(binary: Path, version: str, progress: Progress) -> bool:
 
 @contextlib.asynccontextmanager
 async def _locked(path: Path, progress: Progress, seconds: float) -> AsyncIterator[None]:
-    with contextlib.closing(await asyncio.to_thread(path.open, "w")) as file:
+    with _opened(path) as file:
         deadline = time.monotonic() + seconds
         waiting = False
         while True:
@@ -255,15 +256,20 @@ async def _download(version: str, scratch: Path, progress: Progress, sources: So
         raise Broken(
             f"cannot trust {base}/{name}: its SHA-256 is {actual}, SHA256SUMS says {expected}; nothing of it was used"
         )
-    return await asyncio.to_thread(_unpack, archive, scratch)
+    unpacking = asyncio.ensure_future(asyncio.to_thread(_unpack, archive, scratch))
+    try:
+        return await asyncio.shield(unpacking)
+    except asyncio.CancelledError:
+        # A thread can't be cancelled, and would go on writing behind whoever cleans up.
+        await asyncio.gather(unpacking, return_exceptions=True)
+        raise
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | None = None) -> str:
     """Writes the body of `url` to the file `to`; its SHA-256 in lower-case hex."""
     digest, done = hashlib.sha256(), 0
-    file = await asyncio.to_thread(to.open, "wb")
     try:
-        with file:
+        with _opened(to) as file:
             async with http.stream("GET", url) as response:
                 # One step without TLS would void what vouches for the sums.
                 if url.startswith("https:") and any(hop.url.scheme != "https" for hop in (*response.history, response)):
@@ -285,6 +291,11 @@ async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | N
     except httpx.InvalidURL as error:
         raise SettingsError(f"cannot download {url}: {error}; correct the address of the releases") from error
     return digest.hexdigest()
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Opened here and not in a thread: cancelled meanwhile, nobody would close what the thread opens."""
+    return path.open("wb")
 
 
 def _seldom(progress: Progress, seconds: float) -> Progress:

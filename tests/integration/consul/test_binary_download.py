@@ -206,7 +206,7 @@ async def test_a_site_that_falls_silent_is_given_up(site: Site, cache: Cache) ->
     site.serve(ZIP, b"PK", promised=1_000_000)
     site.stalls.add(ZIP)
     with pytest.raises(Unreachable, match=f"{ZIP}: ReadTimeout"):
-        await cache.prepare(site, stall_seconds=0.2)
+        await cache.prepare(site, stall_seconds=1.0)
     assert cache.files() == set()
 
 
@@ -226,6 +226,18 @@ async def test_a_cancelled_download_leaves_nothing(site: Site, cache: Cache) -> 
     preparing = asyncio.create_task(cache.prepare(site))
     async with asyncio.timeout(30):
         await site.stalled.wait()
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    assert cache.files() == set()
+
+
+async def test_a_cancel_while_it_is_unpacked_leaves_nothing(site: Site, cache: Cache) -> None:
+    site.release(packed(consul=f"{CONSUL}exit\n" + "\0" * 256 * 1024 * 1024))
+    preparing = asyncio.create_task(cache.prepare(site))
+    async with asyncio.timeout(60):
+        while not list(cache.folder.rglob(".making-*/consul")):
+            await asyncio.sleep(0.005)
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await preparing
