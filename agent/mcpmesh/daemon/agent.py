@@ -273,9 +273,10 @@ class Agent:
         for task in (*loops, *keeping):
             task.cancel()
         await asyncio.gather(*loops, *keeping, return_exceptions=True)
-        left = await self.mesh.sweep()
+        ended = await self.mesh.sweep()
         seconds = time.monotonic() - began
-        self.journal.say(Level.PROGRESS, f"ended {left} processes that were left, Consul among them")
+        if ended:
+            self.journal.say(Level.PROGRESS, f"ended at last: {', '.join(ended)}")
         self.journal.say(Level.CHANGE, f"down after {seconds:.1f} s; nothing of this mesh runs any more")
         self.journal.close()
         self.gone.set()

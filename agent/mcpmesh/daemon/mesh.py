@@ -145,15 +145,15 @@ class Mesh:
         if self.consul:
             await self.consul.close()
 
-    async def sweep(self) -> int:
-        """Ends every process of this mesh that is still there, callers first; returns how many."""
+    async def sweep(self) -> list[str]:
+        """Ends every process of this mesh that is still there, callers first; returns what they were."""
         found = [process for process in marked(self.home) if process.mark.role != "agent"]
         for role in _SWEEP_ORDER:
             grace = 10.0 if role in ("shim", "consul") else 3.0
             mine = [process for process in found if process.mark.role == role]
             await asyncio.gather(*(stop(process, grace) for process in mine))
         proxy.forget_bootstraps(self.home)
-        return len(found)
+        return sorted({process.mark.instance or process.mark.role for process in found})
 
     def _held_ingress_port(self) -> int | None:
         return next((p.mark.ports["public"] for p in marked(self.home) if p.mark.role == GATEWAY), None)

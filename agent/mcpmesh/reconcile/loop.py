@@ -22,7 +22,7 @@ _SLOWER = 1.3
 
 
 class Loop:
-    """Brings the world to `desired`, one pass at a time."""
+    """Brings the world to `desired`, one pass at a time; in sync, it waits to be woken or nudged."""
 
     def __init__(
         self,
@@ -138,10 +138,9 @@ class Loop:
                 self._journal.say(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
 
     async def _rest(self) -> None:
-        """Until woken, until one of our processes ends, or until it is time."""
-        if self.plan.in_sync or self.paused:
-            seconds = self._pass_seconds
-        else:
+        """Until woken, until one of our processes ends, or, while something is under way, until it is time."""
+        seconds = None
+        if not self.plan.in_sync and not self.paused:
             seconds = min(self._delay, self._pass_seconds)
             self._delay *= _SLOWER
         watching = asyncio.create_task(wait_for_any_end(self._pids()), name="watch processes")
