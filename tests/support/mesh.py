@@ -186,7 +186,7 @@ def _environment(folder: Path, number: int, more: Mapping[str, str]) -> dict[str
     """That of whoever runs the tests, without what they have set for meshes of their own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
     # Runs side by side look for ports in different places; the port of the ingress is looked for as well.
-    base = 14000 + (os.getpid() * 7 + number) % 80 * 100
+    base = 28000 + (os.getpid() + number) % 44 * 100
     settings = {
         "XDG_STATE_HOME": str(folder / "state"),
         "MCPMESH_PORTS__INFRASTRUCTURE": str(base),

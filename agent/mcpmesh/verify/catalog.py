@@ -13,6 +13,9 @@ from mcpmesh.errors import Broken, Refused, Unreachable
 
 PASSING = "passing"
 
+# Consul answers such questions in milliseconds.
+_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -28,9 +31,13 @@ class Entry:
 class CatalogReader:
     """Reads the catalog of the Consul at `address`; raises Unreachable, Refused or Broken."""
 
-    def __init__(self, address: str, token: SecretStr | None) -> None:
+    def __init__(
+        self, address: str, token: SecretStr | None, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
         headers = {"X-Consul-Token": token.get_secret_value()} if token is not None else {}
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=4.0, trust_env=False)
+        self._http = httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=_SECONDS, transport=transport, trust_env=False
+        )
 
     async def close(self) -> None:
         """Closes the connections."""

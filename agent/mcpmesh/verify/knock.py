@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 # Envoy answers a knock in milliseconds; one on a busy machine may need longer.
-KNOCK_SECONDS = 3.0
+KNOCK_SECONDS = 5.0
 
 # Envoy adds it to what came from behind it. A service may well answer 403 itself,
 # so only an answer without it is Envoy's own verdict.

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired
 from mcpmesh.verify.facts import Facts
@@ -23,7 +23,7 @@ _UDP_ROLES = (AGENT, CONSUL, GATEWAY, SIDECAR, SHIM)
 class Held:
     """A listener and who holds it: `role` and `instance` are those of its mark, or of what it came from.
 
-    `ports` are those that its mark sets aside for it.
+    `ports` are those that the mesh gave it.
     """
 
     listener: Listener
@@ -50,23 +50,19 @@ async def none_beyond_loopback(facts: Facts) -> list[Finding]:
 async def all_expected(facts: Facts) -> list[Finding]:
     """Every port that a process of ours holds is one that the mesh gave it."""
     elsewhere = declared_elsewhere(facts.world.desired)
-    upstreams = {
-        process.mark.instance: frozenset(
-            port for key, port in process.mark.ports.items() if key.startswith("upstream:")
-        )
-        for process in facts.processes
-        if process.mark.role in (SHIM, PLAIN)
-    }
     found = list(held(facts))
-    findings = [
-        _unexpected(item) for item in found if not expected(item, upstreams.get(item.instance, frozenset()), elsewhere)
-    ]
+    findings = [_unexpected(item) for item in found if not expected(item, elsewhere)]
     return findings or [good(f"{len(found)} listeners of ours, each at a port that the mesh gave it")]
 
 
 def held(facts: Facts) -> Iterator[Held]:
     """Every listener of a process with our mark, of what came from one, and of the agent."""
     marks: dict[int, Process] = {process.pid: process for process in facts.processes}
+    upstreams = {
+        process.mark.instance: _upstreams(process.mark)
+        for process in facts.processes
+        if process.mark.role in (SHIM, PLAIN)
+    }
     agent = os.getpid()
     for listener in facts.sockets.listeners:
         for pid in sorted(facts.sockets.holders.get(listener.inode, ())):
@@ -84,7 +80,7 @@ def held(facts: Facts) -> Iterator[Held]:
                 role=role,
                 instance=mark.instance if mark else "",
                 service=mark.service if mark else "",
-                ports=frozenset(mark.ports.values()) if mark else frozenset(),
+                ports=given(mark, upstreams.get(mark.instance, frozenset())) if mark else frozenset(),
             )
 
 
@@ -101,17 +97,22 @@ def _is_loopback_name(world: World) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
-def expected(item: Held, upstreams: frozenset[int], elsewhere: frozenset[int]) -> bool:
+def given(mark: Mark, upstreams: frozenset[int]) -> frozenset[int]:
+    """The ports at which the process of this mark may listen; a program's mark also names its sidecar's; pure."""
+    if mark.role in (SHIM, PLAIN):
+        return frozenset({mark.ports["http"]})
+    return frozenset(mark.ports.values()) | (upstreams if mark.role == SIDECAR else frozenset())
+
+
+def _upstreams(mark: Mark) -> frozenset[int]:
+    return frozenset(port for key, port in mark.ports.items() if key.startswith("upstream:"))
+
+
+def expected(item: Held, elsewhere: frozenset[int]) -> bool:
     """Whether the mesh gave this port to this process, or a service declares it as its address; pure."""
-    port = item.listener.port
-    if item.role == AGENT:
+    if item.role == AGENT:  # its API, at a port that no mark names
         return item.listener.loopback and item.listener.protocol == "tcp"
-    if item.role in (SIDECAR, GATEWAY):
-        return port in item.ports | upstreams
-    if item.role in (SHIM, PLAIN):
-        # Its mark also names the ports that its sidecar listens at.
-        return port in item.ports - upstreams or port in elsewhere
-    return port in item.ports or port in elsewhere
+    return item.listener.port in item.ports | elsewhere
 
 
 def declared_elsewhere(desired: Desired) -> frozenset[int]:

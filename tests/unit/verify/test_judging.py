@@ -1,0 +1,295 @@
+"""What is made of what was seen: the pure part of every claim."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from mcpmesh.consul.client import Consul
+from mcpmesh.envoy.admin import Admin
+from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.kit.process import Mark, Process
+from mcpmesh.model.observed import Entry, Intention, Registration
+from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
+from mcpmesh.reconcile import desire as reconcile
+from mcpmesh.reconcile import observe
+from mcpmesh.settings import IngressSettings, Settings
+from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, rulings, sidecars, versions, world
+from mcpmesh.verify import registered as claims_of_consul
+from mcpmesh.verify.finding import good
+from mcpmesh.verify.knock import Outcome, Reply
+from mcpmesh.verify.policy import Visit
+from mcpmesh.verify.routes import covering
+from mcpmesh.verify.world import World
+
+FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
+DATABASE = ServiceSpec("database", Plain(Protocol.TCP, address="127.0.0.1:5432"))
+DESIRED = reconcile.desire(Catalog({"files": FILES, "database": DATABASE}), "m", b"key", "ingress", "127.0.0.1", 8000)
+INSTANCE = DESIRED.services["files"].instances[0].id
+
+
+def the_world(**ingress: Any) -> World:
+    return World(
+        settings=Settings(ingress=IngressSettings(**ingress)),
+        mesh="m",
+        home=Path("/home/m"),
+        consul=Consul("http://127.0.0.1:8500"),
+        admin=Admin(),
+        desired=DESIRED,
+        ingress_url="http://127.0.0.1:8000",
+    )
+
+
+def test_roles_and_identities_are_those_that_the_mesh_uses() -> None:
+    assert (world.SIDECAR, world.GATEWAY) == (observe.SIDECAR, observe.GATEWAY)
+    assert world.AGENT_IDENTITY == reconcile.AGENT_IDENTITY
+
+
+def test_next_steps_name_the_mesh_where_it_is_not_the_default() -> None:
+    assert the_world().mcpmesh("resume") == "mcpmesh --name m resume"
+    assert replace(the_world(), mesh="default").mcpmesh("resume") == "mcpmesh resume"
+
+
+# --- intentions
+
+
+def intention(source: str, destination: str, action: str = "allow", owner: str | None = None) -> Intention:
+    return Intention("", source, destination, action, owner)
+
+
+def test_the_most_telling_intention_decides() -> None:
+    anybody, whole, exact = intention("*", "*"), intention("*", "files", "deny"), intention("git", "files")
+    wide = intention("git", "*", "deny")
+    assert rulings.ruling([anybody, whole, exact, wide], "git", "files") is exact
+    assert rulings.ruling([anybody, whole, wide], "git", "files") is whole
+    assert rulings.ruling([anybody, wide], "git", "files") is wide
+    assert rulings.ruling([wide, anybody], "time", "files") is anybody
+    assert rulings.ruling([exact, wide], "time", "files") is None
+
+
+def test_only_a_persons_word_for_the_very_pair_turns_the_expectation_round() -> None:
+    def denied(found: Intention) -> bool:
+        return rulings.denied_by_person([found], "git", "files") is not None
+
+    assert denied(intention("git", "files", "deny"))
+    assert not denied(intention("git", "files", "deny", owner="m"))
+    assert not denied(intention("git", "files", "allow"))
+    assert not denied(intention("*", "files", "deny"))
+
+
+def test_a_missing_intention_fails_with_the_command_that_writes_it() -> None:
+    finding = policy.judge_declared(the_world(), None, "git", "files")
+    assert not finding.ok
+    assert finding.next_step.endswith("consul intention create -http-addr=http://127.0.0.1:8500 -allow git files")
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"), [("m", "written by this mesh"), (None, "written by a person"), ("n", "written by mesh n")]
+)
+def test_an_intention_that_stands_is_good_whoever_wrote_it(owner: str | None, words: str) -> None:
+    finding = policy.judge_declared(the_world(), intention("git", "files", owner=owner), "git", "files")
+    assert finding.ok and words in finding.seen
+
+
+# --- strangers
+
+
+REFUSED = Visit("port 1", "HTTP/1.1 403 Forbidden", True, False, "its Envoy is pid 7", "see its log")
+LET_IN = Visit("port 1", "HTTP/1.1 200 OK", False, True, "its Envoy is pid 7", "see its log")
+SILENT = Visit("port 1", "no handshake within 5 s", False, False, "its Envoy (pid 7) is stopped", "kill -CONT 7")
+
+
+def test_a_refused_stranger_is_good() -> None:
+    assert policy.judge_stranger(the_world(), REFUSED, None, ()).ok
+
+
+def test_a_stranger_that_got_no_answer_proves_nothing() -> None:
+    finding = policy.judge_stranger(the_world(), SILENT, None, ())
+    assert not finding.ok and "can't be told" in finding.seen and finding.next_step == "kill -CONT 7"
+
+
+def test_a_stranger_that_was_let_in_is_told_with_what_let_it_in() -> None:
+    finding = policy.judge_stranger(the_world(), LET_IN, intention("*", "files"), ())
+    assert "the intention * => files (allow) says so" in finding.seen
+    assert finding.next_step.endswith("consul intention delete -http-addr=http://127.0.0.1:8500 '*' 'files'")
+    assert "default_intention_policy" in policy.judge_stranger(the_world(), LET_IN, None, ()).next_step
+    despite = policy.judge_stranger(the_world(), LET_IN, intention("*", "*", "deny"), ())
+    assert not despite.ok and "though * => * (deny) says otherwise" in despite.seen
+
+
+def test_a_service_that_everybody_may_call_lets_strangers_in() -> None:
+    assert policy.judge_stranger(the_world(), LET_IN, intention("*", "files", owner="m"), ("*",)).ok
+
+
+# --- refusals
+
+
+def test_only_an_ended_connection_is_a_refusal() -> None:
+    def judged(outcome: Outcome) -> bool:
+        return sidecars.judge_refusal(Reply(outcome, "so"), "plain text", "port 1", "trouble", "step").ok
+
+    assert [outcome for outcome in Outcome if judged(outcome)] == [Outcome.CLOSED]
+
+
+# --- Consul's answers
+
+
+def test_the_catalogs_entries_are_read_with_their_failing_checks() -> None:
+    node_check = {"Name": "Serf", "Status": "critical", "ServiceID": ""}
+    ready = {"Name": "ready", "Status": "passing", "ServiceID": "files-1"}
+    listener = {"Name": "listener", "Status": "critical", "ServiceID": "files-1", "Output": "connection\n refused "}
+    service = {"ID": "files-1", "Address": "", "Port": 80}
+    answer = [{"Node": {"Address": "10.0.0.1"}, "Service": service, "Checks": [node_check, ready, listener]}]
+    assert catalog.entries(answer) == {
+        "files-1": catalog.Entry("files-1", "10.0.0.1", 80, ("listener is critical: connection refused",), 2)
+    }
+
+
+@pytest.mark.parametrize(
+    ("configuration", "policy_"),
+    [
+        ({"DefaultIntentionPolicy": "deny"}, "deny"),
+        ({"DefaultIntentionPolicy": "allow", "ACLResolverSettings": {"ACLDefaultPolicy": "deny"}}, "allow"),
+        (
+            {"DefaultIntentionPolicy": "", "ACLResolverSettings": {"ACLsEnabled": True, "ACLDefaultPolicy": "deny"}},
+            "deny",
+        ),
+        (
+            {"DefaultIntentionPolicy": "", "ACLResolverSettings": {"ACLsEnabled": False, "ACLDefaultPolicy": "deny"}},
+            "allow",
+        ),
+        ({}, "allow"),
+    ],
+)
+def test_the_default_policy_is_told_as_consul_applies_it(configuration: dict[str, Any], policy_: str) -> None:
+    assert catalog.default_policy({"DebugConfig": configuration}) == policy_
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, Refused), (500, Broken), (200, Broken)])
+async def test_an_answer_that_is_not_consuls_is_told_by_kind(status: int, kind: type[Exception]) -> None:
+    reader = catalog.CatalogReader(
+        "http://consul", None, httpx.MockTransport(lambda _: httpx.Response(status, text="?"))
+    )
+    with pytest.raises(kind, match="cannot read http://consul/v1/agent/self"):
+        await reader.default_policy()
+    await reader.close()
+
+
+async def test_a_consul_that_is_away_is_told() -> None:
+    def away(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    reader = catalog.CatalogReader("http://consul", None, httpx.MockTransport(away))
+    with pytest.raises(Unreachable, match="refused"):
+        await reader.instances("files")
+    await reader.close()
+
+
+def test_a_failing_check_is_told_with_its_output() -> None:
+    entry = catalog.Entry("files-1", "127.0.0.1", 80, ("ready is critical: HTTP 503",), 2)
+    finding = claims_of_consul.judge_checks(the_world(), "files-1", [entry])
+    assert not finding.ok and "HTTP 503" in finding.seen and "/home/m/logs/files-1.log" in finding.next_step
+    assert claims_of_consul.judge_checks(the_world(), "files-1", [replace(entry, failing=())]).ok
+    assert not claims_of_consul.judge_checks(the_world(), "files-1", []).ok
+
+
+# --- what is left over
+
+
+def registration(id_: str, service: str, draining: bool = False) -> Registration:
+    return Registration(id_, service, 1, None, "", draining, passing=True)
+
+
+def test_registrations_of_services_that_nobody_wants_are_left_over() -> None:
+    present = {
+        item.id: item
+        for item in (
+            registration("m-files-1-x", "files"),
+            registration("m-ingress", "ingress"),
+            registration("m-old-1", "old"),
+            registration("m-going-1", "going", draining=True),
+        )
+    }
+    assert [item.id for item in leftovers.unwanted_registrations(DESIRED, present)] == ["m-old-1"]
+
+
+def test_entries_and_intentions_of_others_are_never_left_over() -> None:
+    entries = {
+        (kind, name): Entry(kind, name, owner, None)
+        for kind, name, owner in (
+            ("http-route", "files", "m"),
+            ("http-route", "old", "m"),
+            ("http-route", "theirs", None),
+            ("api-gateway", "ingress", "m"),
+        )
+    }
+    assert [entry.name for entry in leftovers.unwanted_entries(DESIRED, entries)] == ["old"]
+    present = (
+        intention("git", "files", owner="m"),
+        intention("time", "files", owner="m"),
+        intention("time", "files"),
+        intention("git", "gone", owner="m"),
+    )
+    found = [(i.source, i.destination) for i in leftovers.unwanted_intentions(DESIRED, present)]
+    assert found == [("time", "files"), ("git", "gone")]
+
+
+# --- processes
+
+
+def process(pid: int, role: str, instance: str = INSTANCE, **ports: int) -> Process:
+    return Process(pid, Mark("m", "/home/m", role, instance, "files", ports=ports))
+
+
+def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
+    processes = [
+        process(10, "consul", "consul"),
+        process(11, "gateway", "m-ingress"),
+        process(20, "shim"),
+        process(21, "server"),
+        process(22, "sidecar"),
+        process(30, "shim"),
+        process(31, "shim", "m-files-1-old"),
+        process(32, "gateway", "m-other"),
+    ]
+    assert census.accounted(the_world(), processes, {INSTANCE}, agent=5) == {5, 10, 11, 20, 22}
+
+
+def test_a_consul_of_ours_beside_an_existing_one_is_a_stray() -> None:
+    elsewhere = the_world()
+    elsewhere.settings.consul.address = "http://consul:8500"
+    assert census.accounted(elsewhere, [process(10, "consul", "consul")], set(), agent=5) == {5}
+
+
+# --- routes, tools, versions
+
+
+def test_a_path_falls_under_a_route_as_a_folder() -> None:
+    routes = {"files": "/mcp/files", "web": "/web/"}
+    assert covering(routes, "/mcp/files") == "files"
+    assert covering(routes, "/mcp/files/deep") == "files"
+    assert covering(routes, "/mcp/filesystem") is None
+    assert covering(routes, "/web") == "web"
+    assert covering({"all": "/"}, "/anything") == "all"
+
+
+def test_lists_of_tools_are_compared_by_name() -> None:
+    assert calls.difference(["b", "a"], ["a", "b"]) == ""
+    assert calls.difference(["a", "c"], ["a", "b"]) == "missing: b; not told by the shim: c"
+
+
+def test_envoys_version_is_found_in_what_it_says_of_itself() -> None:
+    assert envoys.version_in("f8b7/1.40.0/Clean/RELEASE/BoringSSL") == "1.40.0"
+    assert envoys.version_in("custom") == "custom"
+
+
+def test_another_envoy_than_the_pinned_one_is_found_unless_it_was_configured() -> None:
+    envoy = process(22, "sidecar")
+    assert versions.judge_envoy(envoy, "1.40.0", "1.40.0", None, "down") == good(f"the Envoy of {INSTANCE} is 1.40.0")
+    assert not versions.judge_envoy(envoy, "1.36.2", "1.40.0", None, "down").ok
+    configured = versions.judge_envoy(envoy, "1.36.2", "1.40.0", "/opt/envoy", "down")
+    assert configured.ok and "as configured (/opt/envoy)" in configured.seen
