@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from mcpmesh.shim import wire
+from mcpmesh.shim.attribution import Attribution
 from mcpmesh.shim.batch import Batch
 from mcpmesh.shim.child import Call
 from mcpmesh.shim.config import Config
@@ -53,7 +54,8 @@ class App:
         self.subscriptions = Subscriptions(self)
         self.suspended = Suspended(self)
         self.kept = Kept(self)
-        self.supply.listener = self.kept
+        self.attribution = Attribution(self)
+        self.supply.listener = self.attribution
         self.keeper = Keeper(self.supply, self.subscriptions)
         self.handle = Routes(self).handle
         self.sessions: dict[str, Session] = {}

@@ -15,6 +15,7 @@ from mcpmesh.shim import translate, wire
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.failure import MISSING_CAPABILITY, Failure
 from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.modern import LOG_LEVELS
 from mcpmesh.shim.relay import RelayCall, reply_failure, status_of, timed_out
 
 if TYPE_CHECKING:
@@ -36,6 +37,20 @@ class CallerCall(RelayCall):
         """The same for all calls of one client, as far as that is known."""
         return self
 
+    @property
+    def askable(self) -> bool:
+        """Whether its client can be asked anything."""
+        return False
+
+    @property
+    def subject(self) -> tuple[str, bytes]:
+        """What is called, without its arguments."""
+        return self.method, b""
+
+    def wants_log(self, level: str) -> bool:
+        """Whether its client asked for log messages of this level."""
+        return self.log_level is not None and LOG_LEVELS.index(level) >= LOG_LEVELS.index(self.log_level)
+
     def ask(self, child: Child, message: Any) -> None:
         """The server asks this call's client something."""
         self.app.metrics.count("refused_requests")
@@ -51,6 +66,7 @@ class CallerCall(RelayCall):
         if self.child is not None:
             if self.child.lease is self:
                 self.child.lease = None
+            self.app.attribution.released(self.child)
             self.app.supply.released(self.child)
 
 
@@ -111,8 +127,11 @@ class TranslatedCall(ModernCall):
         self.outcome: Any = None
 
     @property
+    def askable(self) -> bool:
+        return bool(self.capabilities) and self.method in translate.MAY_ASK
+
+    @property
     def subject(self) -> tuple[str, bytes]:
-        """What is called, without its arguments."""
         return self.method, bytes(self.params.get("name") or self.params.get("uri") or b"")
 
     def answered(self, message: Any) -> None:

@@ -47,6 +47,10 @@ class SharedCall(CallerCall):
     def caller(self) -> object:
         return self.session
 
+    def wants_log(self, level: str) -> bool:
+        # A legacy server decides itself as long as no level was set.
+        return self.log_level is None or super().wants_log(level)
+
     def send(self, child: Child) -> None:
         """To the server, in its era; raises Failure when nothing was sent."""
         child.reserve(self)
@@ -223,7 +227,7 @@ class SharedSession(Session):
             call = SharedCall(self, exchange, message)
             self.calls.add(call)
             try:
-                self.app.kept.place(call, False, call.send)
+                self.app.kept.place(call, call.send)
             except Failure:
                 self.calls.discard(call)
                 raise

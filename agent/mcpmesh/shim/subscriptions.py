@@ -300,8 +300,6 @@ class Subscriptions:
                 call.heard(message)
                 return True
             return False
-        if child is not self.app.supply.main:
-            return message.method in LISTS
         return self.dispatch(message.method, message.params)
 
     def dispatch(self, method: str, params: wire.Buffer) -> bool:

@@ -16,6 +16,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Coroutine
+from enum import Enum
 from typing import Any, Final
 
 from mcpmesh.shim.child import Child, Listener
@@ -31,6 +32,25 @@ from mcpmesh.shim.state import State
 
 # More processes for calls that need one for themselves than this many are not kept besides the main one.
 MAX_EXTRAS: Final = 8
+
+
+class Use(Enum):
+    """What a call needs of its process."""
+
+    PLAIN = "can't be asked anything, so it can run beside any other"
+    ASKABLE = "might be asked, so not beside a call that is being asked"
+    ALONE = "is known to be asked, so not beside another that might be"
+
+    def fits(self, child: Child) -> bool:
+        """Whether the process can take such a call now."""
+        if self is Use.PLAIN:
+            return True
+        return child.lease is None and not (self is Use.ALONE and (child.ghosts or any_askable(child)))
+
+
+def any_askable(child: Child) -> bool:
+    """Whether a call runs there whose client can be asked something."""
+    return any(getattr(call, "askable", False) for call in child.calls.values())
 
 
 class Supply:
@@ -157,25 +177,24 @@ class Supply:
 
     # Processes for calls of many callers.
 
-    def pick(self, exclusive: bool) -> Child | None:
-        """A process that can take a call now; an exclusive call needs one that nobody else uses."""
+    def pick(self, use: Use) -> Child | None:
+        """A process that can take a call now."""
         if self.config.isolation == "request":
             return self.spare()
         main = self.main
-        if main is not None and main.alive:
-            if self.config.isolation == "shared" or (
-                main.lease is None and not (exclusive and (main.calls or main.ghosts))
-            ):
-                return main
-            for child in self._extras:
-                if child.alive and child.lease is None and not (exclusive and (child.calls or child.ghosts)):
-                    return child
+        if main is None or not main.alive:
+            return None
+        if self.config.isolation == "shared" or use.fits(main):
+            return main
+        for child in self._extras:
+            if child.alive and use.fits(child):
+                return child
         return None
 
-    async def obtain(self, exclusive: bool) -> Child:
+    async def obtain(self, use: Use) -> Child:
         """The same, waited for; raises Failure."""
         await self.ready_main()
-        child = self.pick(exclusive)
+        child = self.pick(use)
         if child is not None:
             return child
         if self.config.isolation == "request":
@@ -186,10 +205,11 @@ class Supply:
             child = await self.introduced()
             self._extras.append(child)
             return child
+        # One that others use too: then the server can't ask, but it can answer.
         for child in (self.main, *self._extras):
-            if child is not None and child.alive and (child.lease is None or not exclusive):
+            if child is not None and child.alive:
                 return child
-        raise unavailable("cannot take the call: every server is taken by a call that needs it for itself", "busy")
+        raise self.unready()
 
     def released(self, child: Child) -> None:
         """A call at a process is over; in request isolation so is the process."""

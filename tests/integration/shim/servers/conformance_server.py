@@ -12,6 +12,7 @@ import hmac
 import json
 import secrets
 import struct
+import sys
 import warnings
 from typing import Any
 
@@ -19,6 +20,7 @@ import anyio
 import mcp_types as types
 from mcp.server.lowlevel import Server
 from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.runner import serve_loop
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
@@ -206,6 +208,23 @@ def elicited(answer: Any) -> types.CallToolResult:
 
 def sampled(answer: Any) -> types.CallToolResult:
     return text(f"LLM response: {content_of(answer)}")
+
+
+def asking(handler: Any) -> Any:
+    """Let a handler of the modern era ask a legacy client too: by requests in the middle of the call."""
+
+    async def handle(ctx: Any, params: Any) -> Any:
+        result = await handler(ctx, params)
+        while isinstance(result, types.InputRequiredResult) and not is_modern(ctx):
+            answers = {
+                key: await ctx.session.send_request(request, type_of(request))
+                for key, request in (result.input_requests or {}).items()
+            }
+            more = {"input_responses": answers, "request_state": result.request_state}
+            result = await handler(ctx, params.model_copy(update=more))
+        return result
+
+    return handle
 
 
 async def on_call_tool(ctx: Any, params: Any) -> Any:
@@ -451,9 +470,9 @@ SERVER: Any = Server(
     "conformance",
     version="1.0",
     on_list_tools=on_list_tools,
-    on_call_tool=on_call_tool,
+    on_call_tool=asking(on_call_tool),
     on_list_prompts=on_list_prompts,
-    on_get_prompt=on_get_prompt,
+    on_get_prompt=asking(on_get_prompt),
     on_list_resources=on_list_resources,
     on_list_resource_templates=on_list_templates,
     on_read_resource=on_read_resource,
@@ -465,11 +484,25 @@ SERVER: Any = Server(
 )
 
 
-async def main() -> None:
+async def refuse_handshake(ctx: Any, call_next: Any) -> Any:
+    """A server of the modern era only."""
+    if ctx.method == "initialize":
+        raise MCPError(-32601, "Method not found")
+    return await call_next(ctx)
+
+
+async def main(era: str) -> None:
+    """`era`: both, legacy or modern."""
     changes = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
+    options = SERVER.create_initialization_options(changes)
     async with stdio_server() as (read, write):
-        await SERVER.run(read, write, SERVER.create_initialization_options(changes))
+        if era == "legacy":
+            await serve_loop(SERVER, read, write, lifespan_state={}, init_options=options)
+            return
+        if era == "modern":
+            SERVER.middleware.append(refuse_handshake)
+        await SERVER.run(read, write, options)
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(main, sys.argv[1] if len(sys.argv) > 1 else "both")
