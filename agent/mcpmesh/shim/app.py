@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
@@ -126,7 +126,7 @@ class App:
 
     def new_session_id(self) -> str:
         """Unguessable; ends in the address of the instance that owns the session, where that is told."""
-        return secrets.token_hex(16) + self._suffix
+        return os.urandom(16).hex() + self._suffix
 
     def end_session(self, session: Session) -> None:
         """Close a session and let go of what it used."""

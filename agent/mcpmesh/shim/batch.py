@@ -6,13 +6,10 @@ of its own; the whole is answered when the last part is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.wire import Buffer
-
-if TYPE_CHECKING:
-    from mcpmesh.shim.http import Owner
 
 
 class Part(Exchange):
@@ -44,7 +41,7 @@ class Part(Exchange):
             self.batch.finished([])
 
 
-class Batch:
+class Batch(Owner):
     """The exchange of a batch."""
 
     def __init__(self, exchange: Exchange) -> None:

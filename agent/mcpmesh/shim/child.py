@@ -12,13 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.config import Limits
 from mcpmesh.shim.failure import Failure, lost, unavailable
 from mcpmesh.shim.metrics import Metrics
-from mcpmesh.shim.process import Exit, ServerProcess, Tail, pass_on
+from mcpmesh.shim.process import Exit, Tail, pass_on
 
 
 class Call:
@@ -72,10 +73,31 @@ class Listener(Protocol):
         """The server is gone; its calls have failed already."""
 
 
+class Channel(Protocol):
+    """Lines to a server and from it: a process on stdio, or a remote server that is made to look like one."""
+
+    tail: Tail
+    pid: int
+    exit: Exit | None
+    gone: asyncio.Event
+    on_line: Callable[[bytes], None]
+    on_exit: Callable[[Exit], None]
+    on_oversize: Callable[[bytes, bytes, int], None]
+
+    @property
+    def waiting_bytes(self) -> int: ...
+    async def start(self) -> None: ...
+    def write(self, line: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def kill(self) -> None: ...
+    async def stop(self, step_seconds: float) -> None: ...
+
+
 class Child:
     """A server process and the calls in flight at it."""
 
-    def __init__(self, process: ServerProcess, limits: Limits, metrics: Metrics, number: int) -> None:
+    def __init__(self, process: Channel, limits: Limits, metrics: Metrics, number: int) -> None:
         self.process = process
         self.limits = limits
         self.metrics = metrics
@@ -91,6 +113,7 @@ class Child:
         self.ghosts: dict[int, float] = {}
         """Cancelled calls that were not answered, and since when: the server may still be at work on them."""
         self._next = 1
+        self._holders: set[object] = set()
         process.on_line = self._line
         process.on_exit = self._exit
 
@@ -170,6 +193,19 @@ class Child:
         """Stop the process in order."""
         self.stopping = True
         await self.process.stop(self.limits.stop_seconds)
+
+    def hold(self, who: object) -> None:
+        """Read nothing more from the server until `who` lets go: its one client does not keep up."""
+        if not self._holders:
+            self.process.pause()
+        self._holders.add(who)
+
+    def let_go(self, who: object) -> None:
+        """See hold."""
+        if who in self._holders:
+            self._holders.discard(who)
+            if not self._holders:
+                self.process.resume()
 
     # From the process.
 

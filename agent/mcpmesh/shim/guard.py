@@ -1,8 +1,8 @@
 """The guard: parent of every server process, so that none outlives its shim.
 
-A program of its own, run as a bare script (`python -I -S guard.py`) so that it
-stays small and starts in milliseconds. The shim hands it, as descriptor 0, a
-file with what to run (JSON: command, args, env, cwd, mark) and, as descriptor
+A program of its own, run as a bare script (`python -I -S guard.py`) with few and
+low imports, so that it stays small and starts in milliseconds. The shim hands it, as descriptor 0, a
+file with what to run (marshalled: command, args, env, cwd, mark) and, as descriptor
 3, a socket of packets:
 
     shim → guard   S <n> + 3 descriptors   start server n on these as 0, 1, 2
@@ -20,12 +20,17 @@ and kills the rest.
 """
 
 import ctypes
-import json
+import marshal
 import os
 import select
-import signal
 from _socket import MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as RawSocket  # noqa: N812
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # without the enumerations, which cost a megabyte
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -83,7 +88,7 @@ class Guard:
 
     def mark(self, number: int) -> str:
         """What the environment of server `number` and of all that it starts says about where they came from."""
-        return json.dumps({**self.spec["mark"], "child": f"{self.pid}-{number}"}, separators=(",", ":"))
+        return f'{self.spec["mark"]},"child":"{self.pid}-{number}"}}'
 
     def start(self, number: int, fds: list[int]) -> None:
         """Fork and exec server `number`; answers P or F."""
@@ -235,7 +240,7 @@ def environment_of(pid: int) -> bytes:
 def main() -> None:
     """Read what to run, guard until the shim is gone."""
     with open(0, "rb", closefd=False) as file:
-        spec = json.load(file)
+        spec = marshal.load(file)  # noqa: S302 (written by our own parent)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import marshal
 import os
 import shutil
 import socket
@@ -84,24 +85,25 @@ class Guardian:
         """Start the guard; raises SpawnError when the server's program can't be found."""
         assert self.config.command is not None
         environment = child_environment(self.config)
+        mark = child_mark()
         spec: dict[str, Any] = {
             "command": find_program(self.config.command, environment, self.config.cwd),
             "args": list(self.config.args),
             "env": environment,
             "cwd": self.config.cwd,
-            "mark": child_mark(),
+            "mark": json.dumps(mark, separators=(",", ":"))[:-1],
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # In memory only, since the environment carries secrets.
         memory = os.memfd_create("mcpmesh-shim", os.MFD_CLOEXEC)
         try:
-            os.write(memory, json.dumps(spec).encode())
+            os.write(memory, marshal.dumps(spec))
             os.lseek(memory, 0, os.SEEK_SET)
-            mark = json.dumps({**spec["mark"], "role": "guard"})
+            guard_mark = json.dumps({**mark, "role": "guard"}, separators=(",", ":"))
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", str(guard.__file__)],
-                {"PATH": os.environ.get("PATH", os.defpath), "MCPMESH_MARK": mark},
+                {"PATH": os.environ.get("PATH", os.defpath), "MCPMESH_MARK": guard_mark},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, memory, 0),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),

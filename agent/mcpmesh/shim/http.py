@@ -40,8 +40,22 @@ JOIN_BYTES: Final = 16 * 1024
 AHEAD_BYTES: Final = 256 * 1024
 
 
-class Owner(Protocol):
+class Source(Protocol):
+    """Something that can be told to wait."""
+
+    def hold(self, who: object) -> None: ...
+    def let_go(self, who: object) -> None: ...
+
+
+class Owner:
     """Who answers an exchange."""
+
+    __slots__ = ()
+
+    @property
+    def source(self) -> Source | None:
+        """Whose output this client alone gets, so that it can be held back while the client does not read."""
+        return None
 
     def gone(self) -> None:
         """The client closed its connection before the answer was whole."""
@@ -119,6 +133,7 @@ class Connection(asyncio.Protocol):
         "_chunked",
         "_have",
         "_head",
+        "_held",
         "_last",
         "_last_bytes",
         "_paused",
@@ -140,6 +155,7 @@ class Connection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._ahead = b""
         self._paused = False
+        self._held: Source | None = None
         self._last_bytes = b""
         self._last: Head = cast(Head, None)
 
@@ -159,9 +175,21 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.app.disconnected(self)
+        self.resume_writing()
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
             exchange.closed()
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None and self.exchange.owner is not None:
+            self._held = self.exchange.owner.source
+            if self._held is not None:
+                self._held.hold(self)
+
+    def resume_writing(self) -> None:
+        if self._held is not None:
+            self._held.let_go(self)
+            self._held = None
 
     def data_received(self, data: bytes) -> None:
         if self.exchange is not None or self._ahead:

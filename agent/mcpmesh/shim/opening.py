@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.own import OwnCall, OwnSession
 from mcpmesh.shim.relay import reply_failure, timed_out
 from mcpmesh.shim.session import Session
@@ -61,7 +61,7 @@ class InitializeCall(OwnCall):
         self.failed(timed_out(self.app.config.request_seconds))
 
 
-class Opening:
+class Opening(Owner):
     """One initialize in progress."""
 
     def __init__(self, app: App, exchange: Exchange, message: Any) -> None:
@@ -146,9 +146,3 @@ class Opening:
     def count(self, outcome: str) -> None:
         """For the metrics."""
         self.app.metrics.call("legacy", "initialize", outcome, self.app.now() - self.exchange.started)
-
-    def gone(self) -> None:
-        """Seen when the process is there."""
-
-    def expired(self) -> None:
-        """Starting a process has its own deadline."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.failure import Failure, lost
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Source
 from mcpmesh.shim.process import Exit
 from mcpmesh.shim.relay import RelayCall, needs_rewrite, rewrite, timed_out
 from mcpmesh.shim.session import CANCEL_SECONDS, Session
@@ -31,6 +31,10 @@ class OwnCall(RelayCall):
     def __init__(self, app: App, child: Child, exchange: Exchange, client_id: bytes, method: str) -> None:
         super().__init__(app, exchange, client_id, method, "legacy")
         self.child = child
+
+    @property
+    def source(self) -> Source | None:
+        return self.child
 
     def expired(self) -> None:
         self.child.cancel(self, "the time for an answer is over")
@@ -66,6 +70,8 @@ class OwnSession(Session):
             child.send(call, message.method, message.params)
 
     def notification(self, message: Any, raw: bytes) -> None:
+        if (failure := self.child.full()) is not None:
+            raise failure
         if message.method != "notifications/cancelled":
             self.child.relay(raw)
             return
@@ -77,6 +83,10 @@ class OwnSession(Session):
                     self.child.notify("notifications/cancelled", wire.encode({**params, "requestId": call.id}))
                     self.app.later(CANCEL_SECONDS, call.cancelled)
                     return
+
+    @property
+    def source(self) -> Source | None:
+        return self.child
 
     def response(self, message: Any) -> None:
         if message.id not in self.asked_ids:

@@ -86,17 +86,16 @@ def pass_on(line: bytes) -> None:
 class ServerProcess:
     """A running server. `write` a line to it; `on_line` is called for each of its lines."""
 
-    def __init__(
-        self, guardian: Guardian, line_bytes: int, on_oversize: Callable[[bytes, bytes, int], None], tail: Tail
-    ) -> None:
+    def __init__(self, guardian: Guardian, line_bytes: int) -> None:
         self.guardian = guardian
-        self.tail = tail
+        self.tail = Tail()
         self.pid = 0
         self.exit: Exit | None = None
-        self.on_line: Callable[[bytes], None] = tail.add
+        self.on_line: Callable[[bytes], None] = self.tail.add
         self.on_exit: Callable[[Exit], None] = lambda _: None
+        self.on_oversize: Callable[[bytes, bytes, int], None] = lambda *_: None
         self.gone = asyncio.Event()
-        self._lines = Lines(line_bytes, self._line, on_oversize)
+        self._lines = Lines(line_bytes, self._line, self._oversize)
         self._stderr_lines = Lines(
             STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head)
         )
@@ -210,6 +209,9 @@ class ServerProcess:
 
     def _line(self, line: bytes) -> None:
         self.on_line(line)
+
+    def _oversize(self, head: bytes, tail: bytes, size: int) -> None:
+        self.on_oversize(head, tail, size)
 
     def _error_line(self, line: bytes) -> None:
         self.tail.add(line)

@@ -12,7 +12,7 @@ from mcpmesh.shim import wire
 from mcpmesh.shim.child import Call
 from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure
 from mcpmesh.shim.head import TRACE, Head
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -79,7 +79,7 @@ def outcome(method: str, message: Any) -> str:
     return "ok"
 
 
-class RelayCall(Call):
+class RelayCall(Call, Owner):
     """One request of one client."""
 
     __slots__ = ("app", "client_id", "era", "exchange", "method", "token")
@@ -117,12 +117,6 @@ class RelayCall(Call):
     def progressed(self, params: wire.Buffer) -> None:
         if self.token is not None and self.exchange.live:
             self.exchange.event([wire.notification("notifications/progress", with_token(params, self.token))])
-
-    def gone(self) -> None:
-        """The client is gone; what that means differs between the eras."""
-
-    def expired(self) -> None:
-        """The time is over; what the server is told differs between the eras."""
 
 
 def status_of(error: wire.Buffer) -> int:

@@ -13,7 +13,7 @@ from mcpmesh.shim import modern, parameters, wire
 from mcpmesh.shim.batch import Batch
 from mcpmesh.shim.failure import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Failure, refused, unavailable
 from mcpmesh.shim.head import Head
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.opening import Opening
 from mcpmesh.shim.profile import LEGACY, MODERN
 from mcpmesh.shim.relay import reply_failure
@@ -225,11 +225,5 @@ class Routes:
         batch.close()
 
 
-class Waiting:
-    """Owner of an exchange whose call was not sent yet."""
-
-    def gone(self) -> None:
-        """Seen when it would be sent."""
-
-    def expired(self) -> None:
-        """Starting a process has its own deadline."""
+class Waiting(Owner):
+    """Of an exchange whose call was not sent yet; starting a process has its own deadline."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner, Source
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CANCEL_SECONDS = 5.0
 
 
-class Stream:
+class Stream(Owner):
     """A session's GET stream."""
 
     def __init__(self, session: Session, exchange: Exchange) -> None:
@@ -26,11 +26,12 @@ class Stream:
         self.exchange = exchange
         exchange.owner = self
 
+    @property
+    def source(self) -> Source | None:
+        return self.session.source
+
     def gone(self) -> None:
         self.session.stream_gone(self)
-
-    def expired(self) -> None:
-        """A stream has no deadline."""
 
 
 class Session:
@@ -48,6 +49,11 @@ class Session:
     def busy(self) -> bool:
         """A call runs, or a stream is open."""
         return bool(self.streams)
+
+    @property
+    def source(self) -> Source | None:
+        """The process whose output only this session gets, if there is one."""
+        return None
 
     def request(self, exchange: Exchange, message: Any) -> None:
         """A request; its answer goes to the exchange. Raises Failure when it was not sent."""

@@ -19,7 +19,7 @@ from mcpmesh.shim.child import Call, Child
 from mcpmesh.shim.failure import INVALID_PARAMS, Failure
 from mcpmesh.shim.handshake import modern_meta
 from mcpmesh.shim.head import Head
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.modern import LOG_LEVELS, Meta, invalid
 from mcpmesh.shim.relay import needs_rewrite, rewrite
 
@@ -101,7 +101,7 @@ class OwnListen(Call):
         self.answered(failure)
 
 
-class Listen:
+class Listen(Owner):
     """A modern client's listen at a legacy server."""
 
     def __init__(self, hub: Subscriptions, exchange: Exchange, id: bytes, wanted: dict[str, Any]) -> None:
@@ -136,9 +136,6 @@ class Listen:
 
     def gone(self) -> None:
         self.hub.unlisten(self)
-
-    def expired(self) -> None:
-        """A subscription has no deadline."""
 
 
 class Subscriptions:

@@ -19,14 +19,14 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final
 
-from mcpmesh.shim.child import Child, Listener
+from mcpmesh.shim.child import Channel, Child, Listener
 from mcpmesh.shim.config import Config
 from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.guardian import Guardian, SpawnError
 from mcpmesh.shim.handshake import NotMcp, introduce
 from mcpmesh.shim.log import say
 from mcpmesh.shim.metrics import Metrics
-from mcpmesh.shim.process import ServerProcess, Tail
+from mcpmesh.shim.process import ServerProcess
 from mcpmesh.shim.profile import Profile
 from mcpmesh.shim.state import State
 
@@ -83,23 +83,25 @@ class Supply:
             raise unavailable(
                 f"cannot start another server: {len(self.children)} run already (limits.children)", "full"
             )
-        if self.guardian.pid == 0:
+        if self.config.url is None and self.guardian.pid == 0:
             self.guardian.launch()
         self._numbers += 1
-        holder: list[Child] = []
-        process = ServerProcess(
-            self.guardian,
-            self.limits.line_bytes,
-            lambda head, tail, size: holder[0].oversize(head, tail, size),
-            Tail(),
-        )
-        child = Child(process, self.limits, self.metrics, self._numbers)
-        holder.append(child)
+        channel = self._channel()
+        child = Child(channel, self.limits, self.metrics, self._numbers)
+        channel.on_oversize = child.oversize
         self.children.add(child)
         self.metrics.count("server_starts")
-        await process.start()
+        await channel.start()
         self.spawn(self._discard_when_gone(child), "child")
         return child
+
+    def _channel(self) -> Channel:
+        if self.config.url is None:
+            return ServerProcess(self.guardian, self.limits.line_bytes)
+        # Only here, since most shims never need an HTTP client.
+        from mcpmesh.shim.remote import RemoteServer
+
+        return RemoteServer(self.config, self.profile, self.limits.line_bytes)
 
     async def _discard_when_gone(self, child: Child) -> None:
         await child.process.gone.wait()

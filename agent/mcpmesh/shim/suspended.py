@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import secrets
+import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +39,7 @@ class Suspended:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self._key = secrets.token_bytes(32)
+        self._key = os.urandom(32)
         self._calls: dict[str, TranslatedCall] = {}
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Suspended:
         limits = self.app.limits
         if len(self._calls) >= limits.suspended:
             return None
-        name = secrets.token_urlsafe(12)
+        name = os.urandom(9).hex()
         self._calls[name] = call
         self.app.later(limits.input_seconds, lambda: self._lapse(name))
         return self._sign({"c": name, "e": int(time.time() + limits.input_seconds), "i": self.app.config.instance})
