@@ -12,24 +12,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import hashlib
-import os
-import platform
 import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import zipfile
-from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-import httpx
-
+from mcpmesh.consul.gobuild import build, stop
+from mcpmesh.consul.release import Progress, download
 from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
 from mcpmesh.kit.resources import handed
 from mcpmesh.settings import ConsulSettings, read_settings
@@ -38,16 +33,9 @@ from mcpmesh.settings import ConsulSettings, read_settings
 # neighbours are taken because people have them installed already.
 SUPPORTED = ((1, 21), (1, 23))
 
-MODULE = "github.com/hashicorp/consul"
-# The zips have about 60 MiB; a mirror that sends far more sends something else.
-LARGEST_BYTES = 512 * 1024 * 1024
 # `consul version` answers in 0.1 s; a machine that is building needs longer.
 VERSION_SECONDS = 30.0
 LOCK_POLL_SECONDS = 0.2
-TERM_SECONDS = 5.0
-MIB = 1024 * 1024
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -71,12 +59,7 @@ OFFICIAL = Sources()
 
 
 async def find_or_make(
-    version: str,
-    *,
-    cache_dir: Path,
-    configured: Path | None,
-    progress: Progress,
-    sources: Sources = OFFICIAL,
+    version: str, *, cache_dir: Path, configured: Path | None, progress: Progress, sources: Sources = OFFICIAL
 ) -> Path:
     """The path of a Consul that runs: `version`, or a supported one that the person has chosen or installed.
 
@@ -107,12 +90,7 @@ async def version_of(binary: Path) -> str:
     """The version that `binary` says of itself, such as "1.22.5"; MeshError where it does not run or is no Consul."""
     try:
         process = await asyncio.create_subprocess_exec(
-            binary,
-            "version",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            binary, "version", stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
         )
     except OSError as error:
         raise MeshError(f"cannot run {binary}: {error.strerror}; is it Consul's executable?") from error
@@ -122,7 +100,7 @@ async def version_of(binary: Path) -> str:
     except TimeoutError as error:
         raise MeshError(f"cannot use {binary}: no answer to `version` in {VERSION_SECONDS:.0f} s") from error
     finally:
-        await _stop(process)
+        await stop(process)
     match = re.match(rb"Consul v(\d+\.\d+\.\d+\S*)", output)
     if process.returncode != 0 or match is None:
         raise MeshError(f"cannot use {binary}: its answer to `version` is not Consul's; name Consul's executable")
@@ -133,15 +111,6 @@ def supported(version: str) -> bool:
     """Whether `version` lies in the range that an installed one is taken from."""
     match = re.match(r"(\d+)\.(\d+)\.", version)
     return match is not None and SUPPORTED[0] <= (int(match[1]), int(match[2])) < SUPPORTED[1]
-
-
-def expected_sum(sums: str, name: str) -> str:
-    """The SHA-256 of the file `name`, in lower-case hex, from the text of a SHA256SUMS file; Broken where absent."""
-    for line in sums.splitlines():
-        match line.split():
-            case [digest, file] if file.lstrip("*") == name and re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-                return digest.lower()
-    raise Broken(f"cannot verify {name}: SHA256SUMS does not list it; is there a release for this platform?")
 
 
 def _range() -> str:
@@ -190,7 +159,8 @@ async def _whole(binary: Path, version: str, progress: Progress) -> bool:
 
 @contextlib.asynccontextmanager
 async def _locked(path: Path, progress: Progress, seconds: float) -> AsyncIterator[None]:
-    with _opened(path) as file:
+    # Not opened in a thread: cancelled meanwhile, nobody would close it.
+    with path.open("wb") as file:
         deadline = time.monotonic() + seconds
         waiting = False
         while True:
@@ -237,201 +207,27 @@ async def _make(version: str, target: Path, progress: Progress, sources: Sources
 
 
 async def _download(version: str, scratch: Path, progress: Progress, sources: Sources) -> Path:
-    name = f"consul_{version}_{_platform()}.zip"
-    base = f"{sources.releases.rstrip('/')}/{version}"
-    sums, archive = scratch / "SHA256SUMS", scratch / name
-    limits = httpx.Timeout(sources.stall_seconds, connect=sources.connect_seconds)
-    try:
-        async with (
-            asyncio.timeout(sources.download_seconds),
-            httpx.AsyncClient(timeout=limits, follow_redirects=True, headers={"Accept-Encoding": "identity"}) as http,
-        ):
-            await _fetch(http, f"{base}/consul_{version}_SHA256SUMS", sums)
-            expected = expected_sum(sums.read_text(encoding="utf-8", errors="replace"), name)
-            progress(f"downloading {base}/{name}")
-            actual = await _fetch(http, f"{base}/{name}", archive, _seldom(progress, sources.progress_seconds))
-    except TimeoutError as error:
-        raise Unreachable(f"cannot download {base}/{name}: not done in {sources.download_seconds:.0f} s") from error
-    if actual != expected:
-        raise Broken(
-            f"cannot trust {base}/{name}: its SHA-256 is {actual}, SHA256SUMS says {expected}; nothing of it was used"
-        )
-    unpacking = asyncio.ensure_future(asyncio.to_thread(_unpack, archive, scratch))
-    try:
-        return await asyncio.shield(unpacking)
-    except asyncio.CancelledError:
-        # A thread can't be cancelled, and would go on writing behind whoever cleans up.
-        await asyncio.gather(unpacking, return_exceptions=True)
-        raise
-
-
-async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | None = None) -> str:
-    """Writes the body of `url` to the file `to`; its SHA-256 in lower-case hex."""
-    digest, done = hashlib.sha256(), 0
-    try:
-        with _opened(to) as file:
-            async with http.stream("GET", url) as response:
-                # One step without TLS would void what vouches for the sums.
-                if url.startswith("https:") and any(hop.url.scheme != "https" for hop in (*response.history, response)):
-                    raise Broken(f"cannot download {url}: it redirects to plain HTTP; use another mirror")
-                response.raise_for_status()
-                size = int(response.headers.get("content-length", 0)) / MIB
-                async for chunk in response.aiter_raw():
-                    done += len(chunk)
-                    if done > LARGEST_BYTES:
-                        raise Broken(f"cannot download {url}: it is larger than {LARGEST_BYTES // MIB} MiB")
-                    digest.update(chunk)
-                    file.write(chunk)
-                    if tell is not None:
-                        tell(f"downloading Consul: {done / MIB:.1f} of {size:.1f} MiB")
-    except httpx.HTTPStatusError as error:
-        raise Broken(f"cannot download {url}: HTTP {error.response.status_code}") from error
-    except httpx.HTTPError as error:
-        raise Unreachable(f"cannot download {url}: {str(error) or type(error).__name__}") from error
-    except httpx.InvalidURL as error:
-        raise SettingsError(f"cannot download {url}: {error}; correct the address of the releases") from error
-    return digest.hexdigest()
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Opened here and not in a thread: cancelled meanwhile, nobody would close what the thread opens."""
-    return path.open("wb")
-
-
-def _seldom(progress: Progress, seconds: float) -> Progress:
-    """`progress`, but at most one line in `seconds`."""
-    due = time.monotonic() + seconds
-
-    def tell(line: str) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            progress(line)
-            due = time.monotonic() + seconds
-
-    return tell
-
-
-def _unpack(archive: Path, scratch: Path) -> Path:
-    binary = scratch / "consul"
-    try:
-        with zipfile.ZipFile(archive) as zipped, zipped.open("consul") as packed, binary.open("wb") as file:
-            shutil.copyfileobj(packed, file, MIB)
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise Broken(f"cannot unpack {archive.name}: {error}") from error
-    binary.chmod(0o755)
-    return binary
-
-
-def _platform() -> str:
-    machines = {"x86_64": "amd64", "aarch64": "arm64"}
-    machine = platform.machine().lower()
-    return f"{platform.system().lower()}_{machines.get(machine, machine)}"
+    return await download(
+        version,
+        scratch,
+        progress,
+        releases=sources.releases,
+        connect_seconds=sources.connect_seconds,
+        stall_seconds=sources.stall_seconds,
+        download_seconds=sources.download_seconds,
+        progress_seconds=sources.progress_seconds,
+    )
 
 
 async def _build(version: str, scratch: Path, progress: Progress, sources: Sources) -> Path:
-    pins = sources.build or handed("consul/build")
-    work, temporary, binary = scratch / "build", scratch / "tmp", scratch / "consul"
-    work.mkdir()
-    temporary.mkdir()
-    for name in ("go.mod", "go.sum"):
-        shutil.copy(pins / name, work)
-    module = (work / "go.mod").read_text(encoding="utf-8")
-    if not re.search(rf"(?m)^\s*(require\s+)?{re.escape(MODULE)} v{re.escape(version)}\b", module):
-        raise MeshError(f"cannot build Consul {version}: {pins / 'go.mod'} pins another version")
-    needed = re.search(r"(?m)^go (\S+)", module)
-    wanted = f"install Go {needed[1] if needed else ''} or later (https://go.dev/dl) and put it on PATH"
-    go = shutil.which("go")
-    if go is None:
-        raise MeshError(f"cannot build Consul {version}: there is no `go` on PATH; {wanted}")
-    progress(f"building Consul {version} with Go, once for this machine; some 2,000 packages, 10 minutes on two cores")
-    # fmt: off
-    process = await asyncio.create_subprocess_exec(
-        *_mortal(), go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", binary, MODULE,
-        cwd=work,
-        env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOTMPDIR": str(temporary)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+    return await build(
+        version,
+        scratch,
+        progress,
+        pins=sources.build or handed("consul/build"),
+        build_seconds=sources.build_seconds,
+        progress_seconds=sources.progress_seconds,
     )
-    # fmt: on
-    try:
-        async with asyncio.timeout(sources.build_seconds):
-            seen = await _follow(process, progress, sources.progress_seconds)
-    except TimeoutError as error:
-        raise MeshError(f"cannot build Consul {version}: not done in {sources.build_seconds:.0f} s") from error
-    finally:
-        await _stop(process)
-    if process.returncode != 0:
-        said = "\n    ".join(seen.tail) or "it said nothing"
-        raise MeshError(f"cannot build Consul {version}: go ended with {process.returncode}; {wanted}:\n    {said}")
-    return binary
-
-
-@dataclass
-class _Seen:
-    """What `go build -v` has said so far."""
-
-    modules: int = 0
-    packages: int = 0
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=8))
-
-    def line(self, line: str) -> None:
-        if line.startswith("go: downloading "):
-            self.modules += 1
-        elif re.fullmatch(r"[\w./~+-]+", line):
-            self.packages += 1
-        elif line.strip():
-            self.tail.append(line)
-
-
-def _mortal() -> tuple[str, ...]:
-    """What makes a command end with us even where we are killed -9: util-linux's setpriv, where it is there."""
-    setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
-
-
-async def _follow(process: asyncio.subprocess.Process, progress: Progress, every: float) -> _Seen:
-    assert process.stderr is not None
-    stderr, seen, began = process.stderr, _Seen(), time.monotonic()
-
-    async def read() -> None:
-        async for line in stderr:
-            seen.line(line.decode(errors="replace").rstrip())
-        await process.wait()
-
-    reading = asyncio.create_task(read(), name="go build output")
-    try:
-        while not reading.done():
-            await asyncio.wait({reading}, timeout=every)
-            minutes, seconds = divmod(int(time.monotonic() - began), 60)
-            progress(
-                f"building Consul: {minutes}:{seconds:02d} elapsed, "
-                f"{seen.modules} modules downloaded, {seen.packages} packages compiled"
-            )
-        await reading
-    finally:
-        reading.cancel()
-    return seen
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Ends the process group where it still runs: TERM, then KILL, also when cancelled meanwhile."""
-    if process.returncode is not None:
-        return
-    try:
-        _signal(process, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), TERM_SECONDS)
-    finally:
-        if process.returncode is None:
-            _signal(process, signal.SIGKILL)
-    await process.wait()
-
-
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 def main() -> None:
