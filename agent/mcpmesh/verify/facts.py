@@ -147,7 +147,7 @@ class Facts:
 
 
 def known(value: T | Unknown, world: World) -> T:
-    """The value; CannotTry where it could not be read."""
+    """The value; CannotTry where it could not be read: nobody then waits for the same silence again."""
     if isinstance(value, Unknown):
         raise CannotTry(value.reason, f"is Consul well? see {world.log('consul')}, and: {world.mcpmesh('status')}")
     return value

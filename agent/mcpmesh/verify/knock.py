@@ -21,6 +21,7 @@ KNOCK_SECONDS = 5.0
 FORWARDED = "x-envoy-upstream-service-time"
 
 _TLS_ALERT = 0x15
+_EARLY_SECONDS = 0.2
 _HEAD_BYTES = 16 * 1024
 
 
@@ -90,6 +91,9 @@ async def knock(
     except OSError as error:
         raw.close()
         return Reply(Outcome.CLOSED, f"the handshake failed: {_words(error)}", opened=False)
+    except asyncio.CancelledError:
+        raw.close()
+        raise
     try:
         return await (_listen if to_end else _talk)(reader, writer, say, seconds)
     finally:
@@ -100,17 +104,19 @@ async def knock(
 
 async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
     try:
-        writer.write(say)
-        data = await asyncio.wait_for(_head(reader), seconds)
+        heard = await _early(reader)
+        if heard is None:
+            writer.write(say)
+            heard = await asyncio.wait_for(_head(reader), seconds)
     except TimeoutError:
         return Reply(Outcome.SILENT, f"open and silent for {seconds:.0f} s")
     except OSError as error:
         return Reply(Outcome.CLOSED, f"the connection was broken off: {_words(error)}")
-    if not data:
+    if not heard:
         return Reply(Outcome.CLOSED, "the connection was closed")
-    if data[0] == _TLS_ALERT:
+    if heard[0] == _TLS_ALERT:
         return Reply(Outcome.CLOSED, "the connection was ended with a TLS alert")
-    first, *rest = data.decode(errors="replace").split("\r\n")
+    first, *rest = heard.decode(errors="replace").split("\r\n")
     names = {line.partition(":")[0].strip().lower() for line in rest}
     return Reply(Outcome.ANSWERED, first[:200], FORWARDED in names)
 
@@ -129,6 +135,17 @@ async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sa
     except OSError as error:
         how = f"the connection was broken off: {_words(error)}"
     return Reply(Outcome.CLOSED, how + _quoted(heard))
+
+
+async def _early(reader: asyncio.StreamReader) -> bytes | None:
+    """What comes before anything was said; None where nothing does for a moment.
+
+    A refusal is on its way as an alert that says why, and writing into it would lose that.
+    """
+    try:
+        return await asyncio.wait_for(reader.read(_HEAD_BYTES), _EARLY_SECONDS)
+    except TimeoutError:
+        return None
 
 
 def _quoted(heard: bytes) -> str:

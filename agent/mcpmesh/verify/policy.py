@@ -122,6 +122,7 @@ def ruling_of_stranger(facts: Facts, service: str) -> Intention | None:
 
 async def denies_by_default(facts: Facts) -> list[Finding]:
     """Consul's own default: a pair that no intention names is denied."""
+    known(facts.registrations, facts.world)
     policy = await facts.catalog.default_policy()
     if policy == rulings.DENY:
         return [good(f"Consul at {facts.world.consul.address} denies what no intention allows")]

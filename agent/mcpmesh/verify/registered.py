@@ -77,6 +77,7 @@ def not_wanted(world: World, registration: Registration) -> Finding:
 
 async def checks_pass(facts: Facts, wanted: Wanted) -> list[Finding]:
     """Consul's own checks of each instance and sidecar, as callers' Envoys hear of them."""
+    known(facts.registrations, facts.world)
     name = wanted.spec.name
     instances, sidecars = await facts.catalog.instances(name), await facts.catalog.sidecars(name)
 

@@ -8,7 +8,7 @@ from mcpmesh import __version__
 from mcpmesh.consul.binary import SUPPORTED, supported
 from mcpmesh.kit.process import Process
 from mcpmesh.verify import envoys, shims
-from mcpmesh.verify.facts import Facts
+from mcpmesh.verify.facts import Facts, known
 from mcpmesh.verify.finding import Finding, bad, each, good
 from mcpmesh.verify.world import LOOPBACK
 from mcpmesh.workload.process import SHIM
@@ -18,6 +18,7 @@ _SECONDS = 6.0
 
 async def of_consul(facts: Facts) -> list[Finding]:
     """The Consul that answers is one that the mesh was made for."""
+    known(facts.registrations, facts.world)
     found = await facts.world.consul.version()
     low, high = (".".join(map(str, bound)) for bound in SUPPORTED)
     if supported(found):
