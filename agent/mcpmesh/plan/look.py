@@ -25,11 +25,15 @@ class Look:
     entries: Mapping[tuple[str, str], Entry]
     intentions: tuple[Intention, ...]
 
-    def serving(self, id_: str) -> bool:
-        """Whether calls may go to that instance: registered, passing, and proven through its own sidecar."""
+    def exposed(self, id_: str) -> bool:
+        """Whether callers are sent to that instance: registered, passing, its sidecar ready."""
         known, sidecar = self.registrations.get(id_), self.observed.sidecars.get(id_)
+        return bool(known and known.passing and not known.draining and sidecar and sidecar.ready)
+
+    def serving(self, id_: str) -> bool:
+        """Whether an exposed instance was proven through its own sidecar; only those wanted are ever proven."""
         proof = self.observed.proofs.get(id_)
-        return bool(known and known.passing and not known.draining and sidecar and sidecar.ready and proof and proof.ok)
+        return self.exposed(id_) and bool(proof and proof.ok)
 
     def instances_of(self, name: str) -> set[str]:
         """Every instance of a service that left a trace anywhere."""

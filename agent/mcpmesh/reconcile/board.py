@@ -38,7 +38,7 @@ def _service(look: Look, wanted: Wanted, failure: str, ingress: str | None) -> S
     spec = wanted.spec
     instances = [_instance(look, instance.id, failure) for instance in wanted.instances]
     surplus = look.instances_of(spec.name) - {instance.id for instance in wanted.instances}
-    serving = [id_ for id_ in surplus if look.serving(id_)]
+    serving = [id_ for id_ in surplus if look.exposed(id_)]
     ready = sum(instance.state is State.READY for instance in instances)
     info = next((i for instance in wanted.instances if (i := _info(look, instance.id))), None)
     troubles = [instance.detail for instance in instances if instance.state is not State.READY and instance.detail]
