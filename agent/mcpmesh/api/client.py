@@ -1,25 +1,26 @@
 """The agent as seen from another program of the same user: `Operations`, over HTTP.
 
 An error that the agent raised is raised here again, of the same class and
-with the same sentence. Streams give their items as they come.
+with the same sentence. Streams give their items as they come; one that is
+not read to its end has to be closed (`contextlib.aclosing`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter
 
 from mcpmesh.api import presence, wire
-from mcpmesh.api.problems import error_from
-from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.api.problems import NoAgent, error_from
+from mcpmesh.errors import Broken, Refused
 from mcpmesh.model.status import Claim, Event, MeshStatus, Step, Tool
 
 # The agent answers from memory, unless it asks servers first: see `SLOW_SECONDS`.
@@ -32,15 +33,13 @@ SILENCE_SECONDS = 30.0
 _LOOKS = 20
 _LOOK_SECONDS = 0.1
 
+T = TypeVar("T")
+
 _STATUS = TypeAdapter(MeshStatus)
 _EVENT = TypeAdapter(Event)
 _CLAIM = TypeAdapter(Claim)
 _STEPS = TypeAdapter(list[Step])
 _TOOLS = TypeAdapter(list[Tool])
-
-
-class NoAgent(Unreachable):
-    """The agent itself cannot be reached, now or at all."""
 
 
 class NeverStarted(NoAgent):
@@ -81,34 +80,29 @@ class AgentClient:
     async def status(self) -> MeshStatus:
         return wire.decode(_STATUS, await self._ask("GET", "/v1/status"), "status")
 
-    async def events(self, since: int, follow: bool) -> AsyncIterator[Event]:
-        query = {"since": since, "follow": follow}
-        async for item in self._stream("GET", "/v1/events", query=query):
-            yield wire.decode(_EVENT, item, "event")
+    def events(self, since: int, follow: bool) -> AsyncGenerator[Event, None]:
+        return self._stream(_event, "GET", "/v1/events", query={"since": since, "follow": follow})
 
     async def plan(self, sources: Sequence[Path]) -> list[Step]:
         body = {"sources": [str(source.resolve()) for source in sources]}
         answer = await self._ask("POST", "/v1/plan", body=body, seconds=SLOW_SECONDS)
         return wire.decode(_STEPS, answer.get("steps"), "plan")
 
-    async def verify(self, services: Sequence[str]) -> AsyncIterator[Claim]:
-        async for item in self._stream("POST", "/v1/verify", body={"services": list(services)}):
-            yield wire.decode(_CLAIM, item, "claim")
+    def verify(self, services: Sequence[str]) -> AsyncGenerator[Claim, None]:
+        return self._stream(_claim, "POST", "/v1/verify", body={"services": list(services)})
 
     async def tools(self, service: str | None) -> list[Tool]:
         query = {} if service is None else {"service": service}
         answer = await self._ask("GET", "/v1/tools", query=query, seconds=max(SLOW_SECONDS, self._answer_seconds))
         return wire.decode(_TOOLS, answer.get("tools"), "list of tools")
 
-    async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         body = {"service": service, "tool": tool, "arguments": arguments}
-        async for item in self._stream("POST", "/v1/call", body=body):
-            yield item
+        return self._stream(lambda item: item, "POST", "/v1/call", body=body)
 
-    async def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
-        query = {"lines": lines, "follow": follow}
-        async for item in self._stream("GET", f"/v1/logs/{quote(service, safe='')}", query=query):
-            yield str(item.get("line", ""))
+    def logs(self, service: str, lines: int, follow: bool) -> AsyncGenerator[str, None]:
+        path, query = f"/v1/logs/{quote(service, safe='')}", {"lines": lines, "follow": follow}
+        return self._stream(lambda item: str(item.get("line", "")), "GET", path, query=query)
 
     async def reload(self) -> None:
         await self._ask("POST", "/v1/reload", seconds=SLOW_SECONDS)
@@ -119,9 +113,8 @@ class AgentClient:
     async def resume(self) -> None:
         await self._ask("POST", "/v1/resume")
 
-    async def down(self) -> AsyncIterator[Event]:
-        async for item in self._stream("POST", "/v1/down"):
-            yield wire.decode(_EVENT, item, "event")
+    def down(self) -> AsyncGenerator[Event, None]:
+        return self._stream(_event, "POST", "/v1/down")
 
     async def _ask(
         self,
@@ -144,8 +137,14 @@ class AgentClient:
         return answer
 
     async def _stream(
-        self, method: str, path: str, *, query: Mapping[str, Any] | None = None, body: object = None
-    ) -> AsyncIterator[dict[str, Any]]:
+        self,
+        read: Callable[[dict[str, Any]], T],
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: object = None,
+    ) -> AsyncGenerator[T, None]:
         timeout = httpx.Timeout(self._answer_seconds, read=SILENCE_SECONDS)
         async with (
             self._answered(),
@@ -153,13 +152,22 @@ class AgentClient:
         ):
             if response.status_code >= 300:
                 raise self._error(response.status_code, await response.aread())
-            async for line in _lines(response.aiter_bytes()):
-                item = _parsed(line)
-                if not isinstance(item, dict):
-                    raise Broken("cannot understand the agent: a line of its answer is no object")
-                if "error" in item and "jsonrpc" not in item:
-                    raise error_from(item["error"])
-                yield item
+            lines = wire.Lines()
+            async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as chunks:
+                async for chunk in chunks:
+                    for line in lines.split(chunk):
+                        yield read(await self._item(line))
+
+    async def _item(self, line: bytes) -> dict[str, Any]:
+        item = _parsed(line)
+        if not isinstance(item, dict):
+            raise Broken("cannot understand the agent: a line of its answer is no object")
+        if "error" in item and "jsonrpc" not in item:
+            error = error_from(item["error"])
+            if isinstance(error, NoAgent) and await self._is_gone():
+                raise lost(self._home)
+            raise error
+        return item
 
     @asynccontextmanager
     async def _answered(self) -> AsyncIterator[None]:
@@ -236,15 +244,9 @@ def _parsed(text: bytes) -> object:
         raise Broken("cannot understand the agent: its answer is no JSON; is it another program there?") from error
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines that are not empty; only "\\n" ends one, since text may hold Unicode's other line breaks."""
-    rest: list[bytes] = []
-    async for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        rest.append(first)
-        for other in others:
-            if line := b"".join(rest).strip():
-                yield line
-            rest = [other]
-    if line := b"".join(rest).strip():
-        yield line
+def _event(item: dict[str, Any]) -> Event:
+    return wire.decode(_EVENT, item, "event")
+
+
+def _claim(item: dict[str, Any]) -> Claim:
+    return wire.decode(_CLAIM, item, "claim")

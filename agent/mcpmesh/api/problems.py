@@ -25,6 +25,10 @@ from mcpmesh.errors import (
 _URN = "urn:mcpmesh:"
 
 
+class NoAgent(Unreachable):
+    """The agent itself cannot be reached, now or at all."""
+
+
 class UnknownService(Refused):
     """The mesh has no service of that name."""
 
@@ -36,6 +40,7 @@ _KINDS: dict[type[MeshError], tuple[str, int, str]] = {
     UnknownService: ("unknown-service", 404, "No such service"),
     NotOurs: ("not-ours", 409, "It belongs to somebody else"),
     Refused: ("refused", 409, "Refused"),
+    NoAgent: ("no-agent", 503, "The agent is not there"),
     Unreachable: ("unreachable", 503, "Not reachable now"),
     Broken: ("broken", 502, "Answered, but not as it should"),
     WorkloadError: ("workload", 502, "A program did not start or stay up"),

@@ -50,10 +50,14 @@ async def serve(app: FastAPI, host: str, port: int, listening: Callable[[str], N
     try:
         await asyncio.shield(running)
     finally:
-        await app.state.streams.close()
-        server.should_exit = True
-        await asyncio.shield(running)
-        sock.close()
+        try:
+            await app.state.streams.close()
+        finally:
+            server.should_exit = True
+            try:
+                await asyncio.shield(running)
+            finally:
+                sock.close()
 
 
 class _Server(uvicorn.Server):

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from mcpmesh.api import problems, wire
 from mcpmesh.api.replies import NDJSON
-from mcpmesh.errors import MeshError, Unreachable
+from mcpmesh.errors import MeshError
 
 # A client may take an agent to be gone that says nothing for three times as long.
 KEEP_ALIVE_SECONDS = 10.0
@@ -33,7 +33,7 @@ _END = object()
 
 
 def _cut() -> MeshError:
-    return Unreachable("cannot go on: the agent ended in the middle of its answer; see: mcpmesh status")
+    return problems.NoAgent("cannot go on: the agent ended in the middle of its answer; see: mcpmesh status")
 
 
 class Streams:

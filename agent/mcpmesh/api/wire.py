@@ -7,7 +7,7 @@ than an error; everything that is written here can be read back.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
 
@@ -46,3 +46,22 @@ def decode(adapter: TypeAdapter[T], data: Any, what: str) -> T:
             f"cannot understand the agent's {what}: it is of another version than this command; "
             "take the mesh down and start it again with one version"
         ) from error
+
+
+class Lines:
+    """Cuts bytes into lines, leaving out empty ones.
+
+    Only "\\n" ends a line, since text may hold Unicode's other line breaks.
+    """
+
+    def __init__(self) -> None:
+        self._rest: list[bytes] = []
+
+    def split(self, chunk: bytes) -> Iterator[bytes]:
+        """The lines that end in `chunk`; what is left begins the next one."""
+        first, *others = chunk.split(b"\n")
+        self._rest.append(first)
+        for other in others:
+            if line := b"".join(self._rest).strip():
+                yield line
+            self._rest = [other]

@@ -29,8 +29,7 @@ TABLE = (
 
 def code_of(error: MeshError) -> int:
     """The exit code of a command that ended with `error`."""
-    from mcpmesh.api.client import NoAgent
-    from mcpmesh.api.problems import UnknownService
+    from mcpmesh.api.problems import NoAgent, UnknownService
 
     if isinstance(error, CatalogError | SettingsError | UnknownService):
         return INPUT

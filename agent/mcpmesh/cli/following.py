@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from typing import Self
 
 from mcpmesh.api import presence
-from mcpmesh.api.client import AgentClient, NoAgent
+from mcpmesh.api.client import AgentClient
+from mcpmesh.api.problems import NoAgent
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.progress import Progress
 from mcpmesh.errors import Broken, MeshError, Unreachable
@@ -79,9 +81,10 @@ class Following:
                     if seen is None or agent.presence.pid != seen.pid:
                         self._since = 0  # Another agent counts anew.
                     seen = agent.presence
-                    async for event in agent.events(self._since, follow=True):
-                        self._since = event.number
-                        self._progress.event(event, quiet=self._standing)
+                    async with aclosing(agent.events(self._since, follow=True)) as events:
+                        async for event in events:
+                            self._since = event.number
+                            self._progress.event(event, quiet=self._standing)
             except (Broken, Unreachable):
                 pass
             if not await self._lives():

@@ -13,7 +13,7 @@ from mcpmesh.cli.board import all_ready
 from mcpmesh.cli.following import Following
 from mcpmesh.cli.interrupts import Interrupts
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.cli.leaving import in_thread, take_down
+from mcpmesh.cli.leaving import answering, in_thread, take_down
 from mcpmesh.cli.obituary import obituary, survivors
 from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.status import show
@@ -114,6 +114,7 @@ class _Mesh:
         """The last event's number where this mesh runs already, None where it doesn't; Refused for another catalog."""
         this = self._this
         try:
+            await answering(this)
             async with AgentClient(this.home) as agent:
                 status = await agent.status()
                 if tuple(status.sources) != tuple(str(path) for path in sources):

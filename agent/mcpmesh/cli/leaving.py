@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,18 +35,24 @@ async def take_down(this: Invocation, progress: Progress) -> Leave:
 
     It is no matter whether the agent lives, died, or dies on the way.
     """
+    from mcpmesh.api import presence
     from mcpmesh.api.client import AgentClient, Died, NeverStarted
+    from mcpmesh.cli.obituary import survivors
 
     by_agent = False
     try:
-        await _answering(this)
+        await answering(this)
         async with AgentClient(this.home) as agent:
             by_agent = True
-            async for event in agent.down():
-                progress.event(event)
+            async with aclosing(agent.down()) as events:
+                async for event in events:
+                    progress.event(event)
     except (Died, NeverStarted):
         by_agent = False
     await gone(this)
+    if not survivors(this):
+        presence.withdraw(this.home)
+        return Leave(by_agent, 0)
     # What a dead agent left, and what a living one could not know of.
     from mcpmesh.daemon import sweep
 
@@ -56,7 +63,7 @@ async def take_down(this: Invocation, progress: Progress) -> Leave:
 async def gone(this: Invocation) -> None:
     """Returns when no agent of the mesh lives; raises NoAgent when one stays."""
     from mcpmesh.api import presence
-    from mcpmesh.api.client import NoAgent
+    from mcpmesh.api.problems import NoAgent
 
     end = time.monotonic() + _GONE_SECONDS
     while presence.alive(this.home):
@@ -94,7 +101,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await result
 
 
-async def _answering(this: Invocation) -> None:
+async def answering(this: Invocation) -> None:
     """Waits while an agent lives that says nothing of itself: it is starting or leaving."""
     from mcpmesh.api import presence
 

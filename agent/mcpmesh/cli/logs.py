@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import Annotated
 
 import typer
@@ -34,8 +35,8 @@ def logs(
 
 
 async def _logs(this: Invocation, service: str, lines: int, follow: bool) -> None:
-    async with this.agent() as agent:
-        async for line in agent.logs(service, lines, follow):
+    async with this.agent() as agent, aclosing(agent.logs(service, lines, follow)) as written:
+        async for line in written:
             if this.json:
                 this.output.item({"line": line})
             else:

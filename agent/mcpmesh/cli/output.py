@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,23 +53,29 @@ class Output:
     @property
     def width(self) -> int | None:
         """Columns to keep within; None where no one looks at columns."""
-        return self.out.width if self.out.is_terminal else None
+        return self.out.width if sys.stdout.isatty() else None
 
     def line(self, *parts: tuple[str, str] | str) -> None:
         """One line of the result."""
-        _print(self.out, parts)
+        if sys.stdout.isatty():
+            _print(self.out, parts)
+        else:
+            _write(parts, to_stderr=False)
 
     def note(self, *parts: tuple[str, str] | str) -> None:
         """One line about what happens."""
-        _print(self.err, parts)
+        if sys.stderr.isatty():
+            _print(self.err, parts)
+        else:
+            _write(parts, to_stderr=True)
 
     def value(self, value: Any) -> None:
         """A whole result as JSON."""
-        self._write(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+        _write([json.dumps(_plain(value), indent=2, ensure_ascii=False)], to_stderr=False)
 
     def item(self, value: Any) -> None:
         """One line of a JSON stream, out at once."""
-        self._write(json.dumps(_plain(value), ensure_ascii=False))
+        _write([json.dumps(_plain(value), ensure_ascii=False)], to_stderr=False)
 
     def error(self, error: MeshError) -> None:
         """Why the command ends: the sentence, and with --json the document that the API has for it."""
@@ -83,12 +91,7 @@ class Output:
 
     @property
     def _err_width(self) -> int | None:
-        return self.err.width if self.err.is_terminal else None
-
-    def _write(self, text: str) -> None:
-        import typer
-
-        typer.echo(text.encode("utf-8", "replace"))
+        return self.err.width if sys.stderr.isatty() else None
 
 
 def wrapped(text: str, width: int | None, indent: int) -> str:
@@ -119,11 +122,19 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def _print(console: Console, parts: tuple[tuple[str, str] | str, ...]) -> None:
+def _write(parts: Sequence[tuple[str, str] | str], *, to_stderr: bool) -> None:
+    import typer
+
+    text = "".join(part if isinstance(part, str) else part[0] for part in parts)
+    # Bytes, since text would lose its escape sequences on the way.
+    typer.echo(text.encode("utf-8", "replace"), err=to_stderr)
+
+
+def _print(console: Console, parts: Sequence[tuple[str, str] | str]) -> None:
     from rich.text import Text
 
     text = Text()
     for part in parts:
         words, style = (part, "") if isinstance(part, str) else part
-        text.append(harmless(words) if console.is_terminal else words, style)
+        text.append(harmless(words), style)
     console.print(text)

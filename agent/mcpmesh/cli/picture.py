@@ -21,7 +21,7 @@ class Picture:
         self._live: Any = None
 
     def __enter__(self) -> Self:
-        if not self._output.json and self._output.out.is_terminal and not self._output.out.is_dumb_terminal:
+        if not self._output.json and self._output.width is not None and not self._output.out.is_dumb_terminal:
             from rich.live import Live
 
             self._live = Live(console=self._output.out, auto_refresh=False, vertical_overflow="crop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class Progress:
         self._started = time.monotonic()
         if self._output.json:
             return
-        if not self._output.err.is_terminal or self._output.err.is_dumb_terminal:
+        if not sys.stderr.isatty() or self._output.err.is_dumb_terminal:
             self._output.note(sentence)
         elif self._live is None:
             from rich.live import Live

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -103,8 +104,9 @@ async def _call(this: Invocation, service: str, tool: str, given: dict[str, Any]
             described = {found.name: found for found in await agent.tools(service)}
             known = described[tool].input_schema if tool in described else {}
             given = {**given, **typed(args, known)}
-        async for message in agent.call(service, tool, given):
-            answer.take(message)
+        async with aclosing(agent.call(service, tool, given)) as messages:
+            async for message in messages:
+                answer.take(message)
     return answer.code(service, tool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,8 +42,8 @@ def verify(
 async def _verify(this: Invocation, services: list[str]) -> int:
     """Shows claims as they come; returns how many failed."""
     claims = failed = 0
-    async with this.agent() as agent:
-        async for claim in agent.verify(services):
+    async with this.agent() as agent, aclosing(agent.verify(services)) as tried:
+        async for claim in tried:
             claims += 1
             failed += not claim.ok
             if this.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.picture import Picture
@@ -18,8 +19,9 @@ async def watch(this: Invocation) -> None:
         changed = asyncio.Event()
 
         async def listen() -> None:
-            async for _ in agent.events(0, follow=True):
-                changed.set()
+            async with aclosing(agent.events(0, follow=True)) as events:
+                async for _ in events:
+                    changed.set()
 
         listening = asyncio.create_task(listen(), name="events")
         shown: MeshStatus | None = None
@@ -37,3 +39,4 @@ async def watch(this: Invocation) -> None:
             await listening
         finally:
             listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)

@@ -13,10 +13,10 @@ from tests.unit.api.conftest import Served
 from tests.unit.api.standin import BOARD, FILES, POSTGRES, READ_FILE, StandIn
 
 from mcpmesh.api import presence
-from mcpmesh.api.client import AgentClient, Died, NeverStarted, NoAgent
+from mcpmesh.api.client import AgentClient, Died, NeverStarted
 from mcpmesh.api.operations import Operations
 from mcpmesh.api.presence import Presence
-from mcpmesh.api.problems import UnknownService
+from mcpmesh.api.problems import NoAgent, UnknownService
 from mcpmesh.errors import (
     Broken,
     CatalogError,
