@@ -23,20 +23,23 @@ _CONNECT_TIMEOUT = "3s"
 IDLE_TIMEOUT = "24h"
 
 
-def service_entries(spec: ServiceSpec, mesh: str, affinity_lua: str) -> list[dict[str, Any]]:
+def service_entries(spec: ServiceSpec, mesh: str, caller_lua: str, callee_lua: str) -> list[dict[str, Any]]:
     """service-defaults, service-resolver and, for HTTP, service-router."""
-    entries = [_defaults(spec, affinity_lua), _resolver(spec)]
+    entries = [_defaults(spec, caller_lua, callee_lua), _resolver(spec)]
     if spec.protocol is Protocol.HTTP:
         entries.append(_router(spec))
     return each_stamped(entries, mesh)
 
 
-def _defaults(spec: ServiceSpec, affinity_lua: str) -> dict[str, Any]:
+def _defaults(spec: ServiceSpec, caller_lua: str, callee_lua: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"Kind": "service-defaults", "Name": spec.name, "Protocol": spec.protocol.value}
+    extensions = []
     # It is as a caller that a service keeps to the instances of its sessions.
     if spec.upstreams or spec.protocol is Protocol.HTTP:
-        entry["EnvoyExtensions"] = [lua("connect-proxy", affinity_lua)]
-    return entry
+        extensions.append(lua("connect-proxy", caller_lua))
+    if spec.protocol is Protocol.HTTP:
+        extensions.append(lua("connect-proxy", callee_lua, "inbound"))
+    return {**entry, "EnvoyExtensions": extensions} if extensions else entry
 
 
 def _resolver(spec: ServiceSpec) -> dict[str, Any]:
@@ -70,9 +73,9 @@ def _router(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
-def lua(proxy: str, script: str) -> dict[str, Any]:
-    """Consul's Lua extension, acting on what a proxy of that kind sends out."""
-    arguments = {"ProxyType": proxy, "Listener": "outbound", "Script": script}
+def lua(proxy: str, script: str, listener: str = "outbound") -> dict[str, Any]:
+    """Consul's Lua extension, acting on what a proxy of that kind sends out (or takes in: "inbound")."""
+    arguments = {"ProxyType": proxy, "Listener": listener, "Script": script}
     return {"Name": "builtin/lua", "Arguments": arguments}
 
 

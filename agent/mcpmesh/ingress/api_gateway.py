@@ -26,7 +26,7 @@ class ApiGateway:
     service: str
     host: str
     port: int
-    affinity_lua: str
+    caller_lua: str
 
     def registration(self) -> dict[str, Any]:
         """See Ingress."""
@@ -34,7 +34,7 @@ class ApiGateway:
 
     def entries(self) -> list[dict[str, Any]]:
         """See Ingress."""
-        return ingress_entries(self.mesh, self.service, self.port, self.affinity_lua)
+        return ingress_entries(self.mesh, self.service, self.port, self.caller_lua)
 
     def route(self, spec: ServiceSpec) -> dict[str, Any]:
         """See Ingress."""
@@ -56,13 +56,13 @@ def gateway_registration(mesh: str, gateway_id: str, service: str, host: str, po
     return stamped(payload, mesh=mesh)[0]
 
 
-def ingress_entries(mesh: str, service: str, port: int, affinity_lua: str) -> list[dict[str, Any]]:
+def ingress_entries(mesh: str, service: str, port: int, caller_lua: str) -> list[dict[str, Any]]:
     """service-defaults of the ingress and its api-gateway with one HTTP listener."""
     defaults = {
         "Kind": "service-defaults",
         "Name": service,
         "Protocol": "http",
-        "EnvoyExtensions": [lua("api-gateway", affinity_lua)],
+        "EnvoyExtensions": [lua("api-gateway", caller_lua)],
     }
     gateway = {
         "Kind": "api-gateway",

@@ -18,15 +18,12 @@ AGENT_IDENTITY = "mcpmesh-agent"
 
 def desire(catalog: Catalog, mesh: str, key: bytes, ingress_service: str, ingress_host: str, port: int) -> Desired:
     """Everything that the catalog wants of this mesh."""
-    lua = handed("envoy/affinity.lua").read_text()
     ingress_id = nothing(mesh, ingress_service).ingress_id
-    ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, lua)
+    ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
     return Desired(
         mesh=mesh,
         ingress_service=ingress_service,
-        services={
-            name: _wanted(spec, mesh, key, ingress, ingress_service, lua) for name, spec in catalog.services.items()
-        },
+        services={name: _wanted(spec, mesh, key, ingress, ingress_service) for name, spec in catalog.services.items()},
         ingress=WantedIngress(
             id=ingress_id, port=port, registration=ingress.registration(), entries=tuple(ingress.entries())
         ),
@@ -38,7 +35,7 @@ def nothing(mesh: str, ingress_service: str) -> Desired:
     return Desired(mesh, ingress_service, {}, None)
 
 
-def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str, lua: str) -> Wanted:
+def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> Wanted:
     def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, object], ...]:
         return registration(
             spec,
@@ -57,8 +54,12 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
     return Wanted(
         spec=spec,
         instances=instances(spec, mesh, key),
-        entries=tuple(service_entries(spec, mesh, lua)),
+        entries=tuple(service_entries(spec, mesh, _lua("caller"), _lua("callee"))),
         allow=tuple(sorted(callers)),
         route=ingress.route(spec) if spec.route else None,
         registrar=registrar,
     )
+
+
+def _lua(side: str) -> str:
+    return handed(f"envoy/{side}.lua").read_text(encoding="utf-8")

@@ -64,6 +64,8 @@ def unavailable(message: str, reason: str, retry_after: int = 1) -> Failure:
         {"reason": reason, "started": False},
         status=503,
         retry_after=retry_after,
+        # What a caller's proxy in the mesh looks for before it tries another instance.
+        headers={"X-Mcpmesh-Not-Started": "1"},
     )
 
 

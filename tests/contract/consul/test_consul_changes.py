@@ -82,7 +82,7 @@ async def test_every_table_that_a_pass_reads_is_watched(own: RealConsul) -> None
     port = PORTS.take()
     async with listening(own.address) as ear:
         await ear.silence()
-        for entry in service_entries(spec, "m", "-- lua"):
+        for entry in service_entries(spec, "m", "-- lua", "-- lua"):
             await consul.write_entry(entry)
         await ear.hears("service-defaults", "service-resolver", "service-router")
         for entry in ingress_entries("m", "ingress", port, "-- lua"):

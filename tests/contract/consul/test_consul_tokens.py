@@ -31,7 +31,7 @@ def guarded(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 async def test_with_its_token_everything_can_be_done(guarded: RealConsul) -> None:
     consul = Consul(guarded.address, SecretStr(TOKEN))
-    for entry in service_entries(FILES, "m", "-- lua"):
+    for entry in service_entries(FILES, "m", "-- lua", "-- lua"):
         await consul.write_entry(entry)
     await consul.allow("caller", "files", "m")
     await consul.register(BOTH)
@@ -49,7 +49,7 @@ async def test_without_a_token_each_deed_is_refused_with_the_next_step(
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", TOKEN)  # meant for the consul command, not for us
     consul = Consul(guarded.address)
     deeds: dict[str, Callable[[], Awaitable[object]]] = {
-        "write": lambda: consul.write_entry(service_entries(FILES, "m", "-- lua")[0]),
+        "write": lambda: consul.write_entry(service_entries(FILES, "m", "-- lua", "-- lua")[0]),
         "allow": lambda: consul.allow("caller", "files", "m"),
         "register": lambda: consul.register(BOTH),
         "deregister": lambda: consul.deregister("files-1"),

@@ -27,6 +27,7 @@ from mcpmesh.envoy.proxy import find_envoy
 from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream
+from mcpmesh.settings import read_settings
 
 MESH = "test"
 INGRESS = "ingress"
@@ -134,13 +135,13 @@ def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path) -> None:
-    lua = handed("envoy/affinity.lua").read_text()
+    caller, callee = (handed(f"envoy/{side}.lua").read_text() for side in ("caller", "callee"))
     consul = Consul(mesh.consul.address)
     mesh.ingress, mesh.upstream, mesh.tcp_upstream = PORTS.take(), PORTS.take(), PORTS.take()
     for spec in (FILES, WEB, DATABASE, CALLER):
-        for entry in service_entries(spec, MESH, lua):
+        for entry in service_entries(spec, MESH, caller, callee):
             await consul.write_entry(entry)
-    for entry in ingress_entries(MESH, INGRESS, mesh.ingress, lua):
+    for entry in ingress_entries(MESH, INGRESS, mesh.ingress, caller):
         await consul.write_entry(entry)
     for source, destination in (("ingress", "files"), ("ingress", "web"), ("caller", "files"), ("caller", "database")):
         await consul.allow(source, destination, MESH)
@@ -181,7 +182,9 @@ async def start_envoy(
     log = stack.enter_context((folder / f"{proxy_id}.log").open("wb"))
     options = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "5", "--drain-strategy", "immediate"]
     process = subprocess.Popen(
-        [find_envoy(None), "-c", bootstrap, *options, "--log-level", "warning"], stdout=log, stderr=log
+        [find_envoy(read_settings().envoy.binary), "-c", bootstrap, *options, "--log-level", "warning"],
+        stdout=log,
+        stderr=log,
     )
     stack.callback(process.wait)
     stack.callback(process.kill)

@@ -21,13 +21,21 @@ def plain(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in entry.items() if key != "Meta"} for entry in entries]
 
 
-def lua(proxy: str) -> list[dict[str, Any]]:
-    return [{"Name": "builtin/lua", "Arguments": {"ProxyType": proxy, "Listener": "outbound", "Script": LUA}}]
+def lua(proxy: str, *listeners: str) -> list[dict[str, Any]]:
+    return [
+        {"Name": "builtin/lua", "Arguments": {"ProxyType": proxy, "Listener": listener, "Script": LUA}}
+        for listener in listeners or ("outbound",)
+    ]
 
 
 def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:
-    assert plain(service_entries(FILES, "m", LUA)) == [
-        {"Kind": "service-defaults", "Name": "files", "Protocol": "http", "EnvoyExtensions": lua("connect-proxy")},
+    assert plain(service_entries(FILES, "m", LUA, LUA)) == [
+        {
+            "Kind": "service-defaults",
+            "Name": "files",
+            "Protocol": "http",
+            "EnvoyExtensions": lua("connect-proxy", "outbound", "inbound"),
+        },
         {
             "Kind": "service-resolver",
             "Name": "files",
@@ -55,7 +63,7 @@ def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:
 
 
 def test_a_tcp_service_has_nothing_of_http() -> None:
-    assert plain(service_entries(DATABASE, "m", LUA)) == [
+    assert plain(service_entries(DATABASE, "m", LUA, LUA)) == [
         {"Kind": "service-defaults", "Name": "db", "Protocol": "tcp"},
         {"Kind": "service-resolver", "Name": "db", "ConnectTimeout": "3s", "LoadBalancer": {"Policy": "random"}},
     ]
@@ -63,7 +71,7 @@ def test_a_tcp_service_has_nothing_of_http() -> None:
 
 def test_a_tcp_service_that_calls_others_keeps_to_its_sessions() -> None:
     caller = replace(DATABASE, upstreams=(Upstream("files"),))
-    assert service_entries(caller, "m", LUA)[0]["EnvoyExtensions"] == lua("connect-proxy")
+    assert service_entries(caller, "m", LUA, LUA)[0]["EnvoyExtensions"] == lua("connect-proxy")
 
 
 def test_the_ingress_is_a_gateway_with_one_listener() -> None:
@@ -110,7 +118,7 @@ def test_long_calls_and_streams_pass_the_ingress() -> None:
 
 @pytest.mark.parametrize("spec", [FILES, WEB, DATABASE])
 def test_nothing_asks_for_a_retry_of_what_may_have_started(spec: ServiceSpec) -> None:
-    entries = service_entries(spec, "m", LUA) + ([route_entry(spec, "m", "ingress")] if spec.route else [])
+    entries = service_entries(spec, "m", LUA, LUA) + ([route_entry(spec, "m", "ingress")] if spec.route else [])
     text = json.dumps(entries)
     assert not [
         word for word in ("5xx", "gateway-error", '"reset"', "unavailable", "RetryOnStatusCodes") if word in text
@@ -120,7 +128,7 @@ def test_nothing_asks_for_a_retry_of_what_may_have_started(spec: ServiceSpec) ->
 
 def test_every_entry_is_marked_and_a_change_is_another_digest() -> None:
     def digests(spec: ServiceSpec) -> list[str]:
-        entries = [*service_entries(spec, "m", LUA), route_entry(spec, "m", "ingress")]
+        entries = [*service_entries(spec, "m", LUA, LUA), route_entry(spec, "m", "ingress")]
         assert {entry["Meta"]["mcpmesh-owner"] for entry in entries} == {"m"}
         return [entry["Meta"]["mcpmesh-digest"] for entry in entries]
 
