@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # How long a question waits for its caller to be the only one left.
 HOLD_SECONDS: Final = 10.0
-# After so long (seconds) a cancelled call no longer keeps a lone process from asking its next caller.
-GHOST_SECONDS: Final = 60.0
+# A server that heeds a cancel never answers the call, so after so long (seconds) it is taken to have done so. Until
+# then nothing that it says can be told to be another caller's.
+GHOST_SECONDS: Final = 30.0
 
 
 @dataclass(eq=False)
@@ -98,11 +99,10 @@ class Attribution:
                     self._held.remove(held)
 
     def _forget_ghosts(self, child: Child) -> None:
-        if self.app.config.isolation == "shared":
-            now = self.app.now()
-            for id, since in list(child.ghosts.items()):
-                if now - since > GHOST_SECONDS:
-                    del child.ghosts[id]
+        now = self.app.now()
+        for id, since in list(child.ghosts.items()):
+            if now - since > GHOST_SECONDS:
+                del child.ghosts[id]
 
     def notified(self, child: Child, message: Any) -> None:
         self.app.server_notified(message.method)

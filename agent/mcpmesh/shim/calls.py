@@ -9,7 +9,7 @@ in the middle of a call: then the call is suspended, the client gets
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh.shim import translate, wire
 from mcpmesh.shim.child import Child
@@ -20,6 +20,10 @@ from mcpmesh.shim.relay import RelayCall, reply_failure, status_of, timed_out
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
+
+
+# Questions that a server asks side by side come within this (seconds) and are put to the client in one answer.
+GATHER_SECONDS: Final = 0.01
 
 
 class CallerCall(RelayCall):
@@ -180,7 +184,7 @@ class TranslatedCall(ModernCall):
         """Ask the client for all that the server asks at once."""
         if not self.scheduled:
             self.scheduled = True
-            self.app.loop.call_soon(self._flush)
+            self.app.later(GATHER_SECONDS, self._flush)
 
     def _flush(self) -> None:
         self.scheduled = False

@@ -1,0 +1,425 @@
+"""Server processes: how they start, fail, end, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from shim_running import Shim, descendants, marked, until
+
+
+def test_a_call_whose_server_dies_fails_at_once_and_says_how(plain, legacy):
+    client = legacy(plain)
+    error = client.call("die", code=3)["error"]
+    assert "exited with code 3" in error["message"]
+    assert error["data"]["exitCode"] == 3
+    assert error["data"]["started"] is True
+    assert client.post({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status_code == 404
+    assert legacy(plain).text("echo", text="a new session") == "a new session"
+
+
+def test_every_caller_of_a_dead_server_is_told(start, modern):
+    shim = start()
+    client = modern(shim)
+    with ThreadPoolExecutor(5) as pool:
+        waiting = [pool.submit(client.call, "never") for _ in range(4)]
+        until(lambda: shim.info()["in_flight"] == 4)
+        assert "exited with code 9" in client.call("die", code=9)["error"]["message"]
+        assert all("exited with code 9" in call.result()["error"]["message"] for call in waiting)
+    shim.wait_ready()
+    assert client.text("echo", text="back") == "back"
+
+
+def test_the_kept_server_comes_back_and_the_state_says_so(start):
+    shim = start(limits={"spares": 0, "backoff_seconds": 0.3})
+    (pid,) = shim.servers()
+    os.kill(pid, signal.SIGKILL)
+    state = until(lambda: (body := shim.state())["state"] == "restarting" and body)
+    assert "SIGKILL" in state["error"]
+    shim.wait_ready()
+    assert shim.servers() and pid not in shim.servers()
+
+
+def test_a_server_that_dies_at_its_start_is_a_crash_loop_with_its_last_words(start):
+    shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 0.01, "crash_loop": 3})
+    body = until(lambda: (body := shim.state())["state"] == "crash-loop" and body)
+    assert body["exit_code"] == 4
+    assert body["output"] == ["cannot open the database", "second line"]
+    assert "exited with code 4" in body["error"]
+
+
+def test_nobody_waits_for_a_server_in_a_crash_loop(start, modern):
+    shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 5, "crash_loop": 1})
+    until(lambda: shim.state()["state"] == "crash-loop")
+    response = modern(shim).post(modern(shim).body("tools/list"))
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert "nothing was started" in response.json()["error"]["message"]
+    assert "exited with code 4" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("no-such-program-anywhere", "not on PATH|no such program"), ("/nowhere/server", "no such file")],
+)
+def test_a_program_that_is_not_there_is_told_plainly(start, command, words):
+    shim = start(ready=False, command=command)
+    body = until(lambda: (body := shim.state())["state"] == "failed" and body)
+    assert command in body["error"]
+    assert any(word in body["error"] for word in words.split("|"))
+
+
+def test_a_file_that_cannot_be_run_is_told_plainly(start, tmp_path):
+    script = tmp_path / "broken"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    shim = start(ready=False, command=str(script))
+    body = until(lambda: (body := shim.state())["state"] in ("restarting", "crash-loop") and body)
+    assert "could not be started" in body["error"]
+
+
+def test_a_working_directory_that_is_not_there_is_told_plainly(start):
+    shim = start(ready=False, cwd="/no/such/directory")
+    body = until(lambda: (body := shim.state())["state"] == "failed" and body)
+    assert "/no/such/directory" in body["error"]
+
+
+def test_a_server_that_never_answers_is_given_up(start):
+    shim = start("--slow-start", "600", ready=False, start_seconds=0.5)
+    body = until(lambda: (body := shim.state())["state"] in ("restarting", "crash-loop") and body)
+    assert "did not answer within 0.5 s" in body["error"]
+
+
+def test_calls_wait_for_a_server_that_is_starting(start, modern, legacy):
+    shim = start("--slow-start", "1.5", ready=False)
+    assert shim.state()["state"] == "starting"
+    assert modern(shim).text("echo", text="patience") == "patience"
+    assert legacy(shim).text("echo", text="too") == "too"
+
+
+@pytest.mark.parametrize("quirk", ["--mute-unknown", "--die-unknown", "--no-ping", "--noise"])
+def test_servers_with_odd_manners_become_ready(start, legacy, modern, quirk):
+    shim = start(quirk, limits={"backoff_seconds": 0.05})
+    assert shim.info()["eras"] == ["legacy"]
+    assert legacy(shim).text("echo", text="x") == "x"
+    assert modern(shim).text("echo", text="y") == "y"
+
+
+def test_rubbish_on_stdout_is_counted_and_logged_and_breaks_nothing(start, legacy):
+    shim = start("--noise")
+    assert legacy(shim).text("rubbish") == "still here"
+    assert shim.metric("rubbish_lines_total") >= 5
+    assert any("this is no JSON" in line for line in shim.lines)
+
+
+def test_a_second_answer_goes_nowhere(start, legacy, modern):
+    shim = start()
+    for client in (legacy(shim), modern(shim)):
+        assert client.text("twice") == "first"
+        assert client.text("echo", text="next") == "next"
+    assert shim.metric("stray_messages_total") == 2
+
+
+def test_lines_of_many_mebibytes_pass(plain, legacy, modern):
+    size = 20 * 1024 * 1024
+    for client in (legacy(plain), modern(plain)):
+        assert len(client.text("big", bytes=size)) == size
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 262_144, 1_048_576])
+def test_lines_around_the_sizes_of_pipes_pass(plain, legacy, size):
+    assert len(legacy(plain).text("big", bytes=size)) == size
+
+
+def test_large_arguments_pass(plain, legacy):
+    assert legacy(plain).text("echo", text="z" * 5_000_000) == "z" * 5_000_000
+
+
+def test_a_line_over_the_limit_fails_its_call_and_no_other(start, legacy):
+    shim = start(limits={"line_bytes": 100_000})
+    client = legacy(shim)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(client.call, "sleep", seconds=1)
+        error = client.call("big", bytes=200_000)["error"]
+        assert "limits.line_bytes" in error["message"]
+        assert slow.result()["result"]
+    assert shim.metric("oversize_lines_total") == 1
+
+
+def test_a_tool_list_of_a_quarter_megabyte_is_read(start, modern):
+    shim = start("--many-tools", "353")
+    assert len(shim.info()["tools"]) > 353
+    assert len(modern(shim).request("tools/list")[0]["result"]["tools"]) > 353
+
+
+def test_the_servers_stderr_comes_through_as_it_is(start, legacy):
+    shim = start()
+    legacy(shim).call("complain", text="ünder pressure: 100%")
+    until(lambda: "ünder pressure: 100%" in shim.lines)
+
+
+def test_the_server_gets_its_environment_and_nothing_of_the_mesh(start, legacy):
+    shim = start(env={"TOKEN": "s3cret"}, cwd="/tmp")
+    client = legacy(shim)
+    environment = json.loads(client.text("environment"))
+    assert environment["TOKEN"] == "s3cret"
+    assert [key for key in environment if key.startswith("MCPMESH_")] == ["MCPMESH_MARK"]
+    mark = json.loads(environment["MCPMESH_MARK"])
+    assert (mark["role"], mark["instance"], mark["mesh"]) == ("server", shim.mark, "test")
+    assert "ports" not in mark
+    assert client.text("cwd") == "/tmp"
+
+
+def test_secrets_stand_in_no_command_line_and_no_log(start):
+    shim = start(env={"TOKEN": "s3cret-value"})
+    for pid in {shim.process.pid, *descendants(shim.process.pid)}:
+        assert b"s3cret-value" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert b"s3cret-value" not in Path(f"/proc/{shim.process.pid}/environ").read_bytes()
+    assert b"s3cret-value" not in Path(f"/proc/{shim.guard()}/environ").read_bytes()
+    assert not any("s3cret-value" in line for line in shim.lines)
+
+
+STUBBORN = [
+    [],
+    ["--ignore-eof"],
+    ["--ignore-eof", "--ignore-term"],
+    ["--grandchild"],
+    ["--nested-shell"],
+    ["--ignore-eof", "--ignore-term", "--grandchild", "--nested-shell"],
+]
+
+
+@pytest.mark.parametrize("words", STUBBORN, ids=" ".join)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_however_stubborn_the_server_and_however_the_shim_ends(start, legacy, words, number):
+    shim = start(*words, limits={"stop_seconds": 0.3})
+    legacy(shim).text("echo", text="x")
+    everything = descendants(shim.process.pid)
+    assert len(everything) >= 3
+    shim.process.send_signal(number)
+    assert shim.process.wait(20) == (-9 if number == signal.SIGKILL else 0)
+    until(lambda: not marked(shim.mark))
+    until(lambda: not [pid for pid in everything if alive(pid)])
+    shim.stop()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
+    shim = start("--ignore-eof", "--ignore-term", "--grandchild", "--nested-shell", limits={"stop_seconds": 0.3})
+    legacy(shim)
+    everything = descendants(shim.process.pid)
+    os.kill(shim.guard(), signal.SIGKILL)
+    assert shim.process.wait(20) == 4
+    until(lambda: not [pid for pid in everything if alive(pid)])
+    assert any("guard" in line for line in shim.lines)
+    shim.stop()
+
+
+def test_a_killed_server_takes_what_it_started_along(start):
+    shim = start("--grandchild", "--nested-shell", limits={"spares": 0, "backoff_seconds": 30})
+    before = shim.servers()
+    assert len(before) == 3
+    (leader,) = [pid for pid in before if b"fake.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(leader, signal.SIGKILL)
+    until(lambda: not [pid for pid in before if alive(pid)])
+
+
+def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
+    # What npx does: the server is a child of the program that was started.
+    import sys
+
+    from shim_running import FAKE
+
+    script = f"{sys.executable} {FAKE} --ignore-eof --ignore-term & wait"
+    script = f"exec 3<&0; {sys.executable} {FAKE} --ignore-eof --ignore-term <&3 & wait"
+    shim = start(
+        command="/bin/sh", args=["-c", script], limits={"spares": 0, "stop_seconds": 0.3, "backoff_seconds": 30}
+    )
+    before = shim.servers()
+    assert len(before) == 2
+    (wrapper,) = [pid for pid in before if Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash", "bash")]
+    os.kill(wrapper, signal.SIGTERM)
+    until(lambda: not [pid for pid in before if alive(pid)])
+
+
+def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start, legacy):
+    shim = start(limits={"session_idle_seconds": 0.5, "children": 200})
+    fds = lambda: len(os.listdir(f"/proc/{shim.process.pid}/fd"))  # noqa: E731
+    shim.http.close()
+    shim.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=30, trust_env=False)
+    shim.info()
+    before = until(lambda: shim.info()["children"] == 2 and fds())
+
+    def impolite(n):
+        client = legacy(shim, {"sampling": {}})
+        if n % 4 == 0:
+            client.http.delete("/mcp", headers=client.headers)
+        elif n % 4 == 1:
+            with client.stream("tools/call", {"name": "sample", "arguments": {}}) as response:
+                next(response.iter_lines())
+        elif n % 4 == 2:
+            with client.listen() as response:
+                next(response.iter_lines())
+        client.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(impolite, range(24)))
+    until(lambda: shim.info()["sessions"] == 1 or shim.info()["sessions"] == 0, 60)
+    # A call that waits for its client's answer keeps its session busy until the server gives up or is asked to stop.
+    for session_left in range(shim.info()["sessions"]):
+        assert session_left >= 0
+    until(lambda: shim.info()["children"] <= 2, 60)
+    until(lambda: fds() <= before + 1, 60)
+
+
+def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern):
+    shim = start(drain_seconds=10)
+    client = legacy(shim)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(client.call, "sleep", seconds=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        other = modern(shim)
+        kept = other.http
+        kept.get("/health")
+        shim.process.terminate()
+        assert running.result()["result"]["content"][0]["text"] == "slept 1"
+    assert shim.process.wait(20) == 0
+    assert "mcpmesh-shim: drained; 0 calls were cut" in shim.lines or until(
+        lambda: "mcpmesh-shim: drained; 0 calls were cut" in shim.lines
+    )
+    shim.stop()
+
+
+def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
+    shim = start(drain_seconds=0.3)
+    client = modern(shim)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(client.call, "never") for _ in range(2)]
+        until(lambda: shim.info()["in_flight"] == 2)
+        began = time.monotonic()
+        shim.process.terminate()
+        assert all("may have taken effect" in call.result()["error"]["message"] for call in calls)
+    assert shim.process.wait(20) == 0
+    assert time.monotonic() - began < 15
+    until(lambda: "mcpmesh-shim: drained; 2 calls were cut" in shim.lines)
+    shim.stop()
+
+
+def test_ready_says_that_it_is_draining(start, modern):
+    shim = start(drain_seconds=10)
+    client = modern(shim)
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=str(client.http.base_url), trust_env=False) as kept:
+        kept.get("/health")
+        slow = pool.submit(client.call, "sleep", seconds=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        shim.process.terminate()
+        body = until(lambda: (b := kept.get("/ready").json())["state"] == "draining" and b)
+        assert body["error"]
+        assert slow.result()["result"]
+    assert shim.process.wait(20) == 0
+    shim.stop()
+
+
+def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(start):
+    shim = start("--hang-after-init", limits={"probe_seconds": 0.2, "probe_timeout_seconds": 0.4, "spares": 0})
+    (pid,) = shim.servers()
+    until(lambda: shim.http.get("/ready").status_code == 503)
+    until(lambda: pid not in shim.servers())
+    assert any("did not answer a probe" in line for line in shim.lines)
+
+
+def test_a_server_that_is_busy_with_a_call_is_not_taken_for_dead(start, modern):
+    shim = start(limits={"probe_seconds": 0.1, "probe_timeout_seconds": 0.2})
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(modern(shim).call, "sleep", seconds=1)
+        for _ in range(3):
+            assert shim.state()["state"] == "ready"
+        assert slow.result()["result"]
+
+
+def test_a_server_that_does_not_read_is_answered_for_with_503(start, modern):
+    shim = start("--stop-reading", limits={"stdin_bytes": 200_000, "spares": 0})
+    client = modern(shim)
+    with ThreadPoolExecutor(12) as pool:
+        calls = [
+            pool.submit(client.post, client.body("tools/call", {"name": "echo", "arguments": {"t": "x" * 90_000}}, n))
+            for n in range(10)
+        ]
+        refused = until(lambda: [call for call in calls if call.done() and call.result().status_code == 503])
+        response = refused[0].result()
+        assert response.headers["retry-after"]
+        assert response.json()["error"]["data"] == {"reason": "server-stalled", "started": False}
+        assert shim.http.get("/health").status_code == 200
+        shim.process.terminate()
+        for call in calls:
+            call.result()
+    shim.stop()
+
+
+def test_too_many_calls_are_refused_and_nothing_was_started(start, modern):
+    shim = start(limits={"calls_per_child": 2})
+    client = modern(shim)
+    with ThreadPoolExecutor(3) as pool:
+        slow = [pool.submit(client.call, "sleep", seconds=1) for _ in range(2)]
+        until(lambda: shim.info()["in_flight"] == 2)
+        response = client.post(client.body("tools/call", {"name": "echo", "arguments": {}}))
+        assert (response.status_code, response.json()["error"]["data"]["started"]) == (503, False)
+        assert response.headers["retry-after"]
+        assert all(call.result()["result"] for call in slow)
+
+
+def test_too_many_sessions_are_refused_while_all_are_in_use(start, legacy):
+    shim = start(limits={"sessions": 1})
+    legacy(shim)
+    with pytest.raises(AssertionError, match="limits.sessions"):
+        legacy(shim)
+
+
+def test_a_slow_reader_does_not_grow_the_shim_and_does_not_hold_up_others(start, legacy):
+    import socket
+
+    shim = start()
+    slow, quick = legacy(shim), legacy(shim)
+    body = json.dumps(
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "big", "arguments": {"bytes": 8_000_000}},
+        }
+    )
+    head = "".join(f"{key}: {text}\r\n" for key, text in slow.headers.items())
+    sockets = []
+    for _ in range(10):
+        raw = socket.create_connection(("127.0.0.1", shim.port))
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.sendall(
+            f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        sockets.append(raw)
+    for _ in range(20):
+        assert quick.text("echo", text="quick") == "quick"
+    assert memory(shim) < 120
+    for raw in sockets:
+        raw.close()
+    assert slow.text("echo", text="again") == "again"
+
+
+def memory(shim: Shim) -> float:
+    """Resident MiB."""
+    for line in Path(f"/proc/{shim.process.pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmRSS")
