@@ -146,12 +146,12 @@ def start_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartMesh]:
         home = folder / "state" / "mcpmesh" / name
         started.append((name, home, env))
         _mcpmesh(name, env, ("up", "-f", str(path), "--detach"), 0, UP_SECONDS)
-        ports = json.loads((home / "ports.json").read_text())
+        status = json.loads(_mcpmesh(name, env, ("status", "--json"), None, COMMAND_SECONDS).stdout)
         mesh = RunningMesh(
             name=name,
             home=home,
-            ingress_url=f"http://127.0.0.1:{ports['ingress']}",
-            consul_url=f"http://127.0.0.1:{ports['http']}",
+            ingress_url=status["ingress"],
+            consul_url=status["consul"],
             env=env,
             catalog=path,
             consul_program=consul_binary(),
@@ -193,11 +193,12 @@ def _mcpmesh(
 def _environment(folder: Path, number: int, more: Mapping[str, str]) -> dict[str, str]:
     """That of whoever runs the tests, without what they have set for meshes of their own."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
-    # Runs side by side look for ports in different places; the port of the ingress is looked for as well.
+    # Runs side by side look for ports in different places.
     base = 28000 + (os.getpid() + number) % 44 * 100
     settings = {
         "XDG_STATE_HOME": str(folder / "state"),
         "MCPMESH_PORTS__INFRASTRUCTURE": str(base),
+        "MCPMESH_INGRESS__PORT": str(base + 10),
         "MCPMESH_PORTS__SERVICES": str(base + 20),
     }
     return kept | settings | dict(more)

@@ -52,7 +52,8 @@ async def rejected_nothing(facts: Facts) -> list[Finding]:
         return bad(
             f"the Envoy of {process.mark.instance} (pid {process.pid}) rejected {report.rejected} xDS updates"
             + (f" ({', '.join(names)})" if names else ""),
-            f"its log says why: {facts.world.log(f'{process.mark.instance}.{process.mark.role}')}",
+            f"its log says why: {facts.world.log(f'{process.mark.instance}.{process.mark.role}')}; it counts for its "
+            f"whole life, so once that is mended let the agent start it anew: kill {process.pid}",
         )
 
     return await each(envoys(facts), probe, _SECONDS, lambda process: _trouble(facts, process))

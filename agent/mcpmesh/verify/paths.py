@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable
 
 import httpx
 
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.exchange import Forbidden
 from mcpmesh.mcp.through import Door, tls_through
-from mcpmesh.model.observed import Intention, Unknown
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import calls, rulings
@@ -19,6 +17,7 @@ from mcpmesh.verify.finding import CannotTry, Finding, bad, each, good
 from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, knock
 from mcpmesh.verify.policy import cut_off
 from mcpmesh.verify.routes import covering, forwarded
+from mcpmesh.verify.ruled import as_ruled, ruling
 from mcpmesh.verify.sidecars import at_each_sidecar, holder
 from mcpmesh.verify.world import AGENT_IDENTITY, GATEWAY, LOOPBACK, SIDECAR
 
@@ -38,7 +37,7 @@ async def through_sidecars(facts: Facts, wanted: Wanted) -> list[Finding]:
             await tls_through(context, door, KNOCK_SECONDS)
             return f"{await _through(facts, seat, context, door)} through the sidecar at port {door.port}"
 
-        return await _as_ruled(facts, AGENT_IDENTITY, wanted.spec.name, call)
+        return await as_ruled(facts, AGENT_IDENTITY, wanted.spec.name, call)
 
     return await at_each_sidecar(facts, wanted, probe, _SECONDS)
 
@@ -47,7 +46,8 @@ async def _through(facts: Facts, seat: Seat, context: ssl.SSLContext, door: Door
     spec, base = seat.wanted.spec, f"https://{door.host}:{door.port}"
     if spec.protocol is Protocol.TCP:
         await tls_through(context, door, KNOCK_SECONDS, hold=_HOLD_SECONDS)
-        if _denied(facts, AGENT_IDENTITY, spec.name):
+        found = ruling(facts, AGENT_IDENTITY, spec.name)
+        if found is not None and found.action == rulings.DENY:
             reply, refused = await cut_off(facts, seat, context)
             if refused:
                 raise Forbidden(f"port {door.port}: {reply.said}")
@@ -73,7 +73,7 @@ async def upstream_reached(facts: Facts, wanted: Wanted, upstream: Upstream) -> 
         async def call() -> str:
             return f"{await _as_the_service(facts, target.spec, port)} at {LOOPBACK}:{port}, as {seat.id} finds it"
 
-        return await _as_ruled(facts, wanted.spec.name, upstream.service, call)
+        return await as_ruled(facts, wanted.spec.name, upstream.service, call)
 
     return await at_each_sidecar(facts, wanted, probe, _SECONDS)
 
@@ -106,7 +106,7 @@ async def through_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
         return f"{await calls.get(facts.http, url.rstrip('/') + _path(spec))} at {url}"
 
     async def probe(_: Wanted) -> Finding:
-        return await _as_ruled(facts, source, spec.name, call)
+        return await as_ruled(facts, source, spec.name, call)
 
     return await each([wanted], probe, _SECONDS, lambda wanted: service_trouble(facts, wanted))
 
@@ -123,36 +123,6 @@ async def not_at_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
         return [good(f"{facts.world.ingress_url}{path} answers HTTP 404")]
     step = facts.world.consul_command("config list", "-kind http-route")
     return [bad(f"{path} has no route and answers HTTP {answer.status_code}", f"see whose route it is: {step}")]
-
-
-async def _as_ruled(facts: Facts, source: str, service: str, call: Callable[[], Awaitable[str]]) -> Finding:
-    """The call succeeds, unless a person has denied this pair: then it must not."""
-    denied = _denied(facts, source, service)
-    try:
-        seen = await call()
-        if denied is not None:
-            # The first call on a connection that was idle is still judged by what was in force when it opened.
-            seen = await call()
-    except Forbidden as error:
-        if denied is not None:
-            undo = facts.world.consul_command("intention delete", f"{source} {service}")
-            return good(f"{error}, as a person wants it: {rulings.pair(denied)} (deny); to undo that: {undo}")
-        check = facts.world.consul_command("intention check", f"{source} {service}")
-        return bad(
-            f"{error}: no intention lets {source} call {service}", f"see: {check}; {facts.world.mended_by_agent}"
-        )
-    if denied is not None:
-        log = facts.world.log(f"{facts.world.mesh}-{service}-*.{SIDECAR}")
-        return bad(
-            f"{seen}, though a person denied {rulings.pair(denied)}", f"does its Envoy hear of Consul? see {log}"
-        )
-    return good(seen)
-
-
-def _denied(facts: Facts, source: str, service: str) -> Intention | None:
-    """The intention of a person that forbids this pair."""
-    intentions = () if isinstance(facts.intentions, Unknown) else facts.intentions
-    return rulings.denied_by_person(intentions, source, service)
 
 
 def service_trouble(facts: Facts, wanted: Wanted) -> tuple[str, str]:

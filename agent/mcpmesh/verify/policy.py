@@ -6,13 +6,14 @@ import ssl
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mcpmesh.model.observed import Intention, Unknown
+from mcpmesh.model.observed import Intention
 from mcpmesh.model.service import Protocol
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import envoys, rulings
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.verify.knock import Outcome, Reply, knock, request
+from mcpmesh.verify.ruled import ruling
 from mcpmesh.verify.sidecars import at_each_sidecar
 from mcpmesh.verify.world import SIDECAR, STRANGER_IDENTITY, World
 
@@ -53,7 +54,7 @@ async def stranger_refused(facts: Facts, wanted: Wanted) -> list[Finding]:
         return judge_stranger(
             facts.world,
             Visit(f"port {facts.door(seat).port}", reply.said, refused, let_in, *facts.envoy_trouble(seat.id, SIDECAR)),
-            ruling_of_stranger(facts, wanted.spec.name),
+            ruling(facts, STRANGER_IDENTITY, wanted.spec.name),
             wanted.allow,
         )
 
@@ -111,13 +112,6 @@ def judge_stranger(world: World, visit: Visit, found: Intention | None, allow: C
     return bad(
         f"{seen}; the intention {rulings.pair(found)} ({found.action}) says so", f"if that is not meant: {delete}"
     )
-
-
-def ruling_of_stranger(facts: Facts, service: str) -> Intention | None:
-    """The intention that decides for the stranger."""
-    if isinstance(facts.intentions, Unknown):
-        return None
-    return rulings.ruling(facts.intentions, STRANGER_IDENTITY, service)
 
 
 async def denies_by_default(facts: Facts) -> list[Finding]:

@@ -18,7 +18,7 @@ from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.reconcile import desire as reconcile
 from mcpmesh.reconcile import observe
 from mcpmesh.settings import IngressSettings, Settings
-from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, rulings, sidecars, versions, world
+from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, ruled, rulings, sidecars, versions, world
 from mcpmesh.verify import registered as claims_of_consul
 from mcpmesh.verify.finding import good
 from mcpmesh.verify.knock import Outcome, Reply
@@ -93,6 +93,25 @@ def test_a_missing_intention_fails_with_the_command_that_writes_it() -> None:
 def test_an_intention_that_stands_is_good_whoever_wrote_it(owner: str | None, words: str) -> None:
     finding = policy.judge_declared(the_world(), intention("git", "files", owner=owner), "git", "files")
     assert finding.ok and words in finding.seen
+
+
+def test_a_call_that_passes_is_good_unless_a_person_denied_it() -> None:
+    def judged(passed: bool, found: Intention | None) -> bool:
+        return ruled.judge(the_world(), "git", "files", "seen", passed, found).ok
+
+    ours, theirs = intention("git", "files", owner="m"), intention("git", "files", "deny")
+    assert [judged(True, found) for found in (ours, None, theirs)] == [True, True, False]
+    assert [judged(False, found) for found in (ours, None, theirs)] == [False, False, True]
+    assert not judged(False, intention("*", "*", "deny"))
+
+
+def test_a_refused_call_says_what_refused_it() -> None:
+    def told(found: Intention | None) -> str:
+        return ruled.judge(the_world(), "git", "files", "HTTP 403", False, found).seen
+
+    assert told(None) == "HTTP 403: no intention lets git call files"
+    assert told(intention("git", "files", owner="m")) == "HTTP 403, though Consul has git => files (allow)"
+    assert "as a person wants it" in told(intention("git", "files", "deny"))
 
 
 # --- strangers
