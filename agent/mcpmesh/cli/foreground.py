@@ -11,7 +11,7 @@ from mcpmesh.api.client import AgentClient, Died, NeverStarted
 from mcpmesh.cli import exits
 from mcpmesh.cli.board import all_ready
 from mcpmesh.cli.following import Following
-from mcpmesh.cli.interrupts import Interrupts
+from mcpmesh.cli.interrupts import Interrupts, mute, nobody_listens
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.leaving import answering, in_thread, take_down
 from mcpmesh.cli.obituary import obituary, survivors
@@ -35,7 +35,9 @@ async def bring_up(
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
             if work.done():
-                return work.result()
+                if detach or not nobody_listens(work.exception()):
+                    return work.result()
+                mute()
             if detach and mesh.launched:
                 work.cancel()
                 progress.settle()

@@ -50,6 +50,10 @@ class Terminal:
             self.text += data.decode(errors="replace")
         return self.text
 
+    def hang_up(self) -> None:
+        """Nobody is there any more."""
+        os.close(self._master)
+
     def close(self) -> int:
         """The exit code."""
         self.read()
@@ -130,6 +134,16 @@ def test_a_spinner_shows_what_is_under_way_and_leaves_only_the_table(mesh: Mesh,
     assert 'mesh "default" is down' in terminal.text
     # A line of a spinner that was drawn over begins with a carriage return.
     assert not any(line.startswith("start files-1") for line in shown(terminal.text))
+
+
+def test_a_terminal_that_closes_takes_the_mesh_down(mesh: Mesh, agent: Agent) -> None:
+    agent.standin.board = replace(BOARD, sources=(str(mesh.catalog),))
+    terminal = Terminal(mesh, "up")
+    terminal.read(lambda text: "Ctrl-C takes it down" in text)
+    terminal.hang_up()
+    terminal.process.send_signal(signal.SIGHUP)
+    assert terminal.process.wait(30) == 0
+    assert agent.standin.asked[-1] == ("down",)
 
 
 def test_a_watched_status_is_drawn_in_its_place(mesh: Mesh, agent: Agent) -> None:

@@ -141,6 +141,14 @@ def test_a_mesh_taken_down_by_another_ends_it_in_order(
     assert foreground.wait(30) == 0
 
 
+def test_a_pipe_that_closes_takes_the_mesh_down(running: Agent, foreground: subprocess.Popen[str]) -> None:
+    assert foreground.stdout is not None
+    foreground.stdout.close()
+    running.do(running.standin.say("files: ready again"))
+    assert foreground.wait(30) == 0
+    assert running.standin.asked[-1] == ("down",)
+
+
 @pytest.fixture
 def server(mesh: Mesh) -> Iterator[int]:
     """A process that the agent of the mesh has started for "files"."""
