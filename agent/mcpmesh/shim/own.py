@@ -36,6 +36,11 @@ class OwnCall(RelayCall):
     def source(self) -> Source | None:
         return self.child
 
+    def gone(self) -> None:
+        # No cancel; but from now on nobody seems to be there.
+        if isinstance(session := self.child.listener, OwnSession):
+            session.used = self.app.now()
+
     def expired(self) -> None:
         self.child.cancel(self, "the time for an answer is over")
         self.failed(timed_out(self.app.config.request_seconds))
@@ -58,7 +63,9 @@ class OwnSession(Session):
 
     @property
     def busy(self) -> bool:
-        return bool(self.child.calls or self.streams)
+        return bool(self.streams) or any(
+            isinstance(call, RelayCall) and call.exchange.live for call in self.child.calls.values()
+        )
 
     def request(self, exchange: Exchange, message: Any) -> None:
         child = self.child

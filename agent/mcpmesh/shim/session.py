@@ -47,7 +47,7 @@ class Session:
 
     @property
     def busy(self) -> bool:
-        """A call runs, or a stream is open."""
+        """A client is connected that waits for an answer or listens."""
         return bool(self.streams)
 
     @property

@@ -141,6 +141,10 @@ class SharedCall(CallerCall):
 
     # The client.
 
+    def gone(self) -> None:
+        # No cancel; but from now on nobody seems to be there.
+        self.session.used = self.app.now()
+
     def expired(self) -> None:
         if self.child is not None:
             self.child.cancel(self, "the time for an answer is over")
@@ -211,7 +215,7 @@ class SharedSession(Session):
 
     @property
     def busy(self) -> bool:
-        return bool(self.calls or self.streams)
+        return bool(self.streams or self.exchanges())
 
     def request(self, exchange: Exchange, message: Any) -> None:
         id = wire.id_json(message.id)

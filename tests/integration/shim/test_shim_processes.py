@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -242,7 +244,6 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
 
     from shim_running import FAKE
 
-    script = f"{sys.executable} {FAKE} --ignore-eof --ignore-term & wait"
     script = f"exec 3<&0; {sys.executable} {FAKE} --ignore-eof --ignore-term <&3 & wait"
     shim = start(
         command="/bin/sh", args=["-c", script], limits={"spares": 0, "stop_seconds": 0.3, "backoff_seconds": 30}
@@ -276,11 +277,8 @@ def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descript
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(impolite, range(24)))
-    until(lambda: shim.info()["sessions"] == 1 or shim.info()["sessions"] == 0, 60)
-    # A call that waits for its client's answer keeps its session busy until the server gives up or is asked to stop.
-    for session_left in range(shim.info()["sessions"]):
-        assert session_left >= 0
-    until(lambda: shim.info()["children"] <= 2, 60)
+    until(lambda: shim.info()["sessions"] == 0, 60)
+    until(lambda: shim.info()["children"] == 2, 60)
     until(lambda: fds() <= before + 1, 60)
 
 
@@ -383,37 +381,28 @@ def test_too_many_calls_are_refused_and_nothing_was_started(start, modern):
 def test_too_many_sessions_are_refused_while_all_are_in_use(start, legacy):
     shim = start(limits={"sessions": 1})
     legacy(shim)
-    with pytest.raises(AssertionError, match="limits.sessions"):
+    with pytest.raises(AssertionError, match=r"limits\.sessions"):
         legacy(shim)
 
 
 def test_a_slow_reader_does_not_grow_the_shim_and_does_not_hold_up_others(start, legacy):
-    import socket
-
     shim = start()
     slow, quick = legacy(shim), legacy(shim)
-    body = json.dumps(
-        {
-            "jsonrpc": "2.0",
-            "id": 1,
-            "method": "tools/call",
-            "params": {"name": "big", "arguments": {"bytes": 8_000_000}},
-        }
-    )
+    params = {"name": "big", "arguments": {"bytes": 8_000_000}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
     head = "".join(f"{key}: {text}\r\n" for key, text in slow.headers.items())
-    sockets = []
-    for _ in range(10):
-        raw = socket.create_connection(("127.0.0.1", shim.port))
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        raw.sendall(
-            f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
-        sockets.append(raw)
-    for _ in range(20):
-        assert quick.text("echo", text="quick") == "quick"
-    assert memory(shim) < 120
-    for raw in sockets:
-        raw.close()
+    with ExitStack() as stack:
+        for _ in range(10):
+            raw = stack.enter_context(socket.create_connection(("127.0.0.1", shim.port)))
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.sendall(
+                f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            )
+        until(lambda: shim.metric("calls_total", outcome="ok", method="tools/call") >= 1)
+        for _ in range(20):
+            assert quick.text("echo", text="quick") == "quick"
+        # Of the 80 MB that were asked for, the one answer that is under way and what the next one has so far.
+        assert memory(shim) < 100
     assert slow.text("echo", text="again") == "again"
 
 
