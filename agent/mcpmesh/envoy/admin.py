@@ -9,17 +9,25 @@ import httpx
 
 from mcpmesh.errors import Broken, Unreachable
 
-_FILTER = r"(\.update_rejected$|^http\.(public_listener|ingress_upstream_\d+)\.downstream_rq_active$)"
+_FILTER = (
+    r"(\.update_rejected$|^http\.(public_listener|ingress_upstream_\d+)\.downstream_rq_active$"
+    r"|^cluster\..*\.consul\.(membership_healthy|outlier_detection\.ejections_active)$)"
+)
 
 
 @dataclass(frozen=True)
 class Report:
-    """One look: `active` requests under way on the listeners of the mesh, `rejected` xDS updates ever."""
+    """One look: `active` requests under way on the listeners of the mesh, `rejected` xDS updates ever.
+
+    `known` says how many instances of each service it would send calls to, as
+    far as Consul has told it; those it ejected by itself count too.
+    """
 
     ready: bool
     active: int
     rejected: int
     clusters: tuple[str, ...]
+    known: Mapping[str, int]
 
 
 class Admin:
@@ -38,6 +46,7 @@ class Admin:
         stats = (await self._request("GET", port, "/stats", filter=_FILTER, format="json")).json()["stats"]
         active = rejected = 0
         clusters: list[str] = []
+        known: dict[str, int] = {}
         for stat in stats:
             name, value = stat.get("name", ""), stat.get("value", 0)
             if name.endswith(".update_rejected"):
@@ -46,7 +55,11 @@ class Admin:
                     clusters.append(name.removeprefix("cluster.").removesuffix(".update_rejected"))
             elif name.endswith(".downstream_rq_active"):
                 active += value
-        return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters))
+            elif name.endswith((".membership_healthy", ".ejections_active")):
+                # "cluster.files.default.dc1.internal.<trust domain>.consul.membership_healthy"
+                service = name.split(".", 2)[1]
+                known[service] = known.get(service, 0) + value
+        return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
 
     async def drain(self, port: int) -> None:
         """Stops accepting; what is under way goes on."""

@@ -59,7 +59,10 @@ class Workload:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0."""
+    """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0.
+
+    `known` says, for each service that it calls, how many instances Consul has told it to send calls to.
+    """
 
     instance: str
     service: str
@@ -70,6 +73,7 @@ class Sidecar:
     active: int = 0
     rejected: int = 0
     clusters: tuple[str, ...] = ()
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ class Observed:
     `held` are instances that wait for their next try, with the reason;
     `stuck` are pids that have not answered for too long; `drained` are
     instances that have no call left (or whose time to finish is over);
-    `ingress_closing` is true once the ingress was told to drain.
+    `untold` are services of whose instances some caller's Envoy has not heard
+    for too long; `ingress_closing` is true once the ingress was told to drain.
     """
 
     registrations: Mapping[str, Registration] | Unknown
@@ -148,4 +153,5 @@ class Observed:
     held: Mapping[str, str] = field(default_factory=dict)
     stuck: frozenset[int] = frozenset()
     drained: frozenset[str] = frozenset()
+    untold: frozenset[str] = frozenset()
     ingress_closing: bool = False

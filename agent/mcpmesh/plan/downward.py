@@ -17,7 +17,7 @@ def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | S
         yield DeleteEntry("http-route", name)
     kept = {instance.id for instance in wanted.instances} if wanted else set()
     surplus = sorted(look.instances_of(name) - kept)
-    if kept and any(map(look.exposed, surplus)) and not all(map(look.serving, kept)):
+    if kept and any(map(look.exposed, surplus)) and not (all(map(look.serving, kept)) and look.told(name)):
         yield Step(name, f"keep {', '.join(surplus)} until the new instances answer", waiting=True)
         return
     for id_ in surplus:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcpmesh.consul.intentions import missing_and_stale
-from mcpmesh.model.observed import Entry, Intention, Observed, Registration
+from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
 from mcpmesh.plan.desired import Desired
@@ -25,6 +25,14 @@ class Look:
     entries: Mapping[tuple[str, str], Entry]
     intentions: tuple[Intention, ...]
 
+    @classmethod
+    def at(cls, desired: Desired, observed: Observed) -> Look | None:
+        """None where Consul could not be read."""
+        registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
+        if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):
+            return None
+        return cls(desired, observed, registrations, entries, intentions)
+
     def exposed(self, id_: str) -> bool:
         """Whether callers are sent to that instance: registered, passing, its sidecar ready."""
         known, sidecar = self.registrations.get(id_), self.observed.sidecars.get(id_)
@@ -34,6 +42,11 @@ class Look:
         """Whether an exposed instance was proven through its own sidecar; only those wanted are ever proven."""
         proof = self.observed.proofs.get(id_)
         return self.exposed(id_) and bool(proof and proof.ok)
+
+    def told(self, name: str) -> bool:
+        """Whether every Envoy that calls a service knows all of its exposed instances."""
+        exposed = sum(map(self.exposed, self.instances_of(name)))
+        return all(envoy.known.get(name, exposed) >= exposed for envoy in self.observed.sidecars.values())
 
     def instances_of(self, name: str) -> set[str]:
         """Every instance of a service that left a trace anywhere."""

@@ -28,6 +28,8 @@ def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:
         yield from _instance(look, wanted, instance)
     if wanted.route and any(look.serving(instance.id) for instance in wanted.instances):
         yield from look.unwritten((wanted.route,))
+    if not look.told(wanted.spec.name):
+        yield Step(wanted.spec.name, "wait until its callers know its instances", waiting=True)
 
 
 def _instance(look: Look, wanted: Wanted, instance: Instance) -> Iterator[Action | Step]:
@@ -50,8 +52,10 @@ def _exposed(
     look: Look, wanted: Wanted, instance: Instance, workload: Workload, known: Registration | None
 ) -> Iterator[Action | Step]:
     # What a server says of itself can be read only while it is ready, so a
-    # registration is compared, and renewed, only then.
-    if workload.ready and not matches(known, payloads := wanted.registrar(instance, workload)):
+    # registration is compared, and renewed, only then. What Consul's agent knows
+    # reaches its catalog, and so the callers, at the latest with a registration.
+    payloads = wanted.registrar(instance, workload)
+    if workload.ready and (not matches(known, payloads) or wanted.spec.name in look.observed.untold):
         yield Register(instance.id, payloads)
     sidecar = look.observed.sidecars.get(instance.id)
     if sidecar is None and instance.id in look.observed.held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcpmesh.model.observed import Observed, ServerInfo, Unknown, Workload
+from mcpmesh.model.observed import Observed, ServerInfo, Workload
 from mcpmesh.model.status import InstanceStatus, ServiceStatus, State
 from mcpmesh.plan.desired import Desired, Wanted
 from mcpmesh.plan.look import Look
@@ -17,16 +17,12 @@ def board(
     desired: Desired, observed: Observed, failures: Mapping[str, str], ingress: str | None
 ) -> list[ServiceStatus]:
     """One line per service: those wanted, then those still draining. `ingress` is its URL, None while it is shut."""
-    if (
-        isinstance(observed.registrations, Unknown)
-        or isinstance(observed.entries, Unknown)
-        or isinstance(observed.intentions, Unknown)
-    ):
+    look = Look.at(desired, observed)
+    if look is None:
         return [
             ServiceStatus(name, State.UNKNOWN, len(wanted.instances), 0, "Consul cannot be read")
             for name, wanted in desired.services.items()
         ]
-    look = Look(desired, observed, observed.registrations, observed.entries, observed.intentions)
     lines = [_service(look, wanted, failures.get(name, ""), ingress) for name, wanted in desired.services.items()]
     for name in sorted({w.service for w in observed.workloads.values()} - desired.services.keys()):
         instances = tuple(_going(look, id_) for id_ in sorted(look.instances_of(name)))

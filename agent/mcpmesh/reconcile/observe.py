@@ -29,6 +29,7 @@ from mcpmesh.model.observed import (
 )
 from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired, Wanted
+from mcpmesh.plan.look import Look
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.workload.process import PLAIN, SHIM, Processes, connects
 
@@ -43,6 +44,10 @@ _APART = ("agent", "consul")
 _SETTLE_SECONDS = 1.0
 # An Envoy or shim that was fine and has said nothing for this long is stuck.
 _SILENT_SECONDS = 10.0
+
+# Consul tells callers of a change within half a second. Its agent's synchronisation
+# rests, for up to half a minute, when a registration comes at the wrong moment.
+_UNTOLD_SECONDS = 2.0
 
 T = TypeVar("T")
 
@@ -78,6 +83,7 @@ class Observer:
         self._silent_since: dict[int, float] = {}
         self._draining_since: dict[str, float] = {}
         self._suspects: frozenset[int] = frozenset()
+        self._untold_since: dict[str, float] = {}
         self._reserved: dict[str, int] = {}
         self._registered: set[int] = set()
         self.processes: dict[str, Process] = {}
@@ -119,7 +125,7 @@ class Observer:
             if instance.id in known and instance.id in seen and seen[instance.id].ready
             if instance.id in beside and beside[instance.id].ready
         }
-        return Observed(
+        observed = Observed(
             registrations=registrations,
             entries=entries,
             intentions=intentions,
@@ -132,6 +138,7 @@ class Observer:
             drained=self._drained(desired, known, beside),
             ingress_closing=desired.ingress_id in self._draining_since,
         )
+        return replace(observed, untold=self._untold(desired, observed))
 
     async def _sidecar(self, process: Process) -> Sidecar:
         mark = process.mark
@@ -142,7 +149,14 @@ class Observer:
             return seen
         # Consul opens a gateway's listener with its first route; a sidecar has one from the start.
         listening = report.ready and (mark.role == GATEWAY or await connects("127.0.0.1", seen.port))
-        return replace(seen, ready=listening, active=report.active, rejected=report.rejected, clusters=report.clusters)
+        return replace(
+            seen,
+            ready=listening,
+            active=report.active,
+            rejected=report.rejected,
+            clusters=report.clusters,
+            known=report.known,
+        )
 
     async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
         """Plain services that somebody else runs: no process of ours, just a port that accepts or doesn't."""
@@ -199,6 +213,16 @@ class Observer:
         silent |= {sidecar.pid for sidecar in sidecars if not sidecar.ready}
         self._silent_since = {pid: self._silent_since.get(pid, now) for pid in silent}
         return frozenset(pid for pid, since in self._silent_since.items() if now - since > _SILENT_SECONDS)
+
+    def _untold(self, desired: Desired, observed: Observed) -> frozenset[str]:
+        """Services that some caller's Envoy has not heard of for too long; named once in every such time."""
+        look = Look.at(desired, observed)
+        now = time.monotonic()
+        behind = [name for name in desired.services if look and not look.told(name)]
+        self._untold_since = {name: self._untold_since.get(name, now) for name in behind}
+        late = frozenset(name for name, since in self._untold_since.items() if now - since > _UNTOLD_SECONDS)
+        self._untold_since |= dict.fromkeys(late, now)
+        return late
 
     def _drained(
         self, desired: Desired, known: Mapping[str, Registration], sidecars: Mapping[str, Sidecar]
