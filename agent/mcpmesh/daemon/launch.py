@@ -30,7 +30,8 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     for source in sources:
         argv += ["-f", str(source.absolute())]
     mark = Mark(name, str(home), "agent")
-    presence.withdraw(home)
+    if not presence.alive(home):
+        presence.withdraw(home)
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:

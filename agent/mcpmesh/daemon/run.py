@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,7 +18,6 @@ from mcpmesh.api import app, presence
 from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
-from mcpmesh.errors import MeshError
 from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
@@ -28,14 +26,13 @@ from mcpmesh.telemetry.logs import to_stderr
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
-    """Runs the agent until `down` (0) or a signal (0: the mesh runs on); 2 for a catalog that can't be used."""
+    """Runs the agent until `down` or a signal (the mesh then runs on); 0.
+
+    Raises CatalogError, SettingsError, or Refused where another agent of that mesh runs.
+    """
     to_stderr(settings.agent.log_level)
-    try:
-        files = [source.absolute() for source in sources]
-        return uvloop.run(_run(settings, name, files, load(files, os.environ)))
-    except MeshError as error:
-        print(error, file=sys.stderr)
-        return 2
+    files = [source.absolute() for source in sources]
+    return uvloop.run(_run(settings, name, files, load(files, os.environ)))
 
 
 def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
