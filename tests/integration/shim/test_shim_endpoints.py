@@ -150,9 +150,8 @@ def test_it_listens_on_loopback_only(start):
     shim = start()
     place = Path(f"/proc/{shim.process.pid}/fd")
     sockets = {os.readlink(entry) for entry in place.iterdir() if entry.is_symlink()}
-    lines = [
-        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
-    ]
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table]
     listening = [words[1] for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in sockets]
     assert listening == [f"0100007F:{shim.port:04X}"]
 

@@ -1,0 +1,220 @@
+"""Heads, header values, mirrored parameters, capabilities: pure decisions."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpmesh.shim import modern, parameters, translate
+from mcpmesh.shim.failure import Failure
+from mcpmesh.shim.head import BadHead, Rules, parse
+from mcpmesh.shim.remote import header_value
+
+RULES = Rules(["mesh.example"], ["https://app.example"])
+
+
+def head(*lines: str, first: str = "POST /mcp HTTP/1.1", host: str = "Host: localhost"):
+    text = "\r\n".join([first, host, *lines]) + "\r\n\r\n"
+    return parse(text.encode("latin-1"), RULES)[0]
+
+
+def test_a_head_is_read():
+    found = head("Content-Length: 12", "Accept: application/json, text/event-stream", "Content-Type: application/json")
+    assert (found.method, found.path, found.length) == (b"POST", b"/mcp", 12)
+    assert found.accepts_json
+    assert found.accepts_sse
+    assert found.body_json
+    assert found.keep_alive
+    assert found.wrong is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Length: 1", "Content-Length: 2"],
+        ["Content-Length: 5", "Transfer-Encoding: chunked"],
+        ["Content-Length: -1"],
+        ["Content-Length: 1x"],
+        ["Bad Name: x"],
+        ["Host: other"],
+        ["Upgrade: websocket", "Connection: Upgrade"],
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_refused(lines):
+    with pytest.raises(BadHead):
+        head(*lines)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/json, text/event-stream", (True, True)),
+        ("text/event-stream;q=0.5,application/json;charset=utf-8", (True, True)),
+        ("*/*", (True, True)),
+        ("application/*, text/*", (True, True)),
+        ("application/json", (True, False)),
+        ("text/event-stream", (False, True)),
+        ("application/json, text/event-stream;q=0", (True, False)),
+        ("text/html", (False, False)),
+    ],
+)
+def test_media_ranges_are_understood(accept, expected):
+    found = head(f"Accept: {accept}")
+    assert (found.accepts_json, found.accepts_sse) == expected
+
+
+def test_without_accept_nothing_is_accepted():
+    assert not head().accepts_json
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9000", "[::1]:9", "mesh.example:8000"])
+def test_loopback_and_configured_hosts_are_right(host):
+    assert head(host=f"Host: {host}").wrong is None
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "1.2.3.4"]
+)
+def test_other_hosts_are_refused(host):
+    found = head(host=f"Host: {host}").wrong
+    assert found is not None
+    assert found[0] == 403
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5", "https://app.example"]
+)
+def test_loopback_and_configured_origins_are_right(origin):
+    assert head(f"Origin: {origin}").wrong is None
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost.evil", "file://localhost"])
+def test_other_origins_are_refused(origin):
+    found = head(f"Origin: {origin}").wrong
+    assert found is not None
+    assert found[0] == 403
+
+
+def test_white_space_around_a_value_is_no_part_of_it():
+    assert head("Mcp-Name: \t echo  \t").mcp_name == "echo"
+
+
+@pytest.mark.parametrize("name", ["Mcp-Name", "MCP-METHOD", "Mcp-Protocol-Version", "Mcp-Param-Region"])
+def test_routing_headers_given_twice_are_noted(name):
+    assert head(f"{name}: a", f"{name.lower()}: b").duplicated is not None
+
+
+@given(st.text())
+def test_what_one_side_encodes_the_other_decodes(text):
+    value = header_value(text)
+    assert value.isascii()
+    assert "\n" not in value
+    assert modern.decode(value, strict=True) == text
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
+def test_a_needless_encoding_is_malformed_where_policy_looks(text):
+    encoded = f"=?base64?{base64.b64encode(text.encode()).decode()}?="
+    if not (text.startswith("=?base64?") and text.endswith("?=")):
+        assert modern.decode(encoded, strict=True) is None
+    assert modern.decode(encoded) == text
+
+
+@pytest.mark.parametrize("value", ["=?base64?SGVsbG8?=", "=?base64?!!!?=", "=?base64?/w==?=", "caf\xe9", "a\x7f"])
+def test_broken_values_decode_to_nothing(value):
+    assert modern.decode(value) is None
+
+
+def schema(**properties):
+    return {"type": "object", "properties": properties}
+
+
+REGION = {"type": "string", "x-mcp-header": "Region"}
+
+
+def test_declared_parameters_are_found_in_nested_objects():
+    found = parameters.declared(schema(a=schema(b=REGION), n={"type": "integer", "x-mcp-header": "N"}))
+    assert {(parameter.path, parameter.header) for parameter in found} == {
+        (("a", "b"), b"mcp-param-region"),
+        (("n",), b"mcp-param-n"),
+    }
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        schema(a={**REGION, "type": "number"}),
+        schema(a={**REGION, "type": "object"}),
+        schema(a={**REGION, "x-mcp-header": ""}),
+        schema(a={**REGION, "x-mcp-header": "two words"}),
+        schema(a=REGION, b={**REGION, "x-mcp-header": "REGION"}),
+        schema(a={"type": "array", "items": REGION}),
+        {"type": "object", "anyOf": [schema(a=REGION)]},
+        {**schema(), "x-mcp-header": "Root", "type": "string"},
+    ],
+)
+def test_a_tool_whose_annotations_break_a_rule_declares_nothing(broken):
+    assert parameters.declared(broken) == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "header", "right"),
+    [
+        ("string", "eu", "eu", True),
+        ("string", "eu", "us", False),
+        ("string", "eu", None, False),
+        ("string", None, None, True),
+        ("string", None, "eu", False),
+        ("integer", 42, "42", True),
+        ("integer", 42, "42.0", True),
+        ("integer", 42, "43", False),
+        ("integer", 42, "4.2e1", False),
+        ("boolean", True, "true", True),
+        ("boolean", True, "True", False),
+        ("boolean", False, "false", True),
+    ],
+)
+def test_headers_and_arguments_must_agree(kind, value, header, right):
+    declared = parameters.declared(schema(a={"type": kind, "x-mcp-header": "A"}))
+    lines = [f"Mcp-Param-A: {header}"] if header is not None else []
+    params = json.dumps({"arguments": {"a": value} if value is not None else {}}).encode()
+    if right:
+        parameters.check(declared, head(*lines), params)
+    else:
+        with pytest.raises(Failure):
+            parameters.check(declared, head(*lines), params)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "capabilities", "lacks"),
+    [
+        ("sampling/createMessage", b"{}", {}, {"sampling": {}}),
+        ("sampling/createMessage", b"{}", {"sampling": {}}, None),
+        ("roots/list", b"", {}, {"roots": {}}),
+        ("elicitation/create", b"{}", {"elicitation": {}}, None),
+        ("elicitation/create", b'{"mode":"url"}', {"elicitation": {}}, {"elicitation": {"url": {}}}),
+        ("elicitation/create", b'{"mode":"url"}', {"elicitation": {"url": {}}}, None),
+        ("anything/else", b"", {"sampling": {}}, {}),
+    ],
+)
+def test_what_a_client_can_be_asked_follows_from_its_capabilities(method, params, capabilities, lacks):
+    assert translate.lacking(method, params, capabilities) == lacks
+
+
+@pytest.mark.parametrize("result", [b"{}", b"{ }", b'{"content":[]}', b' {"tools":[1]}'])
+@pytest.mark.parametrize("method", ["tools/call", "tools/list"])
+def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, method):
+    dressed = json.loads(translate.dress(result, method, {"name": "s"}))
+    for key, value in json.loads(result).items():
+        assert dressed[key] == value
+    assert dressed["resultType"] == "complete"
+    assert ("ttlMs" in dressed) == (method == "tools/list")
+    assert dressed["_meta"]["io.modelcontextprotocol/serverInfo"] == {"name": "s"}
+
+
+def test_a_results_own_metadata_is_not_overwritten():
+    assert json.loads(translate.dress(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {"a": 1}

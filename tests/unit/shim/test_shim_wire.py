@@ -1,0 +1,113 @@
+"""Spans of JSON: what is found, what is refused, and that nothing is changed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.lines import Lines
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.integers(-(2**53), 2**53), JSON, st.sampled_from(["go", "typescript", "loose"]), st.booleans())
+def test_an_answers_id_and_result_are_found_whatever_its_shape_and_length(id, value, shape, long):
+    result = {"content": value, "pad": "x" * (5000 if long else 0)}
+    if shape == "go":
+        line = json.dumps({"jsonrpc": "2.0", "id": id, "result": result}, separators=(",", ":"))
+    elif shape == "typescript":
+        line = json.dumps({"result": result, "jsonrpc": "2.0", "id": id}, separators=(",", ":"))
+    else:
+        line = json.dumps({"id": id, "result": result, "jsonrpc": "2.0"})
+    message = wire.parse_line(line.encode())
+    assert message.id == id
+    assert json.loads(bytes(message.result)) == result
+    whole = json.loads(b"".join(map(bytes, wire.result_pieces(wire.id_json("mine"), message.result))))
+    assert whole == {"jsonrpc": "2.0", "id": "mine", "result": result}
+
+
+@given(st.one_of(st.integers(), st.text()), JSON)
+def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
+    params = json.dumps({"a": value}, indent=2).encode()
+    line = wire.bare_request(wire.id_json(id), "tools/call", params)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert json.loads(line) == {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"a": value}}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1", '{"id":1}}', '{"id":01}', '{"a":"\\q"}', '{"a":"\n"}', "[" * 10000])
+def test_what_is_no_json_is_malformed(text):
+    with pytest.raises(wire.Malformed):
+        wire.parse(text.encode())
+
+
+@pytest.mark.parametrize("text", ['{"id":1.5}', '{"id":[]}', '{"method":5}', "[]", "7"])
+def test_json_that_is_no_message_is_unfit(text):
+    with pytest.raises(wire.Unfit):
+        wire.parse(text.encode())
+
+
+def test_the_last_of_two_ids_is_the_one_that_counts_and_the_only_one_sent_on():
+    message = wire.parse(b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"id":3},"id":2}')
+    assert message.id == 2
+    assert wire.request(77, message.method, message.params).count(b'"id":77') == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "tail", "found"),
+    [
+        (b'{"jsonrpc":"2.0","id":12,"result":{"x', b"", 12),
+        (b'{"id": 12, "result', b"", 12),
+        (b'{"result":{"id":9,', b'"}],"jsonrpc":"2.0","id":13}', 13),
+        (b'{"result":{', b'"}, "id": 14}', 14),
+        (b'{"result":{"id":9,', b'"}]}}', None),
+    ],
+)
+def test_the_id_of_a_line_that_was_too_long_is_found_at_one_of_its_ends(head, tail, found):
+    assert wire.find_id(head, tail) == found
+
+
+def collect(limit=1000):
+    lines: list[bytes] = []
+    long: list[tuple[bytes, bytes, int]] = []
+    return Lines(limit, lines.append, lambda *ends: long.append(ends)), lines, long
+
+
+@given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=20), st.lists(st.integers(1, 50)))
+def test_lines_come_whole_however_the_stream_is_cut(whole, cuts):
+    splitter, lines, _ = collect()
+    stream = b"".join(line + b"\n" for line in whole)
+    for cut in cuts:
+        piece, stream = stream[:cut], stream[cut:]
+        if piece:
+            splitter.feed(piece)
+    if stream:
+        splitter.feed(stream)
+    splitter.end()
+    assert lines == whole
+
+
+def test_a_line_over_the_limit_is_told_by_its_ends_and_the_next_is_whole():
+    splitter, lines, long = collect(limit=10_000)
+    for piece in (b"short\n" + b"a" * 6000, b"b" * 6000, b"c" * 6000, b"tail\nnext\n"):
+        splitter.feed(piece)
+    assert lines == [b"short", b"next"]
+    ((head, tail, size),) = long
+    assert head == b"a" * 4096
+    assert tail == b"c" * 4092 + b"tail"
+    assert size == 18_004
+
+
+def test_what_has_no_line_break_at_the_end_is_a_line_too():
+    splitter, lines, _ = collect()
+    splitter.feed(b"one\ntwo")
+    splitter.end()
+    assert lines == [b"one", b"two"]
