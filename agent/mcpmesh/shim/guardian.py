@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import json
 import marshal
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from mcpmesh.shim import guard
+from mcpmesh.shim import guard, wire
 from mcpmesh.shim.config import Config
 
 PACKET_BYTES: Final = 4096
@@ -42,8 +40,8 @@ def child_environment(config: Config) -> dict[str, str]:
 def child_mark() -> dict[str, Any]:
     """The mark in the environment of a server: the shim's own, as a server's and without ports."""
     try:
-        mark = json.loads(os.environ.get("MCPMESH_MARK", "{}"))
-    except ValueError:
+        mark = wire.value(os.environ.get("MCPMESH_MARK", "{}").encode("utf-8", "surrogateescape"))
+    except wire.Malformed:
         mark = {}
     if not isinstance(mark, dict):
         mark = {}
@@ -62,10 +60,11 @@ def find_program(command: str, environment: dict[str, str], cwd: str) -> str:
         if not os.access(path, os.X_OK) or path.is_dir():
             raise SpawnError(f'cannot start "{command}": it is not executable')
         return str(path)
-    found = shutil.which(command, path=environment.get("PATH", os.defpath))
-    if found is None:
-        raise SpawnError(f'cannot start "{command}": no such program on PATH; install it or give its full path')
-    return str(Path(found).absolute())
+    for directory in environment.get("PATH", os.defpath).split(os.pathsep):
+        path = Path(cwd, directory, command)
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    raise SpawnError(f'cannot start "{command}": no such program on PATH; install it or give its full path')
 
 
 class Guardian:
@@ -91,7 +90,7 @@ class Guardian:
             "args": list(self.config.args),
             "env": environment,
             "cwd": self.config.cwd,
-            "mark": json.dumps(mark, separators=(",", ":"))[:-1],
+            "mark": wire.encode(mark).decode()[:-1],
         }
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # In memory only, since the environment carries secrets.
@@ -99,7 +98,7 @@ class Guardian:
         try:
             os.write(memory, marshal.dumps(spec))
             os.lseek(memory, 0, os.SEEK_SET)
-            guard_mark = json.dumps({**mark, "role": "guard"}, separators=(",", ":"))
+            guard_mark = wire.encode({**mark, "role": "guard"}).decode()
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", str(guard.__file__)],

@@ -7,14 +7,15 @@ names with any port are always right, others by configuration.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final
-from urllib.parse import urlsplit
 
 import httptools
 
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"))
+_AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 TRACE: Final = (b"traceparent", b"tracestate", b"baggage")
 
 
@@ -160,20 +161,20 @@ class Rules:
         return None
 
     def _host_ok(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname
-        except ValueError:
-            return False
-        return name in LOOPBACK or name in self.hosts or host.lower() in self.hosts
+        host = host.lower()
+        name = host_name(host)
+        return name is not None and (name in LOOPBACK or name in self.hosts or host in self.hosts)
 
     def _origin_ok(self, origin: str) -> bool:
-        if origin.lower() in self.origins:
-            return True
-        try:
-            parts = urlsplit(origin)
-            return parts.scheme in ("http", "https") and parts.hostname in LOOPBACK
-        except ValueError:
-            return False
+        origin = origin.lower()
+        scheme, _, rest = origin.partition("://")
+        return origin in self.origins or (scheme in ("http", "https") and host_name(rest) in LOOPBACK)
+
+
+def host_name(authority: str) -> str | None:
+    """The name in `name:port`, None when it is malformed; brackets of an IPv6 address are taken off."""
+    found = _AUTHORITY.fullmatch(authority)
+    return found[1].strip("[]") if found else None
 
 
 def parse(data: bytes, rules: Rules) -> tuple[Head, ChunkedBody]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mcpmesh import __version__
 from mcpmesh.shim.config import ISOLATIONS, Config, ConfigError, build, parse
 from mcpmesh.shim.log import say
+
+if TYPE_CHECKING:
+    import argparse
 
 EXIT_CONFIG: Final = 2
 EXIT_PORT: Final = 3
@@ -34,6 +36,8 @@ The server's stderr goes to this program's stderr as it is; this program's own l
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
+    import argparse  # not needed where the agent starts a shim
+
     parser = argparse.ArgumentParser(
         prog="mcpmesh-shim",
         description=HELP,
@@ -63,6 +67,8 @@ def arguments() -> argparse.ArgumentParser:
 
 def configuration(words: list[str]) -> Config:
     """From the command line; raises ConfigError."""
+    if words == ["--config", "-"]:
+        return parse(sys.stdin.buffer.read())
     options = vars(arguments().parse_args(words))
     source = options.pop("config")
     if source is not None:

@@ -6,10 +6,10 @@ that the server speaks are a property of the program, not of one process.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 MODERN: Final = "2026-07-28"
 LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -91,5 +91,7 @@ class Profile:
 
 def digest(tool: dict[str, Any]) -> str:
     """The hex digest of the canonical JSON."""
-    canonical = json.dumps(tool, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+    import hashlib  # here and not at the start of every shim
+
+    canonical = msgspec.json.encode(tool, order="sorted")
+    return hashlib.sha256(canonical).hexdigest()

@@ -7,11 +7,10 @@ old, belongs to another request or was used before is refused.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
+import binascii
 import os
 import time
+from _operator import _compare_digest as compare_digest
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -30,6 +29,8 @@ RETRYS_OWN: Final = frozenset(("_meta", "inputResponses", "requestState"))
 
 def request_digest(method: str, params: dict[str, Any]) -> bytes:
     """What two requests must share to be one request and its retry: method and params without the retry's own."""
+    import hashlib  # here and not at the start of every shim
+
     lasting = {key: wire.value(item) for key, item in params.items() if key not in RETRYS_OWN}
     return hashlib.sha256(msgspec.json.encode([method, lasting], order="sorted")).digest()[:16]
 
@@ -81,17 +82,19 @@ class Suspended:
 
     def _sign(self, payload: dict[str, Any]) -> str:
         body = wire.encode(payload)
-        return base64.urlsafe_b64encode(self._signature(body) + body).decode().rstrip("=")
+        return binascii.b2a_base64(self._signature(body) + body, newline=False).decode()
 
     def _signature(self, body: bytes) -> bytes:
+        import hmac
+
         return hmac.digest(self._key, body, "sha256")[:SIGNATURE_BYTES]
 
     def _verify(self, state: str) -> dict[str, Any]:
         try:
-            raw = base64.urlsafe_b64decode(state + "=" * (-len(state) % 4))
+            raw = binascii.a2b_base64(state.encode(), strict_mode=True)
         except ValueError:
             raise invalid("requestState is not one of this server's") from None
         body = raw[SIGNATURE_BYTES:]
-        if not hmac.compare_digest(raw[:SIGNATURE_BYTES], self._signature(body)):
+        if not compare_digest(raw[:SIGNATURE_BYTES], self._signature(body)):
             raise invalid("requestState is not one of this instance's, or was changed; send the request without it")
         return wire.value(body)  # type: ignore[no-any-return]
