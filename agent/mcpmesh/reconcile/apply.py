@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
@@ -202,6 +202,8 @@ class Applier:
         role = GATEWAY if deed.gateway else SIDECAR
         log = do.home / "logs" / f"{deed.instance_id}.{role}.log"
         self._fail_if_it_did_not_stay(f"sidecar:{deed.instance_id}", f"the Envoy of {deed.instance_id}", log)
+        if not is_free(deed.port):
+            await self._give_up_port(deed)
         admin_port = do.ports.take(do.observer.claimed_ports())
         bootstrap = await render(do.consul_address, deed.sidecar_id, admin_port, gateway=deed.gateway)
         ports = {"public": deed.port, "admin": admin_port}
@@ -209,6 +211,21 @@ class Applier:
         concurrency, drain_seconds = do.envoy_settings.concurrency, do.envoy_settings.drain_seconds
         proxy.start(do.envoy, mark, bootstrap, do.home, concurrency=concurrency, drain_seconds=drain_seconds)
         self._started[f"sidecar:{deed.instance_id}"] = time.monotonic()
+
+    async def _give_up_port(self, deed: StartSidecar) -> NoReturn:
+        """Somebody took the port before our Envoy could: the instance is started again with another one."""
+        if deed.gateway:
+            raise WorkloadError(
+                f"cannot open the ingress at port {deed.port}: another program holds it; end that one (ss -ltnp), "
+                "or take the mesh down and start it with another MCPMESH_INGRESS__PORT"
+            )
+        self._do.observer.release_port(deed.instance_id)
+        await self._do.consul.deregister(deed.instance_id)
+        if process := self._do.observer.processes.get(f"workload:{deed.instance_id}"):
+            await self._do.processes.stop(process, 0)
+        raise WorkloadError(
+            f"cannot start the sidecar of {deed.instance_id}: another program took port {deed.port}; choosing another"
+        )
 
     def _fail_if_it_did_not_stay(self, key: str, what: str, log: Path) -> None:
         since = self._started.pop(key, None)

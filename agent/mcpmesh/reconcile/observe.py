@@ -93,6 +93,10 @@ class Observer:
         held = {port for process in marked() for port in process.mark.ports.values()}
         return held | set(self._reserved.values()) | self._registered
 
+    def release_port(self, id_: str) -> None:
+        """Forgets the port that was set aside for the sidecar of a service that somebody else runs."""
+        self._reserved.pop(id_, None)
+
     def note_drain(self, id_: str) -> None:
         """Remembers that the ingress was told to drain: Consul has no mark for that."""
         self._draining_since.setdefault(id_, time.monotonic())
