@@ -19,13 +19,10 @@ from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.kit.files import private_folder
-from mcpmesh.kit.process import marked, wait_for_ends
+from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr
-
-# From its last word to its end a Python program takes some hundred milliseconds.
-_LEAVING_SECONDS = 10.0
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
@@ -39,14 +36,10 @@ def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
 
 
 def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
-    """Takes down what an agent that died has left; returns how many processes there were.
-
-    An agent that lets go of the mesh just now is waited for, so that after this nothing of the mesh runs.
-    """
+    """Takes down what an agent that died has left; returns how many processes there were."""
     home = settings.home(name)
     if not home.exists():
         return 0
-    wait_for_ends([process for process in marked(home) if process.mark.role == "agent"], _LEAVING_SECONDS)
     found = [process for process in marked(home) if process.mark.role != "agent"]
     if found:
         uvloop.run(_sweep(settings, name, progress))

@@ -258,20 +258,3 @@ async def wait_for_any_end(pids: Sequence[int]) -> None:
         for handle in handles:
             loop.remove_reader(handle)
             os.close(handle)
-
-
-def wait_for_ends(processes: Sequence[Process], seconds: float) -> None:
-    """Returns when all of them have ended, or after `seconds`; blocks."""
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        try:
-            handle = os.pidfd_open(process.pid)
-        except OSError:
-            continue
-        try:
-            watch = poll()
-            watch.register(handle, POLLIN)
-            if alive(process):
-                watch.poll(max(0.0, deadline - time.monotonic()) * 1000)
-        finally:
-            os.close(handle)
