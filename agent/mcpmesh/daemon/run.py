@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import uvloop
@@ -24,14 +24,20 @@ from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr
 
+# Never closed: what it holds goes with the process.
+_FOR_LIFE = ExitStack()
+
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     """Runs the agent until `down` or a signal (the mesh then runs on); 0.
+
+    The mesh stays this process's own until it has ended: whoever waits for the lock waits for that.
 
     Raises CatalogError, SettingsError, or Refused where another agent of that mesh runs.
     """
     to_stderr(settings.agent.log_level)
     files = [source.absolute() for source in sources]
+    _FOR_LIFE.enter_context(presence.held(private_folder(settings.home(name))))
     return uvloop.run(_run(settings, name, files, load(files, os.environ)))
 
 
@@ -48,36 +54,33 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
 
 
 async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> int:
-    home = private_folder(settings.home(name))
-    with presence.held(home):
-        agent = Agent(settings, name, sources, catalog)
-        token = presence.mint_token(home)
-        asked = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, asked.set)
+    home = settings.home(name)
+    agent = Agent(settings, name, sources, catalog)
+    token = presence.mint_token(home)
+    asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
-        def listening(address: str) -> None:
-            presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
+    def listening(address: str) -> None:
+        presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
 
-        port = agent.mesh.memory.ports(("api",), agent.mesh.infrastructure, agent.mesh.claimed_ports())["api"]
-        server = asyncio.create_task(
-            serve(app.create(agent, token, name=name), "127.0.0.1", port, listening), name="api"
-        )
-        scheduler = _schedule(agent, settings)
-        agent.begin()
-        waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if server.done():
-                await server
-        finally:
-            scheduler.shutdown(wait=False)
-            await agent.end()
-            for task in (waits[0], waits[1], server):
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            presence.withdraw(home)
+    port = agent.mesh.memory.ports(("api",), agent.mesh.infrastructure, agent.mesh.claimed_ports())["api"]
+    server = asyncio.create_task(serve(app.create(agent, token, name=name), "127.0.0.1", port, listening), name="api")
+    scheduler = _schedule(agent, settings)
+    agent.begin()
+    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if server.done():
+            await server
+    finally:
+        scheduler.shutdown(wait=False)
+        await agent.end()
+        for task in (waits[0], waits[1], server):
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        presence.withdraw(home)
     return 0
 
 
