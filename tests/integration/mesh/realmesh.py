@@ -50,12 +50,16 @@ def need_servers() -> None:
 
 @dataclass
 class RealMesh:
-    """One mesh: `folder` holds its catalog, `state` what the agent remembers, `scratch` is its TMPDIR."""
+    """One mesh: `folder` holds its catalog, `state` what the agent remembers, `scratch` is its TMPDIR.
+
+    `said` is what its latest `up` printed.
+    """
 
     folder: Path
     name: str = "default"
     state: Path = Path()
     environment: Mapping[str, str] = field(default_factory=dict)
+    said: str = ""
 
     def __post_init__(self) -> None:
         self.state = self.state if self.state != Path() else self.folder / "state"
@@ -100,7 +104,9 @@ class RealMesh:
     def up(self, *files: Path, code: int = OK) -> subprocess.CompletedProcess[str]:
         """`up --detach` with these catalogs (its own where none is given)."""
         sources = [word for file in files or (self.catalog,) for word in ("-f", str(file))]
-        return self.run("up", *sources, "--detach", "--timeout", "120", code=code, seconds=180)
+        done = self.run("up", *sources, "--detach", "--timeout", "120", code=code, seconds=180)
+        self.said = done.stdout + done.stderr
+        return done
 
     def down(self) -> subprocess.CompletedProcess[str]:
         return self.run("down", seconds=180)
@@ -156,10 +162,17 @@ class RealMesh:
         return f"http://127.0.0.1:{self._ports['http']}"
 
     def ask_consul(self, path: str) -> Any:
-        """What Consul answers to GET `path`."""
+        """What Consul answers to GET `path`; None where there is nothing."""
         answer = httpx.get(f"{self.consul_url}{path}", trust_env=False, timeout=30)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
         answer.raise_for_status()
         return answer.json()
+
+    def ask_envoy(self, envoy: Process, path: str) -> str:
+        """What an Envoy says of itself at its admin address."""
+        url = f"http://127.0.0.1:{envoy.mark.ports['admin']}{path}"
+        return httpx.get(url, trust_env=False, timeout=30).raise_for_status().text
 
     @property
     def home(self) -> Path:
@@ -193,7 +206,11 @@ class RealMesh:
     def held_ports(self) -> set[int]:
         """Ports that its processes listen on."""
         found = {port for process in self.processes() for port in process.mark.ports.values()}
-        return {port for port in found if not is_free(port)}
+        return self.still_held(found | set(self._ports.values()))
+
+    def still_held(self, ports: set[int]) -> set[int]:
+        """Those of `ports` that somebody listens on."""
+        return {port for port in ports if not is_free(port)}
 
     @property
     def agent(self) -> Process:

@@ -1,0 +1,133 @@
+"""A mesh that comes and goes: interrupted while starting, by Ctrl-C, after a crash; nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.mesh.realmesh import NO_AGENT, RealMesh, python_program, real_mesh, the_time, wait_for
+from tests.integration.mesh.traffic import call, load
+
+CLOCK = {"services": {"clock": the_time()}}
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[RealMesh]:
+    """A mesh of one service, not started."""
+    with real_mesh(tmp_path, CLOCK, name="small") as mesh:
+        yield mesh
+
+
+def nothing_is_left(mesh: RealMesh, ports: set[int]) -> None:
+    """No process, no port, no file but what the next start is to remember and the logs."""
+    assert [f"{process.pid} {process.mark.role}" for process in mesh.processes()] == []
+    assert mesh.still_held(ports) == set()
+    kept = {"agent.lock", "consul", "envoy", "key", "logs", "ports.json"}
+    assert {path.name for path in mesh.home.iterdir()} <= kept
+    assert list(mesh.home.glob("envoy/*")) == []
+    assert list(mesh.scratch.iterdir()) == []
+    assert mesh.run("status", code=NO_AGENT).stderr.startswith("error: cannot reach the agent")
+
+
+def test_down_leaves_nothing_and_the_next_start_finds_its_ports_again(small: RealMesh) -> None:
+    small.up()
+    ingress, consul, ports = small.ingress, small.consul_url, small.held_ports()
+    small.down()
+    nothing_is_left(small, ports)
+    small.up()
+    assert (small.ingress, small.consul_url) == (ingress, consul)
+    assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
+
+
+def test_down_after_the_agent_was_killed_leaves_nothing(small: RealMesh) -> None:
+    small.up()
+    ports = small.held_ports()
+    small.kill(small.agent)
+    done = small.down()
+    assert "processes stopped" in done.stdout
+    nothing_is_left(small, ports)
+
+
+def test_down_after_everything_was_killed_but_the_servers_leaves_nothing(small: RealMesh) -> None:
+    small.up()
+    ports = small.held_ports()
+    for role in ("agent", "consul", "gateway", "sidecar"):
+        small.kill(small.one(role))
+    small.down()
+    nothing_is_left(small, ports)
+
+
+def test_down_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
+    mute, program = python_program("mute.py")
+    with real_mesh(tmp_path, {"services": {"mute": {"command": [mute, program]}, "clock": the_time()}}) as mesh:
+        starting = starting_in_the_background(mesh)
+        wait_for("the servers are starting", lambda: mesh.processes("server"))
+        ports = mesh.held_ports()
+        mesh.down()
+        starting.wait(60)
+        nothing_is_left(mesh, ports)
+
+
+def test_down_before_there_is_a_consul_leaves_nothing(small: RealMesh) -> None:
+    starting = starting_in_the_background(small)
+    wait_for("the agent is there", lambda: (small.home / "agent.json").exists())
+    small.down()
+    starting.wait(60)
+    nothing_is_left(small, set())
+
+
+def starting_in_the_background(mesh: RealMesh) -> subprocess.Popen[bytes]:
+    with (mesh.folder / "said").open("w") as said:
+        return subprocess.Popen(
+            mesh.argv("up", "-f", str(mesh.catalog), "--detach"), env=mesh.env, stdout=said, stderr=said
+        )
+
+
+def test_down_twice_and_of_a_mesh_that_never_was_is_fine(small: RealMesh) -> None:
+    assert "not running" in small.down().stdout
+    small.up()
+    small.down()
+    assert "not running" in small.down().stdout
+
+
+def test_ctrl_c_of_a_foreground_up_drains_and_leaves_nothing(small: RealMesh) -> None:
+    with (small.folder / "said").open("w+") as said:
+        shown = subprocess.Popen(
+            small.argv("up", "-f", str(small.catalog)), env=small.env, stdout=said, stderr=said, start_new_session=True
+        )
+        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "said").read_text())
+        ports = small.held_ports()
+        with load(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"}, workers=2) as calls:
+            shown.send_signal(signal.SIGINT)
+            wait_for("up has ended", lambda: shown.poll() is not None)
+        assert shown.returncode == 0
+    refused = [answer for answer in calls.failed if answer.status]
+    # Calls either went through or found nobody listening any more.
+    assert refused == []
+    nothing_is_left(small, ports)
+
+
+def test_a_foreground_up_whose_agent_dies_says_so_and_the_mesh_runs_on(small: RealMesh) -> None:
+    with (small.folder / "said").open("w+") as said:
+        shown = subprocess.Popen(small.argv("up", "-f", str(small.catalog)), env=small.env, stdout=said, stderr=said)
+        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "said").read_text())
+        small.kill(small.agent)
+        wait_for("up has ended", lambda: shown.poll() is not None)
+    assert shown.returncode == 5
+    assert "agent" in (small.folder / "said").read_text()
+    assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
+
+
+def test_what_a_person_allowed_or_denied_outlives_down_and_up(small: RealMesh) -> None:
+    small.up()
+    small.consul("intention", "create", "-replace", "-deny", "ingress", "clock")
+    small.consul("intention", "create", "-allow", "stranger", "clock")
+    small.down()
+    small.up(code=0)
+    assert "deny" in small.consul("intention", "get", "ingress", "clock")
+    assert "allow" in small.consul("intention", "get", "stranger", "clock")
+    with pytest.raises(AssertionError, match="HTTP 403"):
+        call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
