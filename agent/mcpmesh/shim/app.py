@@ -62,6 +62,7 @@ class App:
         self.opening = 0
         self.connections: set[Connection] = set()
         self.draining = False
+        self.hurry = False
         self._suffix = f"@{config.affinity}" if config.affinity else ""
         self._ticker: asyncio.TimerHandle | None = None
         self._refresh: asyncio.TimerHandle | None = None
@@ -169,7 +170,7 @@ class App:
         self.subscriptions.close()
         for session in list(self.sessions.values()):
             session.close_streams()
-        while self.counts()["in_flight"] and self.now() < deadline:  # noqa: ASYNC110 (many ends, not one event)
+        while self.counts()["in_flight"] and self.now() < deadline and not self.hurry:  # noqa: ASYNC110 (many ends, not one event)
             await asyncio.sleep(0.02)
         cut = self.counts()["in_flight"]
         self.metrics.count("cut_calls", cut)

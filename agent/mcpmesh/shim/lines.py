@@ -32,10 +32,10 @@ class Lines:
             # The usual case: a chunk of whole lines.
             if data.endswith(b"\n"):
                 if data.count(b"\n") == 1:
-                    self.on_line(data[:-1])
+                    self._whole(data[:-1])
                     return
                 for line in data[:-1].split(b"\n"):
-                    self.on_line(line)
+                    self._whole(line)
                 return
         elif b"\n" not in data:
             self._grow(data)
@@ -46,7 +46,7 @@ class Lines:
                 self._grow(line)
                 self._end()
             else:
-                self.on_line(line)
+                self._whole(line)
         if rest:
             self._grow(rest)
 
@@ -54,6 +54,12 @@ class Lines:
         """The stream ended: what has no line break yet is a line too."""
         if self._size:
             self._end()
+
+    def _whole(self, line: bytes) -> None:
+        if len(line) > self.limit:
+            self.on_oversize(line[:KEPT_BYTES], line[-KEPT_BYTES:], len(line))
+        else:
+            self.on_line(line)
 
     def _grow(self, data: bytes) -> None:
         self._size += len(data)

@@ -203,7 +203,9 @@ class Legacy:
         }
         body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
         self.opened = self.http.post("/mcp", json=body, headers=ACCEPT)
-        assert self.opened.status_code == 200, self.opened.text
+        if self.opened.status_code != 200:
+            self.close()
+            raise AssertionError(self.opened.text)
         (answer,) = messages(self.opened)
         self.initialized = answer["result"]
         self.session = self.opened.headers["mcp-session-id"]

@@ -315,17 +315,38 @@ def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
     shim.stop()
 
 
-def test_ready_says_that_it_is_draining(start, modern):
-    shim = start(drain_seconds=10)
+def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, legacy):
+    shim = start(drain_seconds=20)
     client = modern(shim)
-    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=str(client.http.base_url), trust_env=False) as kept:
-        kept.get("/health")
-        slow = pool.submit(client.call, "sleep", seconds=1)
+    old = legacy(shim)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(client.call, "sleep", seconds=1.5)
         until(lambda: shim.info()["in_flight"] == 1)
         shim.process.terminate()
-        body = until(lambda: (b := kept.get("/ready").json())["state"] == "draining" and b)
+        body = until(lambda: (b := shim.state())["state"] == "draining" and b)
         assert body["error"]
+        assert shim.http.get("/health").status_code == 200
+        late = modern(shim)
+        for response in (
+            late.post(late.body("tools/list")),
+            old.post({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
+        ):
+            assert response.status_code == 503
+            assert response.json()["error"]["data"] == {"reason": "draining", "started": False}
         assert slow.result()["result"]
+    assert shim.process.wait(20) == 0
+    shim.stop()
+
+
+def test_a_second_signal_cuts_the_drain_short(start, modern):
+    shim = start(drain_seconds=600)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(modern(shim).call, "never")
+        until(lambda: shim.info()["in_flight"] == 1)
+        shim.process.terminate()
+        until(lambda: shim.state()["state"] == "draining")
+        shim.process.terminate()
+        assert call.result()["error"]
     assert shim.process.wait(20) == 0
     shim.stop()
 

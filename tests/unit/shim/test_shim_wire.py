@@ -106,6 +106,14 @@ def test_a_line_over_the_limit_is_told_by_its_ends_and_the_next_is_whole():
     assert size == 18_004
 
 
+def test_a_line_over_the_limit_that_comes_in_one_piece_is_over_the_limit_too():
+    splitter, lines, long = collect(limit=10)
+    splitter.feed(b"short\n" + b"a" * 11 + b"\n")
+    splitter.feed(b"b" * 12 + b"\n")
+    assert lines == [b"short"]
+    assert [size for _, _, size in long] == [11, 12]
+
+
 def test_what_has_no_line_break_at_the_end_is_a_line_too():
     splitter, lines, _ = collect()
     splitter.feed(b"one\ntwo")
