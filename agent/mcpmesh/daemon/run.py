@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -24,21 +26,23 @@ from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr
 
-# Never closed: what it holds goes with the process.
+# What it holds goes with the process.
 _FOR_LIFE = ExitStack()
 
 
-def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
-    """Runs the agent until `down` or a signal (the mesh then runs on); 0.
+def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
+    """Runs the agent until `down` or a signal (the mesh then runs on), and ends the process with 0.
 
-    The mesh stays this process's own until it has ended: whoever waits for the lock waits for that.
-
+    The mesh stays this process's own until then: whoever waits for the lock waits for that.
     Raises CatalogError, SettingsError, or Refused where another agent of that mesh runs.
     """
     to_stderr(settings.agent.log_level)
     files = [source.absolute() for source in sources]
     _FOR_LIFE.enter_context(presence.held(private_folder(settings.home(name))))
-    return uvloop.run(_run(settings, name, files, load(files, os.environ)))
+    uvloop.run(_run(settings, name, files, load(files, os.environ)))
+    # All is said and done; to free its memory would take the interpreter another half second.
+    logging.shutdown()
+    os._exit(0)
 
 
 def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
@@ -53,7 +57,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     return len(found)
 
 
-async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> int:
+async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> None:
     home = settings.home(name)
     agent = Agent(settings, name, sources, catalog)
     token = presence.mint_token(home)
@@ -81,7 +85,6 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: 
             with suppress(asyncio.CancelledError):
                 await task
         presence.withdraw(home)
-    return 0
 
 
 def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
