@@ -35,10 +35,10 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
-        found = presence.read(home)
-        if found is not None and found.pid == pid:
+        # Somebody else may have started one at the same time: then that one is ours as well.
+        if presence.read(home) is not None and presence.alive(home):
             return
-        if not alive(Process(pid, mark)):
+        if not alive(Process(pid, mark)) and not presence.alive(home):
             break
         time.sleep(0.05)  # waiting for a file of another program, in a plain function
     said = log.read_bytes()[began:].decode(errors="replace").strip()
