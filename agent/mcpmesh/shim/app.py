@@ -13,12 +13,14 @@ from mcpmesh.shim.attribution import Attribution
 from mcpmesh.shim.batch import Batch
 from mcpmesh.shim.child import Call
 from mcpmesh.shim.config import Config
+from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Failure
 from mcpmesh.shim.guardian import Guardian
 from mcpmesh.shim.head import Rules
-from mcpmesh.shim.http import Connection, Exchange
+from mcpmesh.shim.http import Connection
 from mcpmesh.shim.keeper import Keeper
 from mcpmesh.shim.kept import Kept
+from mcpmesh.shim.listens import RelayedListen
 from mcpmesh.shim.log import say
 from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.opening import Opening
@@ -26,7 +28,7 @@ from mcpmesh.shim.profile import Profile
 from mcpmesh.shim.relay import RelayCall
 from mcpmesh.shim.routes import Routes, Waiting
 from mcpmesh.shim.session import Session
-from mcpmesh.shim.subscriptions import RelayedListen, Subscriptions
+from mcpmesh.shim.subscriptions import Subscriptions
 from mcpmesh.shim.supply import Supply
 from mcpmesh.shim.suspended import Suspended
 

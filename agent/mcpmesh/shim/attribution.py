@@ -17,6 +17,7 @@ from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.failure import METHOD_NOT_FOUND
 from mcpmesh.shim.process import Exit
+from mcpmesh.shim.translate import NO_ROOTS
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -86,7 +87,7 @@ class Attribution:
     def _refuse(self, held: Held, reason: str) -> None:
         method = held.message.method
         if method == "roots/list":
-            held.child.answer(held.message.id, b'{"roots":[]}')
+            held.child.answer(held.message.id, NO_ROOTS)
             return
         self.app.metrics.count("refused_requests")
         held.child.refuse(held.message.id, METHOD_NOT_FOUND, f"cannot ask for {method}: {reason}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcpmesh.shim.http import Exchange, Owner
+from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.wire import Buffer
 
 

@@ -34,7 +34,7 @@ class Limits:
     """Open client connections; beyond: closed at once."""
     sessions: int = 1024
     """Legacy sessions."""
-    session_idle_seconds: float = 3600.0
+    session_idle_seconds: float = 1800.0
     """A session without a request or an open stream for so long is ended, since most clients never send DELETE."""
     children: int = 64
     """Server processes of one shim."""

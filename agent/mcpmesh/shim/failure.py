@@ -52,6 +52,11 @@ class Failure(Exception):
         """The `error` member."""
         return wire.error_body(self.code, self.message, self.data)
 
+    @property
+    def reason(self) -> str:
+        """Which of the shim's own cases it is."""
+        return str((self.data or {}).get("reason", ""))
+
     def __str__(self) -> str:
         return self.message
 

@@ -10,8 +10,9 @@ from mcpmesh.shim.child import Child, Question
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.guardian import SpawnError
 from mcpmesh.shim.handshake import NotMcp, introduce, list_tools, probe
+from mcpmesh.shim.listens import OwnListen
 from mcpmesh.shim.log import say
-from mcpmesh.shim.subscriptions import OwnListen, Subscriptions
+from mcpmesh.shim.subscriptions import Subscriptions
 from mcpmesh.shim.supply import Supply
 
 # Up for so long (seconds), a server's next end is not counted as a failed start.

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mcpmesh.shim import modern, translate, wire
-from mcpmesh.shim.calls import CallerCall, ModernCall, TranslatedCall
+from mcpmesh.shim.calls import CallerCall, ModernCall
 from mcpmesh.shim.child import Child
+from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.head import Head
-from mcpmesh.shim.http import Exchange
 from mcpmesh.shim.profile import SUPPORTED
 from mcpmesh.shim.relay import needs_rewrite, put_meta, reply_failure, rewrite
 from mcpmesh.shim.supply import Use
+from mcpmesh.shim.translated import TranslatedCall
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -54,8 +55,7 @@ class Kept:
 
     def _translated(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta, id: bytes) -> None:
         params, inner = translate.split(message.params)
-        if "requestState" in params:
-            self._retry(exchange, message.method, params, inner, id)
+        if "requestState" in params and self._retry(exchange, message.method, params, inner, id):
             return
         capabilities = wire.value(meta.capabilities)
         call = TranslatedCall(self.app, exchange, id, message.method, params, capabilities)
@@ -68,7 +68,8 @@ class Kept:
 
         self.place(call, send)
 
-    def _retry(self, exchange: Exchange, method: str, params: dict[str, Any], meta: dict[str, Any], id: bytes) -> None:
+    def _retry(self, exchange: Exchange, method: str, params: dict[str, Any], meta: dict[str, Any], id: bytes) -> bool:
+        """Go on with a suspended call; False when the request is to be sent as a new one."""
         state = wire.value(params["requestState"])
         if not isinstance(state, str):
             raise modern.invalid("requestState must be a text")
@@ -77,7 +78,9 @@ class Kept:
         except wire.Malformed:
             raise modern.invalid("inputResponses must be an object") from None
         call = self.app.suspended.take(state, method, params)
-        call.resume(exchange, id, meta.get("progressToken"), answers)
+        if call is not None:
+            call.resume(exchange, id, meta.get("progressToken"), answers)
+        return call is not None
 
     def discovered(self) -> dict[str, Any]:
         """The discover result: the server's abilities, both eras."""

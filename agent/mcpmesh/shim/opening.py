@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
+from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.own import OwnCall, OwnSession
 from mcpmesh.shim.relay import reply_failure, timed_out
 from mcpmesh.shim.session import Session
@@ -91,7 +91,12 @@ class Opening(Owner):
 
     async def _open_own(self) -> None:
         try:
-            child = await self.app.supply.take()
+            try:
+                child = await self.app.supply.take()
+            except Failure as failure:
+                if failure.reason != "full" or not self.app.evict():
+                    raise
+                child = await self.app.supply.take()
         except Failure as failure:
             self.end(None)
             reply_failure(self.exchange, self.id, failure)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
+from mcpmesh.shim.exchange import Exchange, Source
 from mcpmesh.shim.failure import Failure, lost
-from mcpmesh.shim.http import Exchange, Source
 from mcpmesh.shim.process import Exit
 from mcpmesh.shim.relay import RelayCall, needs_rewrite, rewrite, timed_out
 from mcpmesh.shim.session import CANCEL_SECONDS, Session

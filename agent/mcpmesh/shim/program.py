@@ -23,7 +23,7 @@ EXIT_GUARD: Final = 4
 BACKLOG: Final = 1024
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
-KEPT_BYTES: Final = 8 * 1024 * 1024
+KEPT_BYTES: Final = 4 * 1024 * 1024
 
 HELP = """\
 Serve a stdio MCP server over Streamable HTTP, in both protocol eras, on loopback.

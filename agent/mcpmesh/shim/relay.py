@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Call
+from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure
 from mcpmesh.shim.head import TRACE, Head
-from mcpmesh.shim.http import Exchange, Owner
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App

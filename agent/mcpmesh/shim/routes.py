@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh.shim import modern, parameters, wire
 from mcpmesh.shim.batch import Batch
+from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Failure, refused, unavailable
 from mcpmesh.shim.head import Head
-from mcpmesh.shim.http import Exchange, Owner
 from mcpmesh.shim.opening import Opening
 from mcpmesh.shim.profile import LEGACY, MODERN
 from mcpmesh.shim.relay import reply_failure
@@ -44,7 +44,7 @@ class Routes:
             if head.path == b"/mcp" or head.path == b"/mcp/":
                 self._mcp(exchange, head, body)
             elif (endpoint := ENDPOINTS.get(head.path)) is not None:
-                if head.method not in (b"GET", b"HEAD"):
+                if head.method != b"GET":
                     raise refused(405, "only GET is offered here", Allow="GET")
                 endpoint(self.app, exchange)
             else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from mcpmesh.shim.http import Exchange, Owner, Source
+from mcpmesh.shim.exchange import Exchange, Owner, Source
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from mcpmesh.shim import modern, translate, wire
 from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
+from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import INVALID_PARAMS, METHOD_NOT_FOUND, Failure, lost
-from mcpmesh.shim.http import Exchange
 from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
 from mcpmesh.shim.relay import put_meta, timed_out
 from mcpmesh.shim.session import CANCEL_SECONDS, Session
@@ -80,7 +80,7 @@ class SharedCall(CallerCall):
         """A legacy server asks; the client answers under an id of the session's own."""
         lacks = translate.lacking(message.method, message.params, self.session.capabilities)
         if message.method == "roots/list" and lacks:
-            child.answer(message.id, b'{"roots":[]}')
+            child.answer(message.id, translate.NO_ROOTS)
         elif lacks is not None and lacks:
             self.app.metrics.count("refused_requests")
             child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh import __version__
 from mcpmesh.shim import wire
-from mcpmesh.shim.http import Exchange
+from mcpmesh.shim.exchange import Exchange
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App

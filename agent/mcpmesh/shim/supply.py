@@ -79,7 +79,7 @@ class Supply:
 
     async def start(self) -> Child:
         """A new process, not spoken to yet; raises SpawnError, or Failure when there are too many."""
-        if len(self.children) >= self.limits.children:
+        if sum(not child.stopping for child in self.children) >= self.limits.children:
             raise unavailable(
                 f"cannot start another server: {len(self.children)} run already (limits.children)", "full"
             )

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mcpmesh.shim import wire
-from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.modern import invalid
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
-    from mcpmesh.shim.calls import TranslatedCall
+    from mcpmesh.shim.translated import TranslatedCall
 
 SIGNATURE_BYTES: Final = 16
 RETRYS_OWN: Final = frozenset(("_meta", "inputResponses", "requestState"))
@@ -50,10 +49,6 @@ class Suspended:
         """Whether the call waits."""
         return call in self._calls.values()
 
-    def full(self) -> Failure:
-        """What a caller is told whose call can't wait."""
-        return unavailable("cannot wait for input: too many calls do (limits.suspended)", "busy")
-
     def hold(self, call: TranslatedCall) -> str | None:
         """Let a call wait; answers its state, or None when too many wait."""
         limits = self.app.limits
@@ -64,15 +59,24 @@ class Suspended:
         self.app.later(limits.input_seconds, lambda: self._lapse(name))
         return self._sign({"c": name, "e": int(time.time() + limits.input_seconds), "i": self.app.config.instance})
 
-    def take(self, state: str, method: str, params: dict[str, Any]) -> TranslatedCall:
-        """The call of a state, which is used up by this; raises Failure (-32602)."""
+    def again(self, method: str, params: dict[str, Any]) -> str:
+        """A state for a request that is over and to be sent as a new one after its client did what was asked."""
+        return self._sign(
+            {"d": request_digest(method, params).hex(), "e": int(time.time() + self.app.limits.input_seconds)}
+        )
+
+    def take(self, state: str, method: str, params: dict[str, Any]) -> TranslatedCall | None:
+        """The call of a state, which is used up by this; None when there is none to go on with. Raises Failure."""
         payload = self._verify(state)
-        call = self._calls.get(payload["c"])
-        if call is None or payload["e"] < time.time():
+        digest = request_digest(method, params)
+        call = self._calls.get(payload.get("c", ""))
+        lapsed = payload["e"] < time.time()
+        if lapsed or (call is None and "c" in payload):
             raise invalid("requestState has lapsed or was used before; send the request again without it")
-        if request_digest(call.method, call.params) != request_digest(method, params):
+        if digest != (request_digest(call.method, call.params) if call else bytes.fromhex(payload["d"])):
             raise invalid("requestState belongs to another request")
-        del self._calls[payload["c"]]
+        if call is not None:
+            del self._calls[payload["c"]]
         return call
 
     def _lapse(self, name: str) -> None:

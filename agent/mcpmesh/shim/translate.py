@@ -18,6 +18,8 @@ CACHED: Final = frozenset(
 )
 ENVELOPE: Final = (wire.VERSION_KEY, wire.CAPABILITIES_KEY, wire.CLIENT_INFO_KEY, wire.LOG_LEVEL_KEY)
 RESOURCE_NOT_FOUND: Final = -32002
+ELICITATION_REQUIRED: Final = -32042
+NO_ROOTS: Final = b'{"roots":[]}'
 # 2026-07-28/basic/patterns/mrtr.mdx, Supported Requests.
 MAY_ASK: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
 
@@ -45,6 +47,24 @@ def modern_error(error: wire.Buffer) -> wire.Buffer:
         whole["code"] = INVALID_PARAMS
         return wire.encode(whole)
     return error
+
+
+def visits(error: wire.Buffer) -> dict[str, Any] | None:
+    """The input requests that 2025-11-25's error "URL elicitation required" amounts to; None for any other error."""
+    if b"-32042" not in bytes(error):
+        return None
+    whole = wire.value(error)
+    data = whole.get("data") if isinstance(whole, dict) and whole.get("code") == ELICITATION_REQUIRED else None
+    asked = data.get("elicitations") if isinstance(data, dict) else None
+    if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+        return None
+    return {
+        f"u{n}": {
+            "method": "elicitation/create",
+            "params": {"mode": "url", **{key: item for key, item in one.items() if key != "elicitationId"}},
+        }
+        for n, one in enumerate(asked)
+    }
 
 
 def strip(params: dict[str, Any], meta: dict[str, Any]) -> bytes:

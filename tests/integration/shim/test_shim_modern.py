@@ -345,6 +345,32 @@ def test_a_modern_servers_input_requests_pass_as_they_are(start, modern):
     assert said == {"state": "abc", "inputs": {"name": {"action": "accept"}}}
 
 
+def test_addresses_to_visit_first_become_input_and_the_retry_is_a_new_call(start, modern):
+    shim = start()
+    client = modern(shim, {"elicitation": {"url": {}}})
+    asked = client.call("visit")["result"]
+    (request,) = asked["inputRequests"].values()
+    assert request["method"] == "elicitation/create"
+    assert request["params"] == {"mode": "url", "message": "log in", "url": "https://example.test/login"}
+    more = {"requestState": asked["requestState"], "inputResponses": {"u0": {"action": "accept"}}}
+    assert client.call("visit", more=more)["result"]["content"][0]["text"] == "visited"
+    assert client.call("visit", more={"requestState": asked["requestState"]}, other=1)["error"]["code"] == -32602
+
+
+def test_a_client_that_cannot_visit_addresses_is_told_what_it_lacks(start, modern):
+    client = modern(start(), {"elicitation": {}})
+    error = client.call("visit")["error"]
+    assert (error["code"], error["data"]["requiredCapabilities"]) == (-32021, {"elicitation": {"url": {}}})
+
+
+def test_an_answer_that_is_no_object_is_asked_for_again(plain, modern):
+    client = modern(plain, {"sampling": {}})
+    asked = client.call("sample")["result"]
+    (key,) = asked["inputRequests"]
+    more = {"requestState": asked["requestState"], "inputResponses": {key: 12345}}
+    assert list(client.call("sample", more=more)["result"]["inputRequests"]) == [key]
+
+
 # Subscriptions.
 
 

@@ -187,6 +187,27 @@ def test_secrets_stand_in_no_command_line_and_no_log(start):
     assert not any("s3cret-value" in line for line in shim.lines)
 
 
+def test_a_server_inherits_no_descriptor_but_its_streams(plain, legacy):
+    first, second, third, *listing = json.loads(legacy(plain).text("descriptors"))
+    assert (first, second, third) == (0, 1, 2)
+    assert len(listing) <= 1  # the directory that is being read
+
+
+def test_white_space_between_tokens_breaks_no_stream(plain, legacy):
+    client = legacy(plain)
+    assert client.text("spread") == "spread"
+    note, answer = client.request("tools/call", {"name": "spread_note", "_meta": {"progressToken": "t"}})
+    assert note["params"] == {"progressToken": "t", "progress": 1}
+    assert answer["result"]["content"][0]["text"] == "noted"
+
+
+def test_sessions_that_nobody_uses_make_room_for_a_new_one(start, legacy):
+    shim = start(limits={"children": 3, "spares": 0})
+    legacy(shim), legacy(shim)
+    with pytest.raises(AssertionError, match=r"limits\.children"):
+        legacy(shim)
+
+
 STUBBORN = [
     [],
     ["--ignore-eof"],

@@ -160,6 +160,23 @@ def call(id: Any, params: dict[str, Any]) -> None:
         for thread in threads:
             thread.join()
         text(id, found)
+    elif name == "visit":
+        visits = [{"mode": "url", "message": "log in", "url": "https://example.test/login", "elicitationId": "e1"}]
+        if seen.count("tools/call") == 1:
+            failure = {"code": -32042, "message": "visit first", "data": {"elicitations": visits}}
+            write({"jsonrpc": "2.0", "id": id, "error": failure})
+        else:
+            text(id, "visited")
+    elif name == "descriptors":
+        text(id, sorted(int(entry) for entry in os.listdir("/proc/self/fd")))
+    elif name == "spread":
+        line = json.dumps({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "spread"}]}})
+        raw(line.replace(", ", ",\r") + "\r\n")
+    elif name == "spread_note":
+        note = {"progressToken": meta["progressToken"], "progress": 1}
+        line = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": note})
+        raw(line.replace(", ", ",\r") + "\r\n")
+        text(id, "noted")
     elif name == "input":
         inputs = params.get("inputResponses") or {}
         if "name" not in inputs:

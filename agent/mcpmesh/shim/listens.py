@@ -1,0 +1,124 @@
+"""The kinds of `subscriptions/listen`: a client's at a server of either era, and the shim's own."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpmesh.shim import translate, wire
+from mcpmesh.shim.calls import ModernCall
+from mcpmesh.shim.child import Call, Child
+from mcpmesh.shim.exchange import Exchange, Owner
+from mcpmesh.shim.failure import Failure
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.subscriptions import Subscriptions
+
+LISTS: Final = {
+    "notifications/tools/list_changed": ("toolsListChanged", "tools"),
+    "notifications/prompts/list_changed": ("promptsListChanged", "prompts"),
+    "notifications/resources/list_changed": ("resourcesListChanged", "resources"),
+}
+UPDATED: Final = "notifications/resources/updated"
+ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
+
+
+def tagged(method: str, params: wire.Buffer, id: bytes) -> bytes:
+    """A notification that carries the id of the subscription it belongs to."""
+    whole, meta = translate.split(params)
+    meta[wire.SUBSCRIPTION_KEY] = wire.Raw(id)
+    return wire.notification(method, wire.encode({**whole, "_meta": meta}))
+
+
+def subscription_of(params: wire.Buffer) -> int | None:
+    """The subscription id of a modern server's notification, where it is one of the shim's."""
+    _, meta = translate.split(params)
+    with contextlib.suppress(wire.Malformed):
+        id = wire.value(meta.get(wire.SUBSCRIPTION_KEY, b"null"))
+        return id if type(id) is int else None
+    return None
+
+
+class RelayedListen(ModernCall):
+    """A modern client's listen at a modern server."""
+
+    __slots__ = ()
+
+    def heard(self, message: Any) -> None:
+        """A notification of this subscription."""
+        if self.exchange.live:
+            self.exchange.event([tagged(message.method, message.params, self.client_id)])
+
+    def answered(self, message: Any) -> None:
+        if message.result:
+            whole, meta = translate.split(message.result)
+            meta[wire.SUBSCRIPTION_KEY] = wire.Raw(self.client_id)
+            message.result = wire.Raw(wire.encode({**whole, "_meta": meta}))
+        super().answered(message)
+
+    def expired(self) -> None:
+        """A subscription has no deadline."""
+
+
+class OwnListen(Call):
+    """The shim's own listen at a modern server."""
+
+    __slots__ = ("child", "hub")
+
+    def __init__(self, hub: Subscriptions, child: Child) -> None:
+        super().__init__()
+        self.hub = hub
+        self.child = child
+
+    def heard(self, message: Any) -> None:
+        """A notification for the legacy sessions."""
+        if message.method != ACKNOWLEDGED:
+            whole, meta = translate.split(message.params)
+            meta.pop(wire.SUBSCRIPTION_KEY, None)
+            rest = {**whole, "_meta": meta} if meta else {key: whole[key] for key in whole if key != "_meta"}
+            self.hub.dispatch(message.method, wire.encode(rest) if rest else b"")
+
+    def answered(self, _message: Any) -> None:
+        """The server ended it."""
+        if self.hub.own is self:
+            self.hub.own = None
+
+    def failed(self, failure: Failure) -> None:
+        self.answered(failure)
+
+
+class Listen(Owner):
+    """A modern client's listen at a legacy server."""
+
+    def __init__(self, hub: Subscriptions, exchange: Exchange, id: bytes, wanted: dict[str, Any]) -> None:
+        self.hub = hub
+        self.exchange = exchange
+        self.id = id
+        self.wanted = wanted
+        self.open = False
+        exchange.owner = self
+
+    def acknowledge(self) -> None:
+        """The first event."""
+        self.open = True
+        self.exchange.event([tagged(ACKNOWLEDGED, wire.encode({"notifications": self.wanted}), self.id)])
+
+    def deliver(self, method: str, params: wire.Buffer, uri: str | None) -> None:
+        """A change, if it was asked for."""
+        if not self.open:
+            return
+        if method in LISTS:
+            wanted = self.wanted.get(LISTS[method][0])
+        else:
+            wanted = uri in self.wanted.get("resourceSubscriptions", ())
+        if wanted:
+            self.exchange.event([tagged(method, params, self.id)])
+
+    def end(self) -> None:
+        """The server is gone or the shim stops: a graceful end."""
+        result = {"resultType": "complete", "_meta": {wire.SUBSCRIPTION_KEY: wire.Raw(self.id)}}
+        self.exchange.event(wire.result_pieces(self.id, wire.encode(result)))
+        self.exchange.end()
+
+    def gone(self) -> None:
+        self.hub.unlisten(self)

@@ -1,0 +1,171 @@
+"""A modern client's call at a legacy server, which may ask its client something in the middle of it.
+
+Then the call is suspended, the client gets `input_required`, and its retry with
+the answers goes on where the call stood (2026-07-28/basic/patterns/mrtr.mdx).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mcpmesh.shim import translate, wire
+from mcpmesh.shim.calls import ModernCall
+from mcpmesh.shim.child import Child
+from mcpmesh.shim.exchange import Exchange
+from mcpmesh.shim.failure import METHOD_NOT_FOUND, MISSING_CAPABILITY, Failure, lost
+from mcpmesh.shim.relay import reply_failure
+
+if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
+
+# Questions that a server asks side by side come within this (seconds) and are put to the client in one answer.
+GATHER_SECONDS: Final = 0.01
+
+
+class TranslatedCall(ModernCall):
+    """A call of a modern client at a legacy server."""
+
+    __slots__ = ("asks", "capabilities", "outcome", "params", "scheduled")
+
+    def __init__(
+        self,
+        app: App,
+        exchange: Exchange,
+        client_id: bytes,
+        method: str,
+        params: dict[str, Any],
+        capabilities: dict[str, Any],
+    ) -> None:
+        """`params` are the members of the request's, `capabilities` the client's."""
+        super().__init__(app, exchange, client_id, method)
+        self.capabilities = capabilities
+        self.params = params
+        self.asks: dict[str, Any] = {}
+        self.scheduled = False
+        self.outcome: Any = None
+
+    @property
+    def askable(self) -> bool:
+        return bool(self.capabilities) and self.method in translate.MAY_ASK
+
+    @property
+    def subject(self) -> tuple[str, bytes]:
+        return self.method, bytes(self.params.get("name") or self.params.get("uri") or b"")
+
+    def answered(self, message: Any) -> None:
+        if message.result:
+            message.result = wire.Raw(translate.dress(message.result, self.method, self.app.profile.server))
+        elif (requests := self._visits(message.error)) is not None:
+            self._visit_first(requests)
+            return
+        else:
+            message.error = wire.Raw(bytes(translate.modern_error(message.error)))
+        if not self.exchange.live and self.app.suspended.holds(self):
+            self.outcome = message
+            self.release()
+            return
+        super().answered(message)
+
+    def failed(self, failure: Failure) -> None:
+        if not self.exchange.live and self.app.suspended.holds(self):
+            self.outcome = failure
+            self.release()
+            return
+        super().failed(failure)
+
+    def ask(self, child: Child, message: Any) -> None:
+        lacks = translate.lacking(message.method, message.params, self.capabilities)
+        if message.method == "roots/list" and lacks:
+            child.answer(message.id, translate.NO_ROOTS)
+        elif lacks is not None or self.method not in translate.MAY_ASK:
+            self.app.metrics.count("refused_requests")
+            child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method} here")
+            if lacks and self.exchange.live:
+                self._cancel("the client lacks a capability that the call needs")
+                self._lacks(lacks, message.method)
+        else:
+            self.app.kept.asking.add(self.subject)
+            self.asks[f"r{message.id}"] = message
+            if child.lease is None and self.app.config.isolation == "session":
+                child.lease = self
+            self.flush_soon()
+
+    def _lacks(self, capability: dict[str, Any], method: str) -> None:
+        self.app.metrics.call(self.era, self.method, "error", self.app.now() - self.exchange.started)
+        failure = Failure(
+            MISSING_CAPABILITY,
+            f"the call needs a client that can be asked for {method}",
+            {"requiredCapabilities": capability},
+            status=400,
+        )
+        reply_failure(self.exchange, self.client_id, failure)
+
+    # The older protocol's error "first visit these addresses", which this revision words as input.
+
+    def _visits(self, error: wire.Buffer) -> dict[str, Any] | None:
+        if self.method not in translate.MAY_ASK:
+            return None
+        return translate.visits(error)
+
+    def _visit_first(self, requests: dict[str, Any]) -> None:
+        self.release()
+        if not self.exchange.live:
+            return
+        lacks = translate.lacking("elicitation/create", b'{"mode":"url"}', self.capabilities)
+        if lacks:
+            self._lacks(lacks, "elicitation/create")
+        else:
+            self._input_required(requests, self.app.suspended.again(self.method, self.params))
+
+    def flush_soon(self) -> None:
+        """Ask the client for all that the server asks at once."""
+        if not self.scheduled:
+            self.scheduled = True
+            self.app.later(GATHER_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        self.scheduled = False
+        if not self.asks or not self.exchange.live:
+            return
+        state = self.app.suspended.hold(self)
+        if state is None:
+            self._cancel("too many calls wait for input")
+            self.failed(lost("too many calls wait for input (limits.suspended); the call was cancelled", "busy"))
+            return
+        requests = {
+            key: {"method": message.method, **({"params": message.params} if message.params else {})}
+            for key, message in self.asks.items()
+        }
+        self._input_required(requests, state)
+
+    def _input_required(self, requests: dict[str, Any], state: str) -> None:
+        result = {"resultType": "input_required", "inputRequests": requests, "requestState": state}
+        self.app.metrics.call(self.era, self.method, "input_required", self.app.now() - self.exchange.started)
+        self.deliver(200, wire.result_pieces(self.client_id, wire.encode(result)))
+
+    def resume(self, exchange: Exchange, client_id: bytes, token: wire.Buffer | None, answers: dict[str, Any]) -> None:
+        """The client's retry: its answers go to the server, the call's answer to the retry's exchange."""
+        self.exchange = exchange
+        self.client_id = client_id
+        exchange.owner = self
+        if token is not None:
+            self.token = token
+        if self.outcome is not None:
+            outcome, self.outcome = self.outcome, None
+            if isinstance(outcome, Failure):
+                super().failed(outcome)
+            else:
+                super().answered(outcome)
+            return
+        assert self.child is not None
+        for key, result in answers.items():
+            # What is no object is no answer: it is asked for again.
+            if key in self.asks and bytes(result).startswith(b"{"):
+                self.child.answer(self.asks.pop(key).id, result)
+        if self.asks:
+            self.flush_soon()
+
+    def abandon(self, reason: str) -> None:
+        """The client did not come back in time."""
+        self._cancel(reason)
+        self.asks.clear()
