@@ -33,7 +33,7 @@ from mcpmesh.shim.supply import Supply
 from mcpmesh.shim.suspended import Suspended
 
 TICK_SECONDS: Final = 1.0
-# A request whose rest does not come within this (seconds) is given up.
+# A request of which nothing more comes for so long (seconds) is given up.
 REQUEST_HEAD_SECONDS: Final = 30.0
 # A burst of changes is one change (seconds).
 SETTLE_SECONDS: Final = 0.5

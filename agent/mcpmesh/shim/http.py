@@ -172,6 +172,7 @@ class Connection(asyncio.Protocol):
         head = self._head
         assert head is not None
         if (chunked := self._chunked) is not None:
+            self.since = self.app.now()
             try:
                 chunked.feed(data)
             except BadHead as error:
@@ -183,6 +184,7 @@ class Connection(asyncio.Protocol):
                 self._head = self._chunked = None
                 self._request(head, chunked.take())
             return
+        self.since = self.app.now()
         self._have += len(data)
         self._body.append(data)
         if self._have < head.length:

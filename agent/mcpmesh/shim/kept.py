@@ -17,7 +17,7 @@ from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.head import Head
 from mcpmesh.shim.profile import SUPPORTED
-from mcpmesh.shim.relay import needs_rewrite, put_meta, reply_failure, rewrite
+from mcpmesh.shim.relay import needs_rewrite, put_meta, rewrite
 from mcpmesh.shim.supply import Use
 from mcpmesh.shim.translated import TranslatedCall
 
@@ -135,7 +135,8 @@ class Kept:
                 self._put(call, child, use, send)
             else:
                 self.app.supply.released(child)
+                call.failed(unavailable("the client left before a server was free", "client-gone"))
         except Failure as failure:
-            reply_failure(call.exchange, call.client_id, failure)
+            call.failed(failure)
         finally:
             self.waiting -= 1

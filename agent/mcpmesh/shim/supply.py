@@ -79,6 +79,8 @@ class Supply:
 
     async def start(self) -> Child:
         """A new process, not spoken to yet; raises SpawnError, or Failure when there are too many."""
+        if self.closing:
+            raise unavailable("cannot start a server: the shim is stopping", "draining")
         if sum(not child.stopping for child in self.children) >= self.limits.children:
             raise unavailable(
                 f"cannot start another server: {len(self.children)} run already (limits.children)", "full"
