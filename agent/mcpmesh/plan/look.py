@@ -44,9 +44,12 @@ class Look:
         return self.exposed(id_) and bool(proof and proof.ok)
 
     def told(self, name: str) -> bool:
-        """Whether every Envoy that calls a service knows all of its exposed instances."""
+        """Whether its callers' Envoys know all its exposed instances; where it has a route, the ingress is a caller."""
         exposed = sum(map(self.exposed, self.instances_of(name)))
-        return all(envoy.known.get(name, exposed) >= exposed for envoy in self.observed.sidecars.values())
+        calls = {self.desired.ingress_id: 0} if ("http-route", name) in self.entries else {}
+        return all(
+            envoy.known.get(name, calls.get(id_, exposed)) >= exposed for id_, envoy in self.observed.sidecars.items()
+        )
 
     def instances_of(self, name: str) -> set[str]:
         """Every instance of a service that left a trace anywhere."""

@@ -122,6 +122,8 @@ class Observer:
         seen = {workload.instance: workload for workload in workloads}
         seen |= await self._elsewhere(desired, known)
         beside = {sidecar.instance: sidecar for sidecar in sidecars}
+        if _routed(entries, self._mesh):
+            beside |= await self._gateway_listening(desired, beside)
         doors = {
             instance.id: (wanted.spec, beside[instance.id].port)
             for wanted in desired.services.values()
@@ -151,7 +153,7 @@ class Observer:
             report = await self._admin.report(seen.admin_port)
         except PeerError:
             return seen
-        # Consul opens a gateway's listener with its first route; a sidecar has one from the start.
+        # A sidecar listens from the start, a gateway from its first route on.
         listening = report.ready and (mark.role == GATEWAY or await connects("127.0.0.1", seen.port))
         return replace(
             seen,
@@ -161,6 +163,15 @@ class Observer:
             clusters=report.clusters,
             known=report.known,
         )
+
+    async def _gateway_listening(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
+        """The ingress, not ready before it accepts connections: Consul opens its listener with the first route."""
+        gateway, wanted = beside.get(desired.ingress_id), desired.ingress
+        if gateway is None or wanted is None:
+            return {}
+        host = wanted.registration["Address"]
+        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        return {gateway.instance: replace(gateway, ready=gateway.ready and await connects(host, gateway.port))}
 
     async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
         """Plain services that somebody else runs: no process of ours, just a port that accepts or doesn't."""
@@ -245,6 +256,12 @@ class Observer:
             if (quiet and now - since >= _SETTLE_SECONDS) or now - since >= limit:
                 done.add(id_)
         return frozenset(done)
+
+
+def _routed(entries: Mapping[tuple[str, str], Entry] | Unknown, mesh: str) -> bool:
+    """Whether there is a route of ours."""
+    known = {} if isinstance(entries, Unknown) else entries
+    return any(entry.kind == "http-route" and entry.owner == mesh for entry in known.values())
 
 
 def _by_instance(found: Sequence[Process], roles: tuple[str, ...]) -> dict[str, Process]:

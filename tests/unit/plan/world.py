@@ -98,13 +98,17 @@ class World:
         self._port = 20000
 
     def observed(self) -> Observed:
-        """A look: whoever runs behind a ready sidecar has proven it."""
+        """A look: whoever runs behind a ready sidecar has proven it, and the ingress knows everybody."""
+        known = dict.fromkeys((registration.service for registration in self.registrations.values()), 99)
         return Observed(
             registrations=dict(self.registrations),
             entries=dict(self.entries),
             intentions=tuple(self.intentions),
             workloads=dict(self.workloads),
-            sidecars=dict(self.sidecars),
+            sidecars={
+                id_: replace(envoy, known=known) if envoy.service == INGRESS else envoy
+                for id_, envoy in self.sidecars.items()
+            },
             proofs={id_: Proof(True) for id_ in self.sidecars if id_ in self.workloads and self.workloads[id_].ready},
             drained=frozenset((self.registrations.keys() | self.sidecars.keys()) - self.busy),
             ingress_closing=self.closing,
