@@ -54,9 +54,9 @@ def outside() -> Iterator[dict[str, int]]:
 def mesh(tmp_path_factory: pytest.TempPathFactory, outside: dict[str, int]) -> Iterator[RealMesh]:
     """A mesh of every kind of service, up for the whole run.
 
-    everything (two instances, with secrets) and clock are stdio servers, web is
-    a plain HTTP service that calls everything and base, elsewhere a plain HTTP
-    service that runs already, base a TCP service.
+    everything (two instances, with secrets) and clock are stdio servers, remote
+    is an MCP server elsewhere, web a plain HTTP service that calls everything and
+    base, elsewhere a plain HTTP service that runs already, base a TCP service.
     """
     folder = tmp_path_factory.mktemp("mesh")
     (folder / "token").write_text(FILED_SECRET + "\n")
@@ -65,6 +65,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, outside: dict[str, int]) -> I
         "services": {
             "everything": everything(instances=2, env=environment, allow=["web"]),
             "clock": the_time(),
+            "remote": {"url": f"http://127.0.0.1:{outside['mcp']}/mcp"},
             "web": {
                 "http": {"command": python_program("web.py")},
                 "upstreams": ["everything", "base"],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from tests.integration.mesh.realmesh import CHANGES, OK, RealMesh, wait_for, write
-from tests.integration.mesh.traffic import call, load, text_of
+from tests.integration.mesh.traffic import Session, call, load, text_of
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +118,27 @@ def test_fewer_instances_drain_and_more_start_beside_those_that_stay(mesh: RealM
         calls.wait_for_answers(50)
     assert calls.failed == []
     assert first <= mesh.pids("shim", "everything")
+
+
+def test_a_call_under_way_in_a_service_that_is_replaced_ends_well_and_a_session_is_told_to_begin_anew(
+    mesh: RealMesh, catalog: str
+) -> None:
+    mine = mesh.pids(service="everything")
+    with Session(f"{mesh.ingress}/mcp/everything") as session, ThreadPoolExecutor() as beside:
+        arguments = {"duration": 6, "steps": 2}
+        under_way = [
+            beside.submit(call, session.url, "trigger-long-running-operation", arguments),
+            beside.submit(session.call, "trigger-long-running-operation", arguments),
+        ]
+        wait_for("the calls are under way", lambda: active_calls(mesh) >= 2)
+        write(mesh.catalog, catalog.replace("KEPT: open", "KEPT: other"))
+        wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(mine))
+        for outcome in under_way:
+            assert "completed" in str(getattr(outcome.result(), "text", outcome.result()))
+        # What it knew went with its instance: as MCP has it, the client is to initialize again.
+        assert session.call("echo", {"message": "hello"}).status_code == 404
+
+
+def active_calls(mesh: RealMesh) -> int:
+    stats = mesh.ask_envoy(mesh.one("gateway"), "/stats?filter=ingress_upstream.*downstream_rq_active")
+    return sum(int(line.rpartition(" ")[2]) for line in stats.splitlines())

@@ -131,3 +131,10 @@ def test_what_a_person_allowed_or_denied_outlives_down_and_up(small: RealMesh) -
     assert "allow" in small.consul("intention", "get", "stranger", "clock")
     with pytest.raises(AssertionError, match="HTTP 403"):
         call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
+
+
+def test_of_two_ups_at_once_both_end_well_with_one_agent(small: RealMesh) -> None:
+    both = [starting_in_the_background(small) for _ in range(2)]
+    assert [process.wait(180) for process in both] == [0, 0]
+    assert small.one("agent")
+    assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})

@@ -21,7 +21,7 @@ ENVOY_CUTS_AFTER = 15.0
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("service", ["everything", "clock"])
+@pytest.mark.parametrize("service", ["everything", "remote", "clock"])
 async def test_the_official_client_lists_and_calls_through_the_ingress(mesh: RealMesh, service: str, mode: str) -> None:
     tool, arguments, answer = {
         "clock": ("convert_time", {"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}, "21:00")
@@ -152,3 +152,10 @@ def test_no_envoy_has_rejected_an_update(mesh: RealMesh) -> None:
         stats: list[dict[str, Any]] = httpx.get(url, trust_env=False).json()["stats"]
         assert {stat["name"]: stat["value"] for stat in stats if stat.get("value")} == {}, process.mark.instance
         assert any(stat["name"] == "cluster_manager.cds.update_rejected" for stat in stats)
+
+
+def test_verify_finds_every_claim_true(mesh: RealMesh) -> None:
+    *claims, told = mesh.lines("verify")
+    assert [claim for claim in claims if not claim["ok"]] == []
+    assert told == {"summary": {"claims": len(claims), "failed": 0}}
+    assert {claim["service"] for claim in claims} >= {"everything", "clock", "remote", "web", "elsewhere", "base"}
