@@ -2,6 +2,7 @@
 
     MeshError
       CatalogError     file, line, field, what would be right
+        DocumentError  likewise, of a person's own documents for Kong
       SettingsError    a setting that cannot be used
       PeerError        consul | envoy | ingress | agent | server
         Unreachable    retry
@@ -44,6 +45,16 @@ class CatalogError(MeshError):
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("cannot use the catalog:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+class DocumentError(CatalogError):
+    """Documents for Kong that cannot be used: a mistake in one, or two that want the same thing."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        MeshError.__init__(
+            self, "cannot use the documents for Kong:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
 
 
 class SettingsError(MeshError):

@@ -56,12 +56,49 @@ class EnvoySettings(BaseModel):
 class IngressSettings(BaseModel):
     """The one address that clients use."""
 
+    kind: Literal["auto", "api-gateway", "kong"] = "auto"
+    """What stands there: Consul's API gateway, or Kong; "auto" is Kong where one is given or on PATH."""
     service: str = "ingress"
     """Its identity: the name that intentions are written for."""
     host: str = "127.0.0.1"
     """Where it listens; anything but loopback is for you to ask for."""
     port: int | None = Field(default=None, ge=1, le=65535)
     """A fixed port; None takes 8000 where it is free, else the next free one, and remembers it."""
+
+
+class KongSettings(BaseModel):
+    """Kong at the ingress, without a database, and the plugins that it applies to every call."""
+
+    binary: Path | None = None
+    """The kong program (3.x); None looks on PATH."""
+    admin: str | None = None
+    """The Admin API of a Kong that somebody else runs, "http://host:port"; None runs one of our own."""
+    documents: Path | None = None
+    """A folder of declarative documents of your own; None takes kong.d beside the first catalog."""
+    workers: int = Field(default=1, ge=1)
+    """nginx workers of our own Kong; a limit of calls is kept by all of them together."""
+    start_seconds: float = Field(default=30.0, gt=0)
+    """How long a Kong that runs may leave its Admin API unanswered before it is started anew."""
+    correlation_header: str = "X-Correlation-Id"
+    """Names each call, towards the service and the client, where the client did not; "" for none."""
+    prometheus: bool = True
+    """Counts calls by service, route and status, at /metrics of the Admin API."""
+    key_auth: bool = False
+    """Lets in only who shows a consumer's key, in the header `apikey`; services never see it."""
+    jwt: bool = False
+    """Lets in only who shows a token that a consumer's secret signed and that has not expired."""
+    acl_allow: str = ""
+    """Groups whose consumers may call, separated by commas; "" for all."""
+    calls_per_minute: int | None = Field(default=None, ge=1)
+    """Calls that one consumer (or address, without authentication) may make in a minute; None for any number."""
+    request_megabytes: int | None = Field(default=None, ge=1)
+    """The largest request in megabytes; None leaves that to the services."""
+    cors_origins: str = ""
+    """Web pages that may call, such as https://app.example, separated by commas; "" for none."""
+    traces_url: str | None = None
+    """Where spans go, OTLP over HTTP: "http://127.0.0.1:4318/v1/traces"; None sends none."""
+    traces_headers: SecretStr | None = None
+    """Headers for that, such as "authorization=Bearer …", separated by commas."""
 
 
 class PortSettings(BaseModel):
@@ -94,6 +131,7 @@ class Settings(BaseSettings):
     consul: ConsulSettings = ConsulSettings()
     envoy: EnvoySettings = EnvoySettings()
     ingress: IngressSettings = IngressSettings()
+    kong: KongSettings = KongSettings()
     ports: PortSettings = PortSettings()
     agent: AgentSettings = AgentSettings()
     state_dir: Path = Field(default_factory=lambda: _xdg("XDG_STATE_HOME", ".local/state"))

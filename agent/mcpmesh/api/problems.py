@@ -13,6 +13,7 @@ from typing import Any
 from mcpmesh.errors import (
     Broken,
     CatalogError,
+    DocumentError,
     MeshError,
     NotOurs,
     Problem,
@@ -35,6 +36,7 @@ class UnknownService(Refused):
 
 # Name, HTTP status and title; subclasses come before their bases.
 _KINDS: dict[type[MeshError], tuple[str, int, str]] = {
+    DocumentError: ("documents", 422, "The documents for Kong cannot be used"),
     CatalogError: ("catalog", 422, "The catalog cannot be used"),
     SettingsError: ("settings", 500, "A setting cannot be used"),
     UnknownService: ("unknown-service", 404, "No such service"),
@@ -78,11 +80,13 @@ def error_from(body: object, status: int = 500) -> MeshError:
         return Broken(f"cannot understand the agent: it answered {status} without saying why")
     name = str(body.get("type", "")).removeprefix(_URN)
     detail: str = body["detail"]
-    if name == "catalog" and (problems := _problems(body.get("problems"))):
-        return CatalogError(problems)
     for error_class, (known, _, _) in _KINDS.items():
-        if name == known and error_class is not CatalogError:
+        if name != known:
+            continue
+        if not issubclass(error_class, CatalogError):
             return error_class(detail)
+        if problems := _problems(body.get("problems")):
+            return error_class(problems)
     return Refused(detail) if 400 <= status < 500 else Broken(detail)
 
 
