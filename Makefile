@@ -48,6 +48,10 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 test: setup ## run all tests against the real parts; ARGS go to pytest
 	exec $(BIN)/python -m pytest tests $(ARGS)
 
+.PHONY: bench-shim
+bench-shim: $(BIN)/.installed ## measure the shim beside other bridges (8 minutes; ARGS: --only WORD, --quick)
+	exec $(BIN)/python -m bench.shim $(ARGS)
+
 .PHONY: check
 check: $(BIN)/.installed ## format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .

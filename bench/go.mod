@@ -1,0 +1,3 @@
+module mcpmesh.dev/bench
+
+go 1.25

@@ -1,0 +1,207 @@
+// Command load calls an MCP server over HTTP and checks every answer.
+//
+// It says "ready" when its sessions are open, waits for a line, calls for the
+// time it was given, prints one JSON line, waits for another line and leaves, so
+// that whoever started it can read the server's meters right before and after.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// tally is what one run counted. Rates and percentiles are of the time behind the warm-up; Calls are all calls.
+type tally struct {
+	Calls     int     `json:"calls"`
+	PerSecond float64 `json:"per_second"`
+	P50       float64 `json:"p50_ms"`
+	P99       float64 `json:"p99_ms"`
+	Worst     float64 `json:"worst_ms"`
+	Crossed   int     `json:"crossed"`
+	Wrong     int     `json:"wrong"`
+	Failed    int     `json:"failed"`
+	Fault     string  `json:"fault,omitempty"`
+}
+
+// worker is one caller at a time; sample holds its latencies behind the warm-up.
+type worker struct {
+	sample   []time.Duration
+	verdicts [4]int
+	calls    int
+	fault    error
+}
+
+// hopeless is so many failures in a row of one caller that going on would tell nothing more.
+const hopeless = 20
+
+var (
+	modern   = flag.Bool("modern", false, "speak the stateless revision")
+	mode     = flag.String("mode", "calls", "calls, sessions (open, call once, leave) or opens (one after another, with pauses)")
+	tool     = flag.String("tool", "echo", "echo or blob")
+	sessions = flag.Int("sessions", 1, "sessions; callers at once in mode sessions")
+	inflight = flag.Int("inflight", 1, "callers at once in each session")
+	lasting  = flag.Duration("for", time.Second, "how long to count")
+	warm     = flag.Duration("warm", 300*time.Millisecond, "how long to call before that")
+	opens    = flag.Int("opens", 10, "how many sessions in mode opens")
+	pause    = flag.Duration("pause", 200*time.Millisecond, "how long to wait between them")
+)
+
+func main() {
+	log.SetFlags(0)
+	flag.Parse()
+	where, err := url.Parse(flag.Arg(0))
+	if err != nil || where.Host == "" {
+		log.Fatalf("load: give the address of the MCP endpoint, not %q", flag.Arg(0))
+	}
+	to := &target{address: where.Host, path: where.Path, modern: *modern}
+	switch *mode {
+	case "sessions":
+		run(*sessions, func(n int, w *worker, warm, end time.Time) { visit(to, n, w, warm, end) })
+	case "opens":
+		run(1, func(_ int, w *worker, _, _ time.Time) { open(to, w) })
+	default:
+		clients := make([]*client, *sessions)
+		for n := range clients {
+			clients[n] = &client{target: to, number: n}
+			on := conn{address: to.address}
+			if err := clients[n].open(&on); err != nil {
+				log.Fatalf("load: session %d of %d: %v", n+1, *sessions, err)
+			}
+			on.close()
+		}
+		run(*sessions**inflight, func(n int, w *worker, warm, end time.Time) {
+			repeat(clients[n / *inflight], n%*inflight, w, warm, end)
+		})
+		for _, one := range clients {
+			on := conn{address: to.address}
+			one.leave(&on)
+			on.close()
+		}
+	}
+}
+
+// run lets workers work, and tells what they counted.
+func run(count int, work func(n int, w *worker, warm, end time.Time)) {
+	turn := bufio.NewReader(os.Stdin)
+	fmt.Println("ready")
+	turn.ReadString('\n')
+	workers := make([]worker, count)
+	var all sync.WaitGroup
+	counting := time.Now().Add(*warm)
+	for n := range workers {
+		all.Go(func() { work(n, &workers[n], counting, counting.Add(*lasting)) })
+	}
+	all.Wait()
+	out, _ := json.Marshal(sum(workers, time.Since(counting)))
+	fmt.Println(string(out))
+	turn.ReadString('\n')
+}
+
+// repeat calls until the time is over. A call belongs to the sample when it began behind the warm-up.
+func repeat(as *client, number int, w *worker, warm, end time.Time) {
+	on := conn{address: as.target.address}
+	defer on.close()
+	row := 0
+	for n := 1; row < hopeless; n++ {
+		began := time.Now()
+		if began.After(end) {
+			return
+		}
+		verdict, at, err := as.call(&on, *tool, number, n)
+		w.count(verdict, err)
+		if row++; verdict == right {
+			row = 0
+			if began.After(warm) {
+				w.sample = append(w.sample, at.Sub(began))
+			}
+		}
+	}
+}
+
+// visit opens a session, calls once and leaves, again and again; the time is that up to the call's answer.
+func visit(to *target, number int, w *worker, warm, end time.Time) {
+	on := conn{address: to.address}
+	defer on.close()
+	row := 0
+	for n := 1; row < hopeless; n++ {
+		began := time.Now()
+		if began.After(end) {
+			return
+		}
+		as := &client{target: to, number: number}
+		verdict, at := failed, time.Time{}
+		err := as.open(&on)
+		if err == nil {
+			verdict, at, err = as.call(&on, "echo", 0, n)
+		}
+		w.count(verdict, err)
+		if row++; verdict == right {
+			row = 0
+			if began.After(warm) {
+				w.sample = append(w.sample, at.Sub(began))
+			}
+		}
+		as.leave(&on)
+	}
+}
+
+// open times how long `initialize` takes when there was time to prepare for it.
+func open(to *target, w *worker) {
+	for range *opens {
+		time.Sleep(*pause)
+		on := conn{address: to.address}
+		as := &client{target: to}
+		began := time.Now()
+		err := as.open(&on)
+		took := time.Since(began)
+		if err != nil {
+			w.count(failed, err)
+		} else {
+			w.count(right, nil)
+			w.sample = append(w.sample, took)
+		}
+		as.leave(&on)
+		on.close()
+	}
+}
+
+func (w *worker) count(verdict int, err error) {
+	w.calls++
+	w.verdicts[verdict]++
+	if err != nil && w.fault == nil {
+		w.fault = err
+	}
+}
+
+func sum(workers []worker, took time.Duration) tally {
+	var all tally
+	var sample []time.Duration
+	for _, w := range workers {
+		all.Calls += w.calls
+		all.Crossed += w.verdicts[crossed]
+		all.Wrong += w.verdicts[wrong]
+		all.Failed += w.verdicts[failed]
+		sample = append(sample, w.sample...)
+		if w.fault != nil && all.Fault == "" {
+			all.Fault = w.fault.Error()
+		}
+	}
+	if len(sample) == 0 {
+		return all
+	}
+	slices.Sort(sample)
+	at := func(part float64) float64 {
+		return sample[min(int(part*float64(len(sample))), len(sample)-1)].Seconds() * 1000
+	}
+	all.PerSecond = float64(len(sample)) / took.Seconds()
+	all.P50, all.P99, all.Worst = at(0.5), at(0.99), at(1)
+	return all
+}

@@ -1,0 +1,154 @@
+"""What is measured: ours in its ways of working, rivals as their makers publish them, a server without a bridge."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+OURS = "mcpmesh-shim"
+NO_CHILD = "no child, no bridge: what net/http alone costs"
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a system's command line is made of."""
+
+    package: Path
+    """Where its package is installed; our own programs for what has none."""
+    child: str
+    """The MCP server's program."""
+    port: int
+    folder: Path
+    """For a file of its own."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of the table."""
+
+    name: str
+    command: Callable[[Start], list[str]]
+    package: str = ""
+    """What has to be installed (see `packages`); nothing for what comes with this project."""
+    kind: str = "rival"
+    """ours, rival or reference."""
+    path: str = "/mcp"
+    modern: bool = False
+    """Called in the stateless revision, which has no sessions."""
+    note: str = ""
+    own_child: bool = False
+    """Has a server process for each session."""
+
+
+def shim(isolation: str, *child_words: str) -> Callable[[Start], list[str]]:
+    """Ours, started as a person does; every limit, header check and counter is on."""
+
+    def command(start: Start) -> list[str]:
+        config = {
+            "name": "bench",
+            "port": start.port,
+            "command": start.child,
+            "args": list(child_words),
+            "isolation": isolation,
+        }
+        path = start.folder / "shim.json"
+        path.write_text(json.dumps(config))
+        return [str(Path(sys.executable).with_name("mcpmesh-shim")), "--config", str(path)]
+
+    return command
+
+
+def tbxark(start: Start) -> list[str]:
+    """The Go bridge reads a file."""
+    config = {
+        "mcpProxy": {
+            "baseURL": f"http://127.0.0.1:{start.port}",
+            "addr": f"127.0.0.1:{start.port}",
+            "name": "bench",
+            "version": "1",
+            "type": "streamable-http",
+            "options": {"logEnabled": False},
+        },
+        "mcpServers": {"bench": {"command": start.child, "args": []}},
+    }
+    path = start.folder / "tbxark.json"
+    path.write_text(json.dumps(config))
+    return [str(start.package / "mcp-proxy"), "-config", str(path)]
+
+
+def fastmcp(start: Start) -> list[str]:
+    """Its command line makes a proxy of a client configuration."""
+    path = start.folder / "fastmcp.json"
+    path.write_text(json.dumps({"mcpServers": {"bench": {"command": start.child, "args": []}}}))
+    return [
+        str(start.package / "bin/fastmcp"),
+        *("run", str(path), "--transport", "http", "--host", "127.0.0.1", "--port", str(start.port)),
+        *("--no-banner", "--log-level", "ERROR"),
+    ]
+
+
+SYSTEMS = (
+    System(
+        "static Go server", lambda s: [str(s.package / "static"), "-port", str(s.port)], kind="reference", note=NO_CHILD
+    ),
+    System(OURS, shim("session"), kind="ours", own_child=True, note="a server process per session (the default)"),
+    System(f"{OURS} shared", shim("shared"), kind="ours", note="all sessions over one server process"),
+    System(f"{OURS} modern", shim("session"), kind="ours", modern=True, note="2026-07-28 clients, 2026-07-28 server"),
+    System(
+        f"{OURS} translated",
+        shim("session", "-era", "legacy"),
+        kind="ours",
+        modern=True,
+        note="2026-07-28 clients, a server that has only older revisions",
+    ),
+    System(
+        "TBXark/mcp-proxy (Go)",
+        tbxark,
+        package="tbxark",
+        path="/bench/mcp",
+    ),
+    System(
+        "mcp-proxy (npm)",
+        lambda s: [
+            *(str(s.package / "node_modules/.bin/mcp-proxy"), "--port", str(s.port), "--host", "127.0.0.1"),
+            *("--server", "stream", "--", s.child),
+        ],
+        package="npm",
+    ),
+    System(
+        "supergateway (npm)",
+        lambda s: [
+            *(str(s.package / "node_modules/.bin/supergateway"), "--stdio", s.child, "--port", str(s.port)),
+            *("--outputTransport", "streamableHttp", "--stateful", "--logLevel", "none"),
+        ],
+        package="npm",
+        own_child=True,
+        note="stateful: a server process per session",
+    ),
+    System(
+        "mcp-proxy (PyPI)",
+        lambda s: [
+            *(str(s.package / "bin/mcp-proxy"), "--host", "127.0.0.1", "--port", str(s.port)),
+            *("--log-level", "ERROR", "--", s.child),
+        ],
+        package="mcp-proxy",
+    ),
+    System("fastmcp proxy (PyPI)", fastmcp, package="fastmcp"),
+    System(
+        "contextforge translate (PyPI)",
+        lambda s: [
+            *(str(s.package / "bin/python"), "-m", "mcpgateway.translate", "--stdio", s.child),
+            *("--expose-streamable-http", "--host", "127.0.0.1", "--port", str(s.port), "--logLevel", "error"),
+        ],
+        package="contextforge",
+    ),
+)
+
+ABSENT = {
+    "agentgateway (Rust)": "not measured: it is no package of crates.io, npm or PyPI; "
+    "it comes as a container image and as release files"
+}
+"""What one would look for in the table, and why it is not there."""
