@@ -16,6 +16,7 @@ from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.head import Head
+from mcpmesh.shim.inputs import InputCall, retried
 from mcpmesh.shim.profile import SUPPORTED
 from mcpmesh.shim.relay import needs_rewrite, put_meta, rewrite
 from mcpmesh.shim.supply import Use
@@ -33,25 +34,39 @@ class Kept:
         self.asking: set[tuple[str, bytes]] = set()
         """What was seen to ask its client something."""
         self.waiting = 0
+        self.own_states = bool(app.config.affinity) or app.config.isolation == "request"
+        """Whether a modern server's requestState is given out as it is."""
 
     # Modern clients.
 
     def call(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta) -> None:
         """A modern client's request; raises Failure when nothing was sent."""
         id = wire.id_json(message.id)
-        if self.app.profile.modern:
-            call = ModernCall(self.app, exchange, id, message.method)
-            call.log_level = meta.log_level or None
-            self.place(call, lambda child: self._send_modern(child, call, head, message))
-        else:
+        if not self.app.profile.modern:
             self._translated(exchange, head, message, meta, id)
+            return
+        params, child = message.params, None
+        if self.own_states and message.method in translate.MAY_ASK:
+            call: ModernCall = InputCall(self.app, exchange, id, message.method, params)
+            if b'"requestState"' in bytes(params):
+                params, child = retried(self.app, message.method, params)
+        else:
+            call = ModernCall(self.app, exchange, id, message.method)
+        call.log_level = meta.log_level or None
 
-    def _send_modern(self, child: Child, call: ModernCall, head: Head, message: Any) -> None:
+        def send(child: Child) -> None:
+            self._send_modern(child, call, head, params)
+
+        if child is not None:
+            self._put(call, child, Use.PLAIN, send)
+        else:
+            self.place(call, send)
+
+    def _send_modern(self, child: Child, call: ModernCall, head: Head, params: wire.Buffer) -> None:
         child.reserve(call)
-        params = message.params
         if needs_rewrite(head, params):
             params = rewrite(call, params, head)
-        child.process.write(wire.request(call.id, message.method, params))
+        child.process.write(wire.request(call.id, call.method, params))
 
     def _translated(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta, id: bytes) -> None:
         params, inner = translate.split(message.params)
@@ -78,9 +93,10 @@ class Kept:
         except wire.Malformed:
             raise modern.invalid("inputResponses must be an object") from None
         call = self.app.suspended.take(state, method, params)
-        if call is not None:
-            call.resume(exchange, id, meta.get("progressToken"), answers)
-        return call is not None
+        if not isinstance(call, TranslatedCall):
+            return False
+        call.resume(exchange, id, meta.get("progressToken"), answers)
+        return True
 
     def discovered(self) -> dict[str, Any]:
         """The discover result: the server's abilities, both eras."""

@@ -2,16 +2,20 @@
 
 The state is a token of this process: it names the call, says when it ends and
 which request it belongs to, and is signed, so a state that was changed, is
-old, belongs to another request or was used before is refused.
+old, belongs to another request or was used before is refused. Behind the
+signed part stands the address of this instance, where that was told, so that a
+caller's proxy can send the retry here (docs/decisions/0014).
 """
 
 from __future__ import annotations
 
 import binascii
 import os
+import re
 import time
 from _operator import _compare_digest as compare_digest
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -20,9 +24,9 @@ from mcpmesh.shim.modern import invalid
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
-    from mcpmesh.shim.translated import TranslatedCall
 
 SIGNATURE_BYTES: Final = 16
+_ADDRESS = re.compile(r"@[0-9A-Fa-f.:\[\]]+:[0-9]+\Z")
 RETRYS_OWN: Final = frozenset(("_meta", "inputResponses", "requestState"))
 
 
@@ -34,28 +38,49 @@ def request_digest(method: str, params: dict[str, Any]) -> bytes:
     return hashlib.sha256(msgspec.json.encode([method, lasting], order="sorted")).digest()[:16]
 
 
+def without_address(state: str) -> str:
+    """A state as it was before an instance put its address behind it."""
+    return _ADDRESS.sub("", state)
+
+
+class Waiter(Protocol):
+    """What waits for its client's input."""
+
+    def abandon(self, reason: str) -> None:
+        """The client did not come back in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A waiter, and the request that it belongs to."""
+
+    waiter: Waiter
+    digest: bytes
+
+
 class Suspended:
     """The calls of one shim that wait for input."""
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self.address = f"@{app.config.affinity}" if app.config.affinity else ""
         self._key = os.urandom(32)
-        self._calls: dict[str, TranslatedCall] = {}
+        self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._held)
 
-    def holds(self, call: TranslatedCall) -> bool:
-        """Whether the call waits."""
-        return call in self._calls.values()
+    def holds(self, waiter: Waiter) -> bool:
+        """Whether it waits."""
+        return any(held.waiter is waiter for held in self._held.values())
 
-    def hold(self, call: TranslatedCall) -> str | None:
+    def hold(self, waiter: Waiter, method: str, params: dict[str, Any]) -> str | None:
         """Let a call wait; answers its state, or None when too many wait."""
         limits = self.app.limits
-        if len(self._calls) >= limits.suspended:
+        if len(self._held) >= limits.suspended:
             return None
         name = os.urandom(9).hex()
-        self._calls[name] = call
+        self._held[name] = Held(waiter, request_digest(method, params))
         self.app.later(limits.input_seconds, lambda: self._lapse(name))
         return self._sign({"c": name, "e": int(time.time() + limits.input_seconds), "i": self.app.config.instance})
 
@@ -65,28 +90,31 @@ class Suspended:
             {"d": request_digest(method, params).hex(), "e": int(time.time() + self.app.limits.input_seconds)}
         )
 
-    def take(self, state: str, method: str, params: dict[str, Any]) -> TranslatedCall | None:
-        """The call of a state, which is used up by this; None when there is none to go on with. Raises Failure."""
-        payload = self._verify(state)
-        digest = request_digest(method, params)
-        call = self._calls.get(payload.get("c", ""))
+    def take(self, state: str, method: str, params: dict[str, Any]) -> Waiter | None:
+        """What waits under a state, which is used up by this; None when there is nothing to go on with.
+
+        Raises Failure.
+        """
+        payload = self._verify(without_address(state))
+        held = self._held.get(payload.get("c", ""))
         lapsed = payload["e"] < time.time()
-        if lapsed or (call is None and "c" in payload):
+        if lapsed or (held is None and "c" in payload):
             raise invalid("requestState has lapsed or was used before; send the request again without it")
-        if digest != (request_digest(call.method, call.params) if call else bytes.fromhex(payload["d"])):
+        if request_digest(method, params) != (held.digest if held else bytes.fromhex(payload["d"])):
             raise invalid("requestState belongs to another request")
-        if call is not None:
-            del self._calls[payload["c"]]
-        return call
+        if held is None:
+            return None
+        del self._held[payload["c"]]
+        return held.waiter
 
     def _lapse(self, name: str) -> None:
-        call = self._calls.pop(name, None)
-        if call is not None:
-            call.abandon("the client did not answer in time")
+        held = self._held.pop(name, None)
+        if held is not None:
+            held.waiter.abandon("the client did not answer in time")
 
     def _sign(self, payload: dict[str, Any]) -> str:
         body = wire.encode(payload)
-        return binascii.b2a_base64(self._signature(body) + body, newline=False).decode()
+        return binascii.b2a_base64(self._signature(body) + body, newline=False).decode() + self.address
 
     def _signature(self, body: bytes) -> bytes:
         import hmac

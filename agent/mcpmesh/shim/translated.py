@@ -13,7 +13,7 @@ from mcpmesh.shim.calls import ModernCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import METHOD_NOT_FOUND, MISSING_CAPABILITY, Failure, lost
-from mcpmesh.shim.relay import reply_failure
+from mcpmesh.shim.relay import outcome
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -25,7 +25,7 @@ GATHER_SECONDS: Final = 0.01
 class TranslatedCall(ModernCall):
     """A call of a modern client at a legacy server."""
 
-    __slots__ = ("asks", "capabilities", "outcome", "params", "scheduled")
+    __slots__ = ("asks", "capabilities", "lacked", "outcome", "params", "scheduled")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class TranslatedCall(ModernCall):
         self.params = params
         self.asks: dict[str, Any] = {}
         self.scheduled = False
+        self.lacked: tuple[dict[str, Any], str] | None = None
+        """What the server asked for and the client can't be asked: the capability, and the method."""
         self.outcome: Any = None
 
     @property
@@ -53,6 +55,10 @@ class TranslatedCall(ModernCall):
         return self.method, bytes(self.params.get("name") or self.params.get("uri") or b"")
 
     def answered(self, message: Any) -> None:
+        if self.lacked is not None and outcome(self.method, message) != "ok":
+            # The server could not do without.
+            self.failed(self._lacks(*self.lacked))
+            return
         if message.result:
             message.result = wire.Raw(translate.dress(message.result, self.method, self.app.profile.server))
         elif (requests := self._visits(message.error)) is not None:
@@ -80,9 +86,8 @@ class TranslatedCall(ModernCall):
         elif lacks is not None or self.method not in translate.MAY_ASK:
             self.app.metrics.count("refused_requests")
             child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method} here")
-            if lacks and self.exchange.live:
-                self._cancel("the client lacks a capability that the call needs")
-                self._lacks(lacks, message.method)
+            if lacks and self.lacked is None:
+                self.lacked = lacks, message.method
         else:
             self.app.kept.asking.add(self.subject)
             self.asks[f"r{message.id}"] = message
@@ -90,15 +95,13 @@ class TranslatedCall(ModernCall):
                 child.lease = self
             self.flush_soon()
 
-    def _lacks(self, capability: dict[str, Any], method: str) -> None:
-        self.app.metrics.call(self.era, self.method, "error", self.app.now() - self.exchange.started)
-        failure = Failure(
+    def _lacks(self, capability: dict[str, Any], method: str) -> Failure:
+        return Failure(
             MISSING_CAPABILITY,
             f"the call needs a client that can be asked for {method}",
             {"requiredCapabilities": capability},
             status=400,
         )
-        reply_failure(self.exchange, self.client_id, failure)
 
     # The older protocol's error "first visit these addresses", which this revision words as input.
 
@@ -108,13 +111,12 @@ class TranslatedCall(ModernCall):
         return translate.visits(error)
 
     def _visit_first(self, requests: dict[str, Any]) -> None:
-        self.release()
-        if not self.exchange.live:
-            return
         lacks = translate.lacking("elicitation/create", b'{"mode":"url"}', self.capabilities)
         if lacks:
-            self._lacks(lacks, "elicitation/create")
-        else:
+            self.failed(self._lacks(lacks, "elicitation/create"))
+            return
+        self.release()
+        if self.exchange.live:
             self._input_required(requests, self.app.suspended.again(self.method, self.params))
 
     def flush_soon(self) -> None:
@@ -127,7 +129,7 @@ class TranslatedCall(ModernCall):
         self.scheduled = False
         if not self.asks or not self.exchange.live:
             return
-        state = self.app.suspended.hold(self)
+        state = self.app.suspended.hold(self, self.method, self.params)
         if state is None:
             self._cancel("too many calls wait for input")
             self.failed(lost("too many calls wait for input (limits.suspended); the call was cancelled", "busy"))

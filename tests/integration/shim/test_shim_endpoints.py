@@ -39,7 +39,7 @@ def test_info_tells_who_the_server_is_and_what_it_can(start, legacy):
 
 
 def test_both_eras_of_a_server_that_speaks_both_are_told(start, legacy):
-    server = str(ROOT / "tests/integration/shim/servers/conformance_server.py")
+    server = str(ROOT / "tests/conformance/server")
     shim = start(command=sys.executable, args=[server])
     assert shim.info()["eras"] == ["modern"]
     legacy(shim)

@@ -292,12 +292,10 @@ def test_a_state_that_is_not_right_is_refused(plain, modern, how):
     assert answer["error"]["code"] == -32602
 
 
-def test_a_client_that_cannot_be_asked_is_told_what_it_lacks(start, modern):
-    client = modern(start())
-    response = client.post(client.body("tools/call", {"name": "sample", "arguments": {}}))
-    assert response.status_code == 400
-    assert response.json()["error"]["code"] == -32021
-    assert response.json()["error"]["data"]["requiredCapabilities"] == {"sampling": {}}
+def test_a_client_that_cannot_be_asked_is_not_asked_and_the_server_is_told(start, modern):
+    shim = start()
+    assert "the client can't be asked for sampling/createMessage" in modern(shim).text("sample")
+    assert shim.metric("refused_requests_total") == 1
 
 
 def test_roots_that_a_client_does_not_have_are_none(plain, modern):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from mcp import Client
-from shim_running import HERE, program
+from shim_running import ROOT, program
 
 MODES = ["auto", "legacy", "2026-07-28"]
 SERVERS = {
@@ -67,7 +67,7 @@ def conformant(request):
     """The SDK's own server, speaking both eras, or one only."""
     from shim_running import running
 
-    server = str(HERE / "servers" / "conformance_server.py")
+    server = str(ROOT / "tests/conformance/server")
     with running(command=sys.executable, args=[server, request.param]) as shim:
         yield shim.wait_ready()
 
