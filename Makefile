@@ -45,8 +45,12 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 	exec $(BIN)/mcpmesh up -f $(FILE)
 
 .PHONY: test
-test: setup ## run all tests against the real parts; ARGS go to pytest
+test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
 	exec $(BIN)/python -m pytest tests $(ARGS)
+
+.PHONY: conformance
+conformance: setup tests/conformance/node_modules/.installed ## the official suite against the shim, alone and in a whole mesh
+	exec $(BIN)/python -m tests.conformance $(ARGS)
 
 .PHONY: bench-shim
 bench-shim: $(BIN)/.installed ## measure the shim beside other bridges (8 minutes; ARGS: --only WORD, --quick)
@@ -61,7 +65,7 @@ check: $(BIN)/.installed ## format, lint, strict types, import contracts
 
 .PHONY: clean
 clean: ## remove what setup and the tools made in this folder
-	rm -rf .venv examples/.venv examples/node_modules dist
+	rm -rf .venv examples/.venv examples/node_modules tests/conformance/node_modules dist
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -94,6 +98,13 @@ npm-servers:
 examples/node_modules/.installed: examples/package.json examples/package-lock.json
 	$(call slow,installing the Node example servers into examples/node_modules,\
 		npm ci --prefix examples --no-audit --no-fund --ignore-scripts)
+	touch $@
+
+# The suite, the inspector and the Node that they need; their scripts are not run.
+tests/conformance/node_modules/.installed: tests/conformance/package.json tests/conformance/package-lock.json
+	command -v npm >/dev/null || { echo 'npm is not on PATH: the conformance suite is installed with it (https://nodejs.org)' >&2; exit 1; }
+	$(call slow,installing the conformance suite into tests/conformance/node_modules,\
+		npm ci --prefix tests/conformance --no-audit --no-fund --ignore-scripts --loglevel error)
 	touch $@
 
 # The path is remembered until the pinned version changes, so that a second start does not even ask.
