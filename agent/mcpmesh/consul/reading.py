@@ -56,6 +56,7 @@ def _registration(service: Json, sidecar: Json | None, checks: Mapping[str, list
         draining=any(check["CheckID"].startswith(_MAINTENANCE) for check in mine),
         passing=not failing,
         failing=failing,
+        sidecar_host=(sidecar or service)["Address"],
     )
 
 

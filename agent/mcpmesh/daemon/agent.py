@@ -203,6 +203,7 @@ class Agent:
             admin=self.mesh.admin,
             desired=loop.desired,
             ingress_url=self.mesh.ingress_url,
+            runtime=self.mesh.runtime,
         )
         async for claim in verify(world, services):
             yield claim

@@ -16,7 +16,7 @@ from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.process import marked, stop, wait_for_any_end
+from mcpmesh.kit.process import marked, wait_for_any_end
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 from mcpmesh.plan.desired import Desired
@@ -24,10 +24,11 @@ from mcpmesh.reconcile.apply import Applier, Hands
 from mcpmesh.reconcile.desire import AGENT_IDENTITY, desire, nothing
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.loop import Loop
-from mcpmesh.reconcile.observe import GATEWAY, Observer
+from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
 from mcpmesh.workload.process import Processes
+from mcpmesh.workload.runtime import GATEWAY
 
 # Who goes first when a mesh is swept away without asking: callers before what they call.
 _SWEEP_ORDER = ("gateway", "sidecar", "shim", "plain", "server", "consul")
@@ -43,8 +44,9 @@ class Mesh:
         self.journal = journal
         self.memory = Memory(self.home)
         self.infrastructure = Ports(settings.ports.infrastructure)
-        self.admin = Admin()
-        self.processes = Processes(name, self.home)
+        self.ports = Ports(settings.ports.services)
+        self.runtime = Processes(name, self.home, self.ports)
+        self.admin = Admin(self.runtime.sockets)
         self.embedded: EmbeddedConsul | None = None
         self.consul: Consul | None = None
         self.loop: Loop | None = None
@@ -89,19 +91,17 @@ class Mesh:
             self._held_ingress_port(),
             lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.ingress.service),
         )
-        ports = Ports(settings.ports.services)
         self._prover = Prover(self.credentials, settings.agent.proof_seconds, self._wake)
-        observer = Observer(self.name, self.home, self.consul, self.processes, self.admin, self._prover, ports)
+        observer = Observer(self.name, self.home, self.consul, self.runtime, self.admin, self._prover, self.ports)
         hands = Hands(
             mesh=self.name,
             home=self.home,
             consul=self.consul,
             consul_address=address,
-            processes=self.processes,
+            runtime=self.runtime,
             admin=self.admin,
             envoy=envoy,
             envoy_settings=settings.envoy,
-            ports=ports,
             observer=observer,
             journal=self.journal,
         )
@@ -141,18 +141,18 @@ class Mesh:
         if self._prover:
             await self._prover.close()
         await self.admin.close()
-        await self.processes.close()
+        await self.runtime.close()
         if self.consul:
             await self.consul.close()
 
     async def sweep(self) -> list[str]:
         """Ends every process of this mesh that is still there, callers first; returns what they were."""
-        found = [process for process in marked(self.home) if process.mark.role != "agent"]
+        found = [process for process in await self.runtime.found() if process.mark.role != "agent"]
         for role in _SWEEP_ORDER:
             grace = 10.0 if role in ("shim", "consul") else 3.0
             mine = [process for process in found if process.mark.role == role]
-            await asyncio.gather(*(stop(process, grace) for process in mine))
-        proxy.forget_bootstraps(self.home)
+            await asyncio.gather(*(self.runtime.end(process, grace) for process in mine))
+        self.runtime.forget_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
 
     def _held_ingress_port(self) -> int | None:

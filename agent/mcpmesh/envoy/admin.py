@@ -1,13 +1,15 @@
-"""What an Envoy says of itself at its admin address (loopback), and the verbs it takes there."""
+"""What an Envoy says of itself at its admin address (loopback, or a socket), and the verbs it takes there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 
 from mcpmesh.errors import Broken, Unreachable
+from mcpmesh.kit.sockets import client
 
 _FILTER = (
     r"(\.update_rejected$|^http\.(public_listener|ingress_upstream_\d+)\.downstream_rq_active$"
@@ -31,19 +33,19 @@ class Report:
 
 
 class Admin:
-    """Speaks to the admin addresses of our Envoys; one instance serves them all."""
+    """Speaks to the admin addresses ("host:port") of our Envoys; one instance serves them all."""
 
-    def __init__(self) -> None:
-        self._http = httpx.AsyncClient(timeout=2.0, trust_env=False)
+    def __init__(self, sockets: Path | None = None) -> None:
+        self._http = client(sockets, timeout=2.0)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def report(self, port: int) -> Report:
+    async def report(self, address: str) -> Report:
         """Readiness and counters; raises Unreachable when nobody answers."""
-        ready = await self._request("GET", port, "/ready")
-        stats = (await self._request("GET", port, "/stats", filter=_FILTER, format="json")).json()["stats"]
+        ready = await self._request("GET", address, "/ready")
+        stats = (await self._request("GET", address, "/stats", filter=_FILTER, format="json")).json()["stats"]
         active = rejected = 0
         clusters: list[str] = []
         known: dict[str, int] = {}
@@ -61,24 +63,24 @@ class Admin:
                 known[service] = known.get(service, 0) + value
         return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
 
-    async def drain(self, port: int) -> None:
+    async def drain(self, address: str) -> None:
         """Stops accepting; what is under way goes on."""
-        await self._request("POST", port, "/drain_listeners", graceful="true", skip_exit="true")
+        await self._request("POST", address, "/drain_listeners", graceful="true", skip_exit="true")
 
-    async def quit(self, port: int) -> None:
+    async def quit(self, address: str) -> None:
         """Ends that Envoy."""
-        await self._request("POST", port, "/quitquitquit")
+        await self._request("POST", address, "/quitquitquit")
 
-    async def set_runtime(self, port: int, values: Mapping[str, str]) -> None:
+    async def set_runtime(self, address: str, values: Mapping[str, str]) -> None:
         """Sets runtime keys; the same call again changes nothing."""
         if values:
-            await self._request("POST", port, "/runtime_modify", **values)
+            await self._request("POST", address, "/runtime_modify", **values)
 
-    async def _request(self, method: str, port: int, path: str, **query: str) -> httpx.Response:
+    async def _request(self, method: str, address: str, path: str, **query: str) -> httpx.Response:
         try:
-            answer = await self._http.request(method, f"http://127.0.0.1:{port}{path}", params=query or None)
+            answer = await self._http.request(method, f"http://{address}{path}", params=query or None)
         except httpx.TransportError as error:
-            raise Unreachable(f"cannot reach the Envoy admin address 127.0.0.1:{port}: {error!r}") from error
+            raise Unreachable(f"cannot reach the Envoy admin address {address}: {error!r}") from error
         if answer.status_code >= 400 and path != "/ready":
-            raise Broken(f"cannot {method} {path} at the Envoy on admin port {port}: HTTP {answer.status_code}")
+            raise Broken(f"cannot {method} {path} at the Envoy admin address {address}: HTTP {answer.status_code}")
         return answer

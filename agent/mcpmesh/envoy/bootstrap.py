@@ -17,6 +17,7 @@ from mcpmesh.kit.resources import handed
 
 # `consul connect envoy -bootstrap` takes 0.1 s; this long means that Consul hangs.
 _SECONDS = 15.0
+_OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,14 @@ class ConsulAddress:
     token: SecretStr | None = None
 
 
-async def render(consul: ConsulAddress, proxy_id: str, admin_port: int, *, gateway: bool = False) -> str:
-    """The bootstrap (JSON) of the proxy registered as `proxy_id`; raises WorkloadError with Consul's words."""
+async def render(consul: ConsulAddress, proxy_id: str, admin: int | Path, *, gateway: bool = False) -> str:
+    """The bootstrap (JSON) of the proxy registered as `proxy_id`; raises WorkloadError with Consul's words.
+
+    Its admin address is a port of loopback, or a socket.
+    """
     argv = [str(consul.binary), "connect", "envoy", "-bootstrap", "-proxy-id", proxy_id]
-    argv += ["-admin-bind", f"127.0.0.1:{admin_port}", "-http-addr", consul.http, "-grpc-addr", consul.grpc]
+    argv += ["-admin-bind", f"127.0.0.1:{admin if isinstance(admin, int) else 0}"]
+    argv += ["-http-addr", consul.http, "-grpc-addr", consul.grpc]
     # Consul 1.22 lists Envoy up to 1.35; docs/decisions/0002 says what was tried beyond.
     argv += ["-ignore-envoy-compatibility"]
     if gateway:
@@ -53,10 +58,10 @@ async def render(consul: ConsulAddress, proxy_id: str, admin_port: int, *, gatew
             await process.wait()
     if process.returncode != 0:
         raise WorkloadError(f"cannot bootstrap the Envoy of {proxy_id!r}: {err.decode(errors='replace').strip()}")
-    return json.dumps(tuned(json.loads(out)))
+    return json.dumps(tuned(json.loads(out), None if isinstance(admin, int) else admin))
 
 
-def tuned(bootstrap: dict[str, Any]) -> dict[str, Any]:
+def tuned(bootstrap: dict[str, Any], admin: Path | None = None) -> dict[str, Any]:
     """Adds our runtime layer: passive health checks that work on the API gateway too.
 
     Consul offers them for sidecars alone; Envoy takes the same numbers from
@@ -66,7 +71,11 @@ def tuned(bootstrap: dict[str, Any]) -> dict[str, Any]:
     layers.append({"name": "mcpmesh", "static_layer": json.loads(handed("envoy/runtime.json").read_text())})
     # What `allow_retries` sets while Envoy runs.
     layers.append({"name": "admin", "admin_layer": {}})
-    return {**bootstrap, "layered_runtime": {"layers": layers}}
+    whole = {**bootstrap, "layered_runtime": {"layers": layers}}
+    if admin is not None:
+        # Consul's command has no word for it.
+        whole["admin"] = {**bootstrap["admin"], "address": {"pipe": {"path": str(admin), "mode": _OWNER_ONLY}}}
+    return whole
 
 
 def retry_budget(clusters: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""Ports on loopback that nobody holds."""
+"""Ports: those on loopback that nobody holds, and whether somebody answers at one."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Collection
 
@@ -19,6 +20,16 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
             probe.bind((host, port))
         except OSError:
             return False
+    return True
+
+
+async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
+    """Whether somebody accepts connections there within `timeout` seconds."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
     return True
 
 

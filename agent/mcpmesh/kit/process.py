@@ -84,10 +84,20 @@ class Mark:
 
 @dataclass(frozen=True)
 class Process:
-    """A live process and its mark."""
+    """A live process and its mark.
+
+    Others of the mesh reach it at `host`; what only its agent may ask (a shim's
+    own pages, an Envoy's admin address) is at `inner`. Both are loopback here.
+    """
 
     pid: int
     mark: Mark
+    host: str = "127.0.0.1"
+    inner: str = "127.0.0.1"
+
+    def inner_address(self, port: str) -> str:
+        """Where that port of its mark is asked: "host:port"."""
+        return f"{self.inner}:{self.mark.ports[port]}"
 
 
 def base_environment() -> dict[str, str]:

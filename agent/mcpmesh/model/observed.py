@@ -37,7 +37,8 @@ class Workload:
 
     `state` is the shim's own word ("ready", "starting", "crash-loop", …);
     `error` says what is wrong where it is not ready. `sidecar_port` is the
-    port that was set aside for its sidecar when it was started.
+    port that was set aside for its sidecar when it was started. Its sidecar
+    finds it at `address`, and other members of the mesh find that at `host`.
     """
 
     instance: str
@@ -50,6 +51,7 @@ class Workload:
     info: ServerInfo | None = None
     upstream_ports: Mapping[str, int] = field(default_factory=dict)
     address: str = "127.0.0.1"
+    host: str = "127.0.0.1"
 
     @property
     def ready(self) -> bool:
@@ -68,7 +70,7 @@ class Sidecar:
     service: str
     pid: int
     port: int
-    admin_port: int
+    admin: str
     ready: bool
     active: int = 0
     rejected: int = 0
@@ -92,6 +94,7 @@ class Registration:
     draining: bool
     passing: bool
     failing: tuple[str, ...] = ()
+    sidecar_host: str = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +19,7 @@ from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
 from mcpmesh.errors import MeshError, PeerError, WorkloadError
 from mcpmesh.kit.backoff import Backoff
-from mcpmesh.kit.ports import Ports, is_free
-from mcpmesh.kit.process import Mark, stop
+from mcpmesh.kit.process import Mark
 from mcpmesh.model.observed import Intention, Observed
 from mcpmesh.model.status import Level
 from mcpmesh.plan.actions import (
@@ -41,9 +40,9 @@ from mcpmesh.plan.actions import (
 from mcpmesh.plan.desired import Desired
 from mcpmesh.plan.planner import Plan
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.observe import GATEWAY, SIDECAR, Observer
+from mcpmesh.reconcile.observe import Observer
 from mcpmesh.settings import EnvoySettings
-from mcpmesh.workload.process import Processes
+from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Envoy, Kept, Runtime
 
 # Two cores at the least: a bootstrap and a few starts at once keep them busy.
 _AT_ONCE = 4
@@ -73,11 +72,10 @@ class Hands:
     home: Path
     consul: ConsulDeeds
     consul_address: ConsulAddress
-    processes: Processes
+    runtime: Runtime
     admin: Admin
     envoy: Path
     envoy_settings: EnvoySettings
-    ports: Ports
     observer: Observer
     journal: Journal
 
@@ -123,7 +121,7 @@ class Applier:
             news = set(sidecar.clusters) - self._told.setdefault(sidecar.pid, set())
             if sidecar.ready and news:
                 with suppress(PeerError):  # it may be ending: the next look tells
-                    await self._do.admin.set_runtime(sidecar.admin_port, retry_budget(news))
+                    await self._do.admin.set_runtime(sidecar.admin, retry_budget(news))
                     self._told[sidecar.pid] |= news
         self._told = {s.pid: self._told.get(s.pid, set()) for s in observed.sidecars.values()}
 
@@ -156,7 +154,7 @@ class Applier:
             case Register(_, payloads):
                 await do.consul.register(payloads)
             case StartWorkload():
-                self._start_workload(deed, desired)
+                await self._start_workload(deed, desired)
             case StartSidecar():
                 await self._start_sidecar(deed)
             case Drain(id_):
@@ -167,50 +165,43 @@ class Applier:
                     await do.consul.deregister(service_id)
             case StopSidecar(id_):
                 if process := do.observer.processes.get(f"sidecar:{id_}"):
-                    await proxy.end(process, do.admin, do.home)
+                    with suppress(PeerError):  # it may be stopped, or gone: what follows does not ask
+                        await do.admin.quit(process.inner_address("admin"))
+                    await do.runtime.stop_envoy(process)
             case StopWorkload(id_):
                 if process := do.observer.processes.get(f"workload:{id_}"):
                     wanted = desired.services.get(name)
-                    await do.processes.stop(process, wanted.spec.timeouts.drain if wanted else 10.0)
+                    await do.runtime.stop(process, wanted.spec.timeouts.drain if wanted else 10.0)
             case EndStray(stray):
                 if process := do.observer.processes.get(f"stray:{stray.pid}"):
-                    await stop(process, _STRAY_SECONDS)
+                    await do.runtime.end(process, _STRAY_SECONDS)
 
-    def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
-        instance = deed.instance
-        spec = desired.services[instance.service].spec
-        self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, self._do.processes.log(instance))
-        taken = self._do.observer.claimed_ports()
-
-        def port(preferred: int | None) -> int:
-            chosen = preferred or self._do.ports.take(taken)
-            taken.add(chosen)
-            return chosen
-
-        # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
-        beside = f"sidecar:{instance.id}" in self._do.observer.processes
-        ports = {"http": port(deed.port if deed.port and is_free(deed.port) else None)}
-        kept = deed.sidecar_port and (beside or is_free(deed.sidecar_port))
-        ports["sidecar"] = port(deed.sidecar_port if kept else None)
-        for upstream in spec.upstreams:
-            ports[f"upstream:{upstream.service}"] = port(upstream.port)
-        self._do.processes.start(spec, instance, ports)
+    async def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
+        do, instance = self._do, deed.instance
+        await self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, instance.id)
+        kept = Kept(deed.port, deed.sidecar_port, beside=f"sidecar:{instance.id}" in do.observer.processes)
+        await do.runtime.start(desired.services[instance.service].spec, instance, kept, do.observer.claimed_ports())
         self._started[f"workload:{instance.id}"] = time.monotonic()
 
     async def _start_sidecar(self, deed: StartSidecar) -> None:
-        do = self._do
+        do, id_ = self._do, deed.instance_id
         role = GATEWAY if deed.gateway else SIDECAR
-        log = do.home / "logs" / f"{deed.instance_id}.{role}.log"
-        self._fail_if_it_did_not_stay(f"sidecar:{deed.instance_id}", f"the Envoy of {deed.instance_id}", log)
-        if not is_free(deed.port):
+        await self._fail_if_it_did_not_stay(f"sidecar:{id_}", f"the Envoy of {id_}", f"{id_}.{role}")
+        if not do.runtime.is_free(deed.port):
             await self._give_up_port(deed)
-        admin_port = do.ports.take(do.observer.claimed_ports())
-        bootstrap = await render(do.consul_address, deed.sidecar_id, admin_port, gateway=deed.gateway)
-        ports = {"public": deed.port, "admin": admin_port}
-        mark = Mark(do.mesh, str(do.home), role, deed.instance_id, deed.service, ports=ports)
-        concurrency, drain_seconds = do.envoy_settings.concurrency, do.envoy_settings.drain_seconds
-        proxy.start(do.envoy, mark, bootstrap, do.home, concurrency=concurrency, drain_seconds=drain_seconds)
-        self._started[f"sidecar:{deed.instance_id}"] = time.monotonic()
+        settings = do.envoy_settings
+
+        def bootstrap(admin: int | Path) -> Awaitable[str]:
+            return render(do.consul_address, deed.sidecar_id, admin, gateway=deed.gateway)
+
+        def arguments(path: Path) -> list[str]:
+            return proxy.arguments(
+                do.envoy, path, concurrency=settings.concurrency, drain_seconds=settings.drain_seconds
+            )
+
+        mark = Mark(do.mesh, str(do.home), role, id_, deed.service, ports={"public": deed.port})
+        await do.runtime.start_envoy(Envoy(mark, bootstrap, arguments), do.observer.claimed_ports())
+        self._started[f"sidecar:{id_}"] = time.monotonic()
 
     async def _give_up_port(self, deed: StartSidecar) -> NoReturn:
         """Somebody took the port before our Envoy could: the instance is started again with another one."""
@@ -222,31 +213,22 @@ class Applier:
         self._do.observer.release_port(deed.instance_id)
         await self._do.consul.deregister(deed.instance_id)
         if process := self._do.observer.processes.get(f"workload:{deed.instance_id}"):
-            await self._do.processes.stop(process, 0)
+            await self._do.runtime.stop(process, 0)
         raise WorkloadError(
             f"cannot start the sidecar of {deed.instance_id}: another program took port {deed.port}; choosing another"
         )
 
-    def _fail_if_it_did_not_stay(self, key: str, what: str, log: Path) -> None:
+    async def _fail_if_it_did_not_stay(self, key: str, what: str, name: str) -> None:
         since = self._started.pop(key, None)
         if since is not None and time.monotonic() - since < _STAYED_UP_SECONDS:
-            raise WorkloadError(f"cannot keep {what} running: it ended at once; its last words: {_last_line(log)}")
+            words = await self._do.runtime.last_words(name)
+            raise WorkloadError(f"cannot keep {what} running: it ended at once; its last words: {words}")
 
     async def _drain(self, id_: str, desired: Desired) -> None:
         if id_ == desired.ingress_id:
             process = self._do.observer.processes.get(f"sidecar:{id_}")
             self._do.observer.note_drain(id_)
             if process:
-                await self._do.admin.drain(process.mark.ports["admin"])
+                await self._do.admin.drain(process.inner_address("admin"))
         else:
             await self._do.consul.drain(id_, "mcpmesh drains it")
-
-
-def _last_line(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return "(none)"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "(none)")

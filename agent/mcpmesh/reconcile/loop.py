@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from mcpmesh.kit.process import wait_for_any_end
+from mcpmesh.errors import PeerError
 from mcpmesh.model.observed import Observed, Unknown
 from mcpmesh.model.status import Level, ServiceStatus, State, Step
 from mcpmesh.plan.desired import Desired
@@ -99,8 +99,14 @@ class Loop:
     async def once(self) -> None:
         """One pass."""
         desired = self.desired
-        observed = await self._observer.look(desired, self._applier.held(desired))
-        before, self.plan = self.plan, plan(desired, observed)
+        before = self.plan
+        try:
+            observed = await self._observer.look(desired, self._applier.held(desired))
+        except PeerError as error:
+            # Nothing is known of what runs, so nothing is done, and the last that was known stands.
+            self._blind(str(error))
+            return
+        self.plan = plan(desired, observed)
         self._planned = desired
         self.observed = observed
         self._report(desired, observed)
@@ -113,6 +119,12 @@ class Loop:
         if self.plan.in_sync and not before.in_sync and self.passes:
             self._journal.say(Level.DETAIL, "in sync")
         self.passes += 1
+
+    def _blind(self, reason: str) -> None:
+        step = Step("mesh", reason, waiting=True)
+        if step not in self.plan.waiting:
+            self._journal.say(Level.TROUBLE, reason)
+        self.plan = Plan(waiting=(step,))
 
     def _report(self, desired: Desired, observed: Observed) -> None:
         before = {line.name: line for line in self.services}
@@ -138,12 +150,12 @@ class Loop:
                 self._journal.say(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
 
     async def _rest(self) -> None:
-        """Until woken, until one of our processes ends, or, while something is under way, until it is time."""
+        """Until woken, until something of ours ends, or, while something is under way, until it is time."""
         seconds = None
         if not self.plan.in_sync and not self.paused:
             seconds = min(self._delay, self._pass_seconds)
             self._delay *= _SLOWER
-        watching = asyncio.create_task(wait_for_any_end(self._pids()), name="watch processes")
+        watching = asyncio.create_task(self._observer.any_end(), name="watch what runs")
         waking = asyncio.create_task(self._wake.wait(), name="wait for a wake")
         try:
             await asyncio.wait({watching, waking}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -154,9 +166,3 @@ class Loop:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-
-    def _pids(self) -> list[int]:
-        if self.observed is None:
-            return []
-        pids = [workload.pid for workload in self.observed.workloads.values() if workload.pid]
-        return pids + [sidecar.pid for sidecar in self.observed.sidecars.values()]

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.errors import PeerError
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import Ports, connects
 from mcpmesh.kit.process import Process, marked
 from mcpmesh.model.observed import (
     Entry,
@@ -31,10 +31,7 @@ from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired, Wanted
 from mcpmesh.plan.look import Look
 from mcpmesh.reconcile.prover import Prover
-from mcpmesh.workload.process import PLAIN, SHIM, Processes, connects
-
-SIDECAR = "sidecar"
-GATEWAY = "gateway"
+from mcpmesh.workload.runtime import GATEWAY, PLAIN, SHIM, SIDECAR, Runtime
 
 # They account for themselves.
 _APART = ("agent", "consul")
@@ -68,7 +65,7 @@ class Observer:
         mesh: str,
         home: Path,
         consul: ConsulView,
-        processes: Processes,
+        runtime: Runtime,
         admin: Admin,
         prover: Prover,
         ports: Ports,
@@ -76,7 +73,7 @@ class Observer:
         self._mesh = mesh
         self._home = home
         self._consul = consul
-        self._processes = processes
+        self._runtime = runtime
         self._admin = admin
         self._prover = prover
         self._ports = ports
@@ -103,7 +100,7 @@ class Observer:
 
     async def look(self, desired: Desired, held: Mapping[str, str]) -> Observed:
         """What is there now."""
-        found = marked(self._home)
+        found = await self._runtime.found()
         programs = _by_instance(found, (SHIM, PLAIN))
         envoys = _by_instance(found, (SIDECAR, GATEWAY))
         # Roles apart: an instance has a workload and a sidecar of the same name.
@@ -113,7 +110,7 @@ class Observer:
             _known(self._consul.registrations(self._mesh)),
             _known(self._consul.entries(self._mesh)),
             _known(self._consul.intentions()),
-            asyncio.gather(*map(self._processes.observe, programs.values())),
+            asyncio.gather(*map(self._runtime.observe, programs.values())),
             asyncio.gather(*map(self._sidecar, envoys.values())),
         )
         known = {} if isinstance(registrations, Unknown) else registrations
@@ -125,7 +122,7 @@ class Observer:
         if _routed(entries, self._mesh):
             beside |= await self._gateway_listening(desired, beside)
         doors = {
-            instance.id: (wanted.spec, beside[instance.id].port)
+            instance.id: (wanted.spec, seen[instance.id].host, beside[instance.id].port)
             for wanted in desired.services.values()
             for instance in wanted.instances
             if instance.id in known and instance.id in seen and seen[instance.id].ready
@@ -148,13 +145,15 @@ class Observer:
 
     async def _sidecar(self, process: Process) -> Sidecar:
         mark = process.mark
-        seen = Sidecar(mark.instance, mark.service, process.pid, mark.ports["public"], mark.ports["admin"], ready=False)
+        seen = Sidecar(
+            mark.instance, mark.service, process.pid, mark.ports["public"], process.inner_address("admin"), ready=False
+        )
         try:
-            report = await self._admin.report(seen.admin_port)
+            report = await self._admin.report(seen.admin)
         except PeerError:
             return seen
         # A sidecar listens from the start, a gateway from its first route on.
-        listening = report.ready and (mark.role == GATEWAY or await connects("127.0.0.1", seen.port))
+        listening = report.ready and (mark.role == GATEWAY or await connects(process.host, seen.port))
         return replace(
             seen,
             ready=listening,
@@ -163,6 +162,10 @@ class Observer:
             clusters=report.clusters,
             known=report.known,
         )
+
+    async def any_end(self) -> None:
+        """Returns when something that the latest look found ends, or earlier; waits for ever when there was nothing."""
+        await self._runtime.any_end([p for key, p in self.processes.items() if not key.startswith("stray:")])
 
     async def _gateway_listening(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
         """The ingress, not ready before it accepts connections: Consul opens its listener with the first route."""

@@ -28,7 +28,7 @@ Credentials = Callable[[], Awaitable[tuple[ssl.SSLContext, Callable[[str], str]]
 @dataclass(frozen=True)
 class _Dated:
     proof: Proof
-    port: int
+    door: tuple[str, int]
     at: float
 
 
@@ -42,19 +42,19 @@ class Prover:
         self._proofs: dict[str, _Dated] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def want(self, doors: Mapping[str, tuple[ServiceSpec, int]]) -> dict[str, Proof]:
-        """The proofs there are for these instances (with their sidecar ports); starts those that are due."""
+    def want(self, doors: Mapping[str, tuple[ServiceSpec, str, int]]) -> dict[str, Proof]:
+        """The proofs there are for these instances (with host and port of each sidecar); starts those that are due."""
         for gone in self._proofs.keys() - doors.keys():
             del self._proofs[gone]
         now = time.monotonic()
-        for id_, (spec, port) in doors.items():
+        for id_, (spec, host, port) in doors.items():
             known = self._proofs.get(id_)
-            if known and known.port != port:
+            if known and known.door != (host, port):
                 del self._proofs[id_]
                 known = None
             age = self._seconds if known and known.proof.ok else _RETRY_SECONDS
             if id_ not in self._running and (known is None or now - known.at >= age):
-                task = asyncio.create_task(self._prove(id_, spec, port), name=f"prove {id_}")
+                task = asyncio.create_task(self._prove(id_, spec, (host, port)), name=f"prove {id_}")
                 self._running[id_] = task
         return {id_: dated.proof for id_, dated in self._proofs.items()}
 
@@ -64,20 +64,20 @@ class Prover:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _prove(self, id_: str, spec: ServiceSpec, port: int) -> None:
+    async def _prove(self, id_: str, spec: ServiceSpec, door: tuple[str, int]) -> None:
         try:
             before = self._proofs.get(id_)
-            proof = await self._outcome(spec, port)
-            self._proofs[id_] = _Dated(proof, port, time.monotonic())
+            proof = await self._outcome(spec, *door)
+            self._proofs[id_] = _Dated(proof, door, time.monotonic())
             if before is None or before.proof != proof:
                 self._done()
         finally:
             del self._running[id_]
 
-    async def _outcome(self, spec: ServiceSpec, port: int) -> Proof:
+    async def _outcome(self, spec: ServiceSpec, host: str, port: int) -> Proof:
         try:
             context, spiffe = await self._credentials()
-            door = Door(port, spiffe(spec.name))
+            door = Door(port, spiffe(spec.name), host)
             if not isinstance(spec.start, Plain):
                 # Any JSON-RPC answer, a refusal too, means alive.
                 with suppress(RpcError):

@@ -11,7 +11,7 @@ from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.tree import Tree
 from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, SIDECAR, World
-from mcpmesh.workload.process import PLAIN, SHIM
+from mcpmesh.workload.runtime import PLAIN, SHIM
 
 
 async def all_accounted_for(facts: Facts) -> list[Finding]:

@@ -8,7 +8,7 @@ from mcpmesh.errors import Unreachable
 from mcpmesh.kit.process import Process
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, each, good
-from mcpmesh.verify.world import GATEWAY, LOOPBACK, SIDECAR
+from mcpmesh.verify.world import GATEWAY, SIDECAR
 
 # As long as the admin client waits for one answer, and a little.
 _SECONDS = 3.0
@@ -23,7 +23,7 @@ async def are_live(facts: Facts) -> list[Finding]:
     """Every wanted instance and the ingress has an Envoy, and each says LIVE at its admin address."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.mark.ports["admin"])
+        report = await facts.world.admin.report(process.inner_address("admin"))
         if not report.ready:
             return bad(f"the Envoy of {process.mark.instance} is not LIVE", _trouble(facts, process)[1])
         return good(f"{process.mark.instance} (pid {process.pid})")
@@ -45,10 +45,10 @@ async def rejected_nothing(facts: Facts) -> list[Finding]:
     """No Envoy turned down a piece of configuration: it would go on with an older one than Consul shows."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.mark.ports["admin"])
+        report = await facts.world.admin.report(process.inner_address("admin"))
         if not report.rejected:
             return good(f"{process.mark.instance}: 0")
-        names = await _rejections(facts.http, process.mark.ports["admin"])
+        names = await _rejections(facts.http, process.inner_address("admin"))
         return bad(
             f"the Envoy of {process.mark.instance} (pid {process.pid}) rejected {report.rejected} xDS updates"
             + (f" ({', '.join(names)})" if names else ""),
@@ -59,34 +59,34 @@ async def rejected_nothing(facts: Facts) -> list[Finding]:
     return await each(envoys(facts), probe, _SECONDS, lambda process: _trouble(facts, process))
 
 
-async def _rejections(http: httpx.AsyncClient, port: int) -> list[str]:
+async def _rejections(http: httpx.AsyncClient, address: str) -> list[str]:
     """The counters that are not 0, by their names."""
     query = {"filter": r"\.update_rejected$", "usedonly": "", "format": "json"}
     try:
-        answer = await http.get(f"http://{LOOPBACK}:{port}/stats", params=query, timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/stats", params=query, timeout=_SECONDS)
         stats = answer.json()["stats"]
     except (httpx.TransportError, ValueError, KeyError):
         return []
     return [str(stat["name"]) for stat in stats if stat.get("value")]
 
 
-async def denied(http: httpx.AsyncClient, port: int) -> int:
-    """How many TCP connections the access control of the Envoy at this admin port ever denied; raises Unreachable."""
+async def denied(http: httpx.AsyncClient, address: str) -> int:
+    """How many TCP connections the access control of this Envoy ever denied; raises Unreachable."""
     query = {"filter": r"^connect_authz\.rbac\.denied$", "format": "json"}
     try:
-        answer = await http.get(f"http://{LOOPBACK}:{port}/stats", params=query, timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/stats", params=query, timeout=_SECONDS)
         return sum(stat.get("value", 0) for stat in answer.json()["stats"])
     except (httpx.TransportError, ValueError, KeyError) as error:
-        raise Unreachable(f"no counters from the Envoy admin address {LOOPBACK}:{port}: {error!r}") from error
+        raise Unreachable(f"no counters from the Envoy admin address {address}: {error!r}") from error
 
 
-async def version(http: httpx.AsyncClient, port: int) -> str:
-    """What the Envoy at this admin port really is, such as "1.40.0"; raises Unreachable."""
+async def version(http: httpx.AsyncClient, address: str) -> str:
+    """What the Envoy at this admin address really is, such as "1.40.0"; raises Unreachable."""
     try:
-        answer = await http.get(f"http://{LOOPBACK}:{port}/server_info", timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/server_info", timeout=_SECONDS)
         return version_in(str(answer.json()["version"]))
     except (httpx.TransportError, ValueError, KeyError) as error:
-        raise Unreachable(f"no version from the Envoy admin address {LOOPBACK}:{port}: {error!r}") from error
+        raise Unreachable(f"no version from the Envoy admin address {address}: {error!r}") from error
 
 
 def version_in(text: str) -> str:

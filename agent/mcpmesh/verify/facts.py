@@ -12,7 +12,7 @@ import httpx
 
 from mcpmesh.consul.leaf import Identity
 from mcpmesh.errors import MeshError
-from mcpmesh.kit.process import Process, marked
+from mcpmesh.kit.process import Process
 from mcpmesh.mcp.through import Door
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Entry, Intention, Registration, Unknown
@@ -25,8 +25,8 @@ from mcpmesh.verify.knock import Reply, knock, request
 from mcpmesh.verify.routes import UNDECLARED
 from mcpmesh.verify.sockets import Sockets
 from mcpmesh.verify.tree import Tree
-from mcpmesh.verify.world import AGENT_IDENTITY, LOOPBACK, SIDECAR, STRANGER_IDENTITY, World
-from mcpmesh.workload.process import PLAIN, SHIM
+from mcpmesh.verify.world import AGENT_IDENTITY, SIDECAR, STRANGER_IDENTITY, World
+from mcpmesh.workload.runtime import PLAIN, SHIM
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Seat:
         """Host and port of its shim, by its mark; None without one."""
         if not self.wanted.spec.is_mcp or not self.programs:
             return None
-        return LOOPBACK, self.programs[0].mark.ports["http"]
+        return self.programs[0].inner, self.programs[0].mark.ports["http"]
 
     @property
     def elsewhere(self) -> tuple[str, int] | None:
@@ -124,10 +124,11 @@ class Facts:
 
     def door(self, seat: Seat) -> Door:
         """The sidecar's listener as Consul has it, and who must answer there; CannotTry without one."""
-        port = self.registered(seat).sidecar_port
+        registration = self.registered(seat)
+        port = registration.sidecar_port
         if port is None:
             raise CannotTry(f"the sidecar of {seat.id} is not registered in Consul", self.world.mended_by_agent)
-        return Door(port, self.spiffe(seat.wanted.spec.name))
+        return Door(port, self.spiffe(seat.wanted.spec.name), registration.sidecar_host)
 
     def spiffe(self, service: str) -> str:
         """The SPIFFE id of a service of this mesh; CannotTry where Consul would not say its trust domain."""
@@ -165,7 +166,7 @@ async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) 
         _front(world),
     )
     # In this order: a process that is new meanwhile is then missing from the first, and not taken for a stray.
-    processes = sorted(marked(world.home), key=lambda process: process.pid)
+    processes = sorted(await world.runtime.found(), key=lambda process: process.pid)
     family = await asyncio.to_thread(tree.look)
     seen = await asyncio.to_thread(sockets.look)
     claimed = agent.spiffe if isinstance(agent, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mcpmesh.errors import PeerError
+from mcpmesh.kit.ports import connects
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import shims
 from mcpmesh.verify.facts import Facts, Seat
 from mcpmesh.verify.finding import Finding, bad, each, good
 from mcpmesh.verify.world import LOOPBACK
-from mcpmesh.workload.process import connects
 
 _SECONDS = 8.0
 

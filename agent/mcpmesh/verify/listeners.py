@@ -13,7 +13,7 @@ from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.sockets import Listener
 from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, SIDECAR, World
-from mcpmesh.workload.process import PLAIN, SHIM
+from mcpmesh.workload.runtime import PLAIN, SHIM
 
 # A server's own look-ups in the DNS hold UDP ports for moments; these programs make none that way.
 _UDP_ROLES = (AGENT, CONSUL, GATEWAY, SIDECAR, SHIM)

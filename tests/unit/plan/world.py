@@ -148,7 +148,7 @@ class World:
             case Register(id_, payloads):
                 self._register(id_, payloads)
             case StartSidecar(id_, _, service, port):
-                self.sidecars[id_] = Sidecar(id_, service, self._next(), port, self._next(), ready=True)
+                self.sidecars[id_] = Sidecar(id_, service, self._next(), port, f"127.0.0.1:{self._next()}", ready=True)
                 if id_ in self.registrations:
                     self.registrations[id_] = replace(self.registrations[id_], passing=True)
             case Drain(id_):

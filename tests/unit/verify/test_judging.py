@@ -12,11 +12,11 @@ import pytest
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.observed import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.reconcile import desire as reconcile
-from mcpmesh.reconcile import observe
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, ruled, rulings, sidecars, versions, world
 from mcpmesh.verify import registered as claims_of_consul
@@ -25,6 +25,8 @@ from mcpmesh.verify.knock import Outcome, Reply
 from mcpmesh.verify.policy import Visit
 from mcpmesh.verify.routes import covering
 from mcpmesh.verify.world import World
+from mcpmesh.workload import runtime
+from mcpmesh.workload.process import Processes
 
 FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
 DATABASE = ServiceSpec("database", Plain(Protocol.TCP, address="127.0.0.1:5432"))
@@ -41,11 +43,12 @@ def the_world(**ingress: Any) -> World:
         admin=Admin(),
         desired=DESIRED,
         ingress_url="http://127.0.0.1:8000",
+        runtime=Processes("m", Path("/home/m"), Ports(11100)),
     )
 
 
 def test_roles_and_identities_are_those_that_the_mesh_uses() -> None:
-    assert (world.SIDECAR, world.GATEWAY) == (observe.SIDECAR, observe.GATEWAY)
+    assert (world.SIDECAR, world.GATEWAY) == (runtime.SIDECAR, runtime.GATEWAY)
     assert world.AGENT_IDENTITY == reconcile.AGENT_IDENTITY
 
 

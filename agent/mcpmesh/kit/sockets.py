@@ -1,0 +1,51 @@
+"""HTTP over unix sockets, by names that look like hosts.
+
+`http://FOLDER.NAME.sock/ready` goes to the socket FOLDER/NAME.sock below a
+root, every other URL over TCP; so who asks need not know how it is reached.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+
+_SUFFIX = ".sock"
+
+
+def host_of(folder: str, name: str) -> str:
+    """How a URL names the socket `folder`/`name`.sock; neither has a dot in it."""
+    return f"{folder}.{name}{_SUFFIX}"
+
+
+class SocketTransport(httpx.AsyncBaseTransport):
+    """Takes requests to names of sockets to the sockets below `root`; None knows no sockets."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+        self._tcp = httpx.AsyncHTTPTransport(trust_env=False)
+        self._sockets: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """See httpx.AsyncBaseTransport."""
+        host = request.url.host
+        if self._root is None or not host.endswith(_SUFFIX):
+            return await self._tcp.handle_async_request(request)
+        transport = self._sockets.get(host)
+        if transport is None:
+            folder, _, name = host.removesuffix(_SUFFIX).partition(".")
+            path = self._root / folder / f"{name}{_SUFFIX}"
+            transport = self._sockets[host] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
+        # Who listens at a socket of its own knows nothing of the name that we have for it.
+        request.headers["Host"] = "localhost"
+        return await transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Closes all connections."""
+        for transport in (self._tcp, *self._sockets.values()):
+            await transport.aclose()
+
+
+def client(root: Path | None, timeout: float) -> httpx.AsyncClient:
+    """A client that also knows the sockets below `root`, where there is one; `timeout` in seconds."""
+    return httpx.AsyncClient(transport=SocketTransport(root), timeout=timeout, trust_env=False)
