@@ -65,7 +65,7 @@ class Bridge:
                 stdin=subprocess.DEVNULL,
                 stdout=self._out,
                 stderr=self._out,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "FASTMCP_CHECK_FOR_UPDATES": "off"},
+                env={**os.environ, "FASTMCP_CHECK_FOR_UPDATES": "off", **system.environment},
                 start_new_session=True,
             )
         except OSError as error:

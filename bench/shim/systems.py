@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_urlsafe
 
 OURS = "mcpmesh-shim"
 NO_CHILD = "no child, no bridge: what net/http alone costs"
@@ -39,6 +40,7 @@ class System:
     modern: bool = False
     """Called in the stateless revision, which has no sessions."""
     note: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
     own_child: bool = False
     """Has a server process for each session."""
 
@@ -144,6 +146,8 @@ SYSTEMS = (
             *("--expose-streamable-http", "--host", "127.0.0.1", "--port", str(s.port), "--logLevel", "error"),
         ],
         package="contextforge",
+        # It loads the whole gateway's settings, and ends where these are not set; nothing here uses them.
+        environment={name: token_urlsafe(48) for name in ("JWT_SECRET_KEY", "AUTH_ENCRYPTION_SECRET")},
     ),
 )
 
