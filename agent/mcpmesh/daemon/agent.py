@@ -19,6 +19,7 @@ from mcpmesh.daemon.callers import call_tool, list_tools
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, Unreachable
+from mcpmesh.ingress.kong import own
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
@@ -32,6 +33,8 @@ _DOWN_SECONDS = 120.0
 _BLIND_PASSES = 20
 # To adopt what a dead agent left takes a second or two.
 _ADOPT_SECONDS = 20.0
+# How soon a saved document for Kong is in force.
+_DOCUMENTS_SECONDS = 1.0
 
 
 class Agent:
@@ -39,7 +42,7 @@ class Agent:
 
     def __init__(self, settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> None:
         self.journal = Journal()
-        self.mesh = Mesh(settings, name, self.journal)
+        self.mesh = Mesh(settings, name, self.journal, sources[0].parent / "kong.d" if sources else None)
         self.gone = asyncio.Event()
         self._settings = settings
         self._name = name
@@ -61,6 +64,7 @@ class Agent:
             self.journal.say(Level.TROUBLE, warning, "catalog")
         self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
         self._background(self._watch_catalog(), "watch the catalog")
+        self._background(self._watch_documents(), "watch the documents for Kong")
 
     async def end(self) -> None:
         """Stops the agent; the mesh runs on."""
@@ -109,6 +113,7 @@ class Agent:
         self._background(self._watch_consul(self._loop), "watch consul")
         if self.mesh.embedded is not None:
             self._background(self.mesh.keep_consul(), "keep consul")
+        self._background(self.mesh.watch_kong(), "watch kong")
 
     async def _run_loop(self, loop: Loop) -> None:
         blind = 0
@@ -132,20 +137,33 @@ class Agent:
         async for _ in saved:
             await self._read_catalog()
 
+    async def _watch_documents(self) -> None:
+        """Reads a person's own documents for Kong again when one was saved, came or went."""
+        folder = self.mesh.documents
+        known = await asyncio.to_thread(own.fingerprint, folder)
+        while True:
+            await asyncio.sleep(_DOCUMENTS_SECONDS)
+            seen = await asyncio.to_thread(own.fingerprint, folder)
+            if seen != known:
+                known = seen
+                await self._read_catalog()
+
     async def _read_catalog(self) -> None:
         try:
             catalog = await asyncio.to_thread(load, self._sources, os.environ)
+            changed = await self.mesh.read_documents(catalog)
         except CatalogError as error:
             self._catalog_error = error
             self.journal.say(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
             return
         mended, self._catalog_error = self._catalog_error is not None, None
-        if catalog == self._catalog and not mended:
+        if catalog == self._catalog and not mended and not changed:
             return
         for warning in set(catalog.warnings) - set(self._catalog.warnings):
             self.journal.say(Level.TROUBLE, warning, "catalog")
         self._catalog = catalog
-        self.journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services", "catalog")
+        what = " and the documents for Kong" if changed else ""
+        self.journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{what}", "catalog")
         if self._loop is not None and not self._stopping:
             self._loop.want(self.mesh.desired(catalog))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mcpmesh.errors import SettingsError
@@ -46,6 +46,21 @@ class Memory:
             chosen[name] = fresh.take(taken | set(chosen.values()))
         self._remember(chosen)
         return chosen
+
+    def ports_for(self, names: Collection[str], fresh: Ports, taken: set[int], *, holding: bool) -> dict[str, int]:
+        """The remembered port for each name, and a new one for each that has none or whose own is somebody else's.
+
+        With `holding`, what we remember is held by a process of ours and is kept.
+        """
+        kept = {
+            name: self._ports[name] for name in names if name in self._ports and (holding or is_free(self._ports[name]))
+        }
+        chosen: dict[str, int] = {}
+        for name in sorted(set(names) - kept.keys()):
+            chosen[name] = fresh.take(taken | set(self._ports.values()) | set(chosen.values()))
+        if chosen:
+            self._remember(chosen)
+        return {**kept, **chosen}
 
     def ingress_port(
         self, settings: IngressSettings, taken: set[int], held: int | None, say: Callable[[str], None]

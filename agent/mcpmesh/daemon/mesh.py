@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 from mcpmesh.consul.binary import Sources, find_or_make
@@ -14,31 +16,51 @@ from mcpmesh.daemon.memory import Memory
 from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress
-from mcpmesh.errors import MeshError
+from mcpmesh.errors import MeshError, SettingsError
+from mcpmesh.ingress.kong import own
+from mcpmesh.ingress.kong import process as kong_process
+from mcpmesh.ingress.kong.admin import KongAdmin
+from mcpmesh.ingress.kong.document import Content
+from mcpmesh.ingress.kong.hands import KongHands
+from mcpmesh.ingress.kong.look import KongLook
+from mcpmesh.ingress.kong.own import Own
+from mcpmesh.ingress.kong.plugins import plugins
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import marked, wait_for_any_end
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 from mcpmesh.plan.desired import Desired
 from mcpmesh.reconcile.apply import Applier, Hands
-from mcpmesh.reconcile.desire import AGENT_IDENTITY, desire, nothing
+from mcpmesh.reconcile.desire import AGENT_IDENTITY, KongWish, desire, kong_content, nothing
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
 from mcpmesh.workload.process import Processes
-from mcpmesh.workload.runtime import GATEWAY
+from mcpmesh.workload.runtime import GATEWAY, SIDECAR
+
+# How soon a document that somebody else handed to Kong, or a Kong that lost ours, is noticed.
+_KONG_LOOK_SECONDS = 1.0
+_SIDECAR_PORT = "ingress sidecar"
 
 # Who goes first when a mesh is swept away without asking: callers before what they call.
-_SWEEP_ORDER = ("gateway", "sidecar", "shim", "plain", "server", "consul")
+_SWEEP_ORDER = ("kong", "gateway", "sidecar", "shim", "plain", "server", "consul")
+
+
+def _upstream(service: str) -> str:
+    return f"ingress to {service}"
 
 
 class Mesh:
     """The running parts; `bring_up` makes them, `close` lets go of them (they run on)."""
 
-    def __init__(self, settings: Settings, name: str, journal: Journal) -> None:
+    def __init__(self, settings: Settings, name: str, journal: Journal, documents: Path | None = None) -> None:
         self.settings = settings
+        self.documents = settings.kong.documents or documents
+        self.kong_admin = KongAdmin()
+        self._own = Own()
+        self._kong_look = KongLook(name, self.kong_admin, settings.kong.admin, settings.kong.start_seconds)
         self.name = name
         self.home = settings.home(name)
         self.journal = journal
@@ -68,12 +90,86 @@ class Mesh:
 
     def desired(self, catalog: Catalog) -> Desired:
         """What the catalog wants of this mesh."""
-        ingress = self.settings.ingress
-        return desire(catalog, self.name, self.memory.key(), ingress.service, ingress.host, self.ingress_port)
+        ingress, key = self.settings.ingress, self.memory.key()
+        kong = self._kong_wish(catalog) if self.kong_wanted else None
+        return desire(catalog, self.name, key, ingress.service, ingress.host, self.ingress_port, kong)
+
+    # --- Kong
+
+    @cached_property
+    def kong_wanted(self) -> bool:
+        """Whether Kong is the ingress: asked for, or found where nothing was said.
+
+        Raises SettingsError where it was asked for and there is none.
+        """
+        kind, kong = self.settings.ingress.kind, self.settings.kong
+        if kind == "api-gateway":
+            return False
+        there = kong.admin is not None or kong_process.find_kong(kong.binary) is not None
+        if kind == "kong" and not there:
+            raise SettingsError(
+                "cannot have Kong as the ingress: there is none on PATH; install it, set MCPMESH_KONG__BINARY or "
+                "MCPMESH_KONG__ADMIN, or MCPMESH_INGRESS__KIND=api-gateway"
+            )
+        return there
+
+    async def read_documents(self, catalog: Catalog) -> bool:
+        """Reads a person's own documents for Kong, if they are of use; whether they differ from before.
+
+        DocumentError leaves those of before in force.
+        """
+        if not self.kong_wanted or self.documents is None:
+            return False
+        found = await asyncio.to_thread(own.read_folder, self.documents)
+        wish = self._kong_wish(catalog)
+        found.check(kong_content(catalog, self.name, replace(wish, own=Own()), wish.ports.keys()))
+        before, self._own = self._own, found
+        return before != found
+
+    def kong_document(self, catalog: Catalog) -> Content | None:
+        """What Kong is handed when all services serve; None where Kong is not the ingress."""
+        if not self.kong_wanted:
+            return None
+        wish = self._kong_wish(catalog)
+        return kong_content(catalog, self.name, wish, wish.ports.keys())
+
+    async def watch_kong(self) -> None:
+        """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""
+        while self.kong_wanted:
+            await asyncio.sleep(_KONG_LOOK_SECONDS)
+            loop = self.loop
+            if loop is None or loop.observed is None or loop.observed.kong is None:
+                continue
+            process = loop.kong_process()
+            url = self._kong_look.address(process)
+            if url is not None and await self._kong_look.hash(url) != loop.observed.kong.hash:
+                loop.wake()
+        await asyncio.Event().wait()
+
+    def _kong_wish(self, catalog: Catalog) -> KongWish:
+        routed = [name for name, spec in catalog.services.items() if spec.route]
+        ingress_id = nothing(self.name, self.settings.ingress.service).ingress_id
+        holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in marked(self.home))
+        ports = self.memory.ports_for(
+            [_SIDECAR_PORT, *map(_upstream, routed)],
+            self.ports,
+            self.claimed_ports(),
+            holding=holding,
+        )
+        return KongWish(
+            sidecar_port=ports[_SIDECAR_PORT],
+            ports={name: ports[_upstream(name)] for name in routed},
+            plugins=plugins(self.settings.kong),
+            own=self._own,
+        )
+
+    # --- its life
 
     async def bring_up(self, catalog: Catalog) -> Loop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""
         settings = self.settings
+        # Without them Kong could let in whom they keep out.
+        await self.read_documents(catalog)
         binary = await find_or_make(
             settings.consul.version,
             cache_dir=settings.cache_dir,
@@ -92,7 +188,9 @@ class Mesh:
             lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.ingress.service),
         )
         self._prover = Prover(self.credentials, settings.agent.proof_seconds, self._wake)
-        observer = Observer(self.name, self.home, self.consul, self.runtime, self.admin, self._prover, self.ports)
+        observer = Observer(
+            self.name, self.home, self.consul, self.runtime, self.admin, self._prover, self.ports, self._kong_look
+        )
         hands = Hands(
             mesh=self.name,
             home=self.home,
@@ -104,6 +202,7 @@ class Mesh:
             envoy_settings=settings.envoy,
             observer=observer,
             journal=self.journal,
+            kong=KongHands(self.name, self.home, settings.ingress, settings.kong, self.kong_admin, self.ports),
         )
         self.loop = Loop(
             self.desired(catalog),
@@ -141,6 +240,7 @@ class Mesh:
         if self._prover:
             await self._prover.close()
         await self.admin.close()
+        await self.kong_admin.close()
         await self.runtime.close()
         if self.consul:
             await self.consul.close()
@@ -152,11 +252,15 @@ class Mesh:
             grace = 10.0 if role in ("shim", "consul") else 3.0
             mine = [process for process in found if process.mark.role == role]
             await asyncio.gather(*(self.runtime.end(process, grace) for process in mine))
+            if role == kong_process.ROLE:
+                await kong_process.end_leftover(self.home)
+                kong_process.forget(self.home)
         self.runtime.forget_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
 
     def _held_ingress_port(self) -> int | None:
-        return next((p.mark.ports["public"] for p in marked(self.home) if p.mark.role == GATEWAY), None)
+        roles = (GATEWAY, kong_process.ROLE)
+        return next((p.mark.ports["public"] for p in marked(self.home) if p.mark.role in roles), None)
 
     def _wake(self) -> None:
         if self.loop is not None:

@@ -63,6 +63,13 @@ class Admin:
                 known[service] = known.get(service, 0) + value
         return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
 
+    async def listening(self, address: str) -> frozenset[int]:
+        """The ports of its listeners that are in use."""
+        answer = await self._request("GET", address, "/listeners", format="json")
+        found = (item.get("local_address", {}) for item in answer.json().get("listener_statuses", ()))
+        ports = (item.get("socket_address", {}).get("port_value") for item in found)
+        return frozenset(port for port in ports if port is not None)
+
     async def drain(self, address: str) -> None:
         """Stops accepting; what is under way goes on."""
         await self._request("POST", address, "/drain_listeners", graceful="true", skip_exit="true")

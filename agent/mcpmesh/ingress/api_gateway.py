@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,9 @@ class ApiGateway:
     port: int
     caller_lua: str
 
-    def registration(self) -> dict[str, Any]:
+    def registrations(self, upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:  # noqa: ARG002 - it has none
         """See Ingress."""
-        return gateway_registration(self.mesh, self.id, self.service, self.host, self.port)
+        return (gateway_registration(self.mesh, self.id, self.service, self.host, self.port),)
 
     def entries(self) -> list[dict[str, Any]]:
         """See Ingress."""

@@ -63,7 +63,8 @@ class Workload:
 class Sidecar:
     """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0.
 
-    `known` says, for each service that it calls, how many instances Consul has told it to send calls to.
+    `known` says, for each service that it calls, how many instances Consul has told it to send calls to;
+    `listening` are its ports, where somebody asked for them.
     """
 
     instance: str
@@ -76,6 +77,30 @@ class Sidecar:
     rejected: int = 0
     clusters: tuple[str, ...] = ()
     known: Mapping[str, int] = field(default_factory=dict)
+    listening: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class KongContent:
+    """The document that Kong goes by, as the hash that Kong tells; `ports` are those of the services with our mark."""
+
+    hash: str
+    ports: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kong:
+    """Kong at the ingress; `pid` is None where somebody else runs it. `port` is its proxy's."""
+
+    pid: int | None
+    port: int
+    listening: bool
+    content: KongContent | Unknown
+
+    @property
+    def hash(self) -> str | None:
+        """Of the document that it goes by; None where it does not tell."""
+        return None if isinstance(self.content, Unknown) else self.content.hash
 
 
 @dataclass(frozen=True)
@@ -144,6 +169,7 @@ class Observed:
     instances that have no call left (or whose time to finish is over);
     `untold` are services of whose instances some caller's Envoy has not heard
     for too long; `ingress_closing` is true once the ingress was told to drain.
+    `kong` is None where none runs and none was named.
     """
 
     registrations: Mapping[str, Registration] | Unknown
@@ -158,3 +184,4 @@ class Observed:
     drained: frozenset[str] = frozenset()
     untold: frozenset[str] = frozenset()
     ingress_closing: bool = False
+    kong: Kong | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mcpmesh.ingress.kong.document import Document
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Intention, Stray
 
@@ -89,6 +90,47 @@ class StartSidecar:
 
 
 @dataclass(frozen=True)
+class StartKong:
+    """Kong, where it does not run."""
+
+    instance_id: str
+    service: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"start Kong at port {self.port}"
+
+
+@dataclass(frozen=True)
+class StopKong:
+    """A Kong of ours that is no longer wanted, or does not answer."""
+
+    instance_id: str
+
+    def __str__(self) -> str:
+        return "stop Kong"
+
+
+@dataclass(frozen=True)
+class PostDocument:
+    """The document that Kong should go by, which leads to these services."""
+
+    document: Document
+    services: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"hand Kong its document, with routes to {', '.join(self.services) or 'no service'}"
+
+
+@dataclass(frozen=True)
+class CloseKong:
+    """A Kong that somebody else runs and that still leads to services of ours, which go."""
+
+    def __str__(self) -> str:
+        return "take the routes of this mesh out of Kong"
+
+
+@dataclass(frozen=True)
 class Drain:
     """An instance that gets no new calls from now on; those under way go on."""
 
@@ -147,6 +189,10 @@ Action = (
     | StartWorkload
     | Register
     | StartSidecar
+    | StartKong
+    | StopKong
+    | PostDocument
+    | CloseKong
     | Drain
     | Deregister
     | StopSidecar

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcpmesh.ingress.kong.document import Document
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import ServiceSpec
@@ -27,13 +28,29 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class WantedKong:
+    """What is wanted beside its entries where Kong stands at the ingress.
+
+    Its sidecar listens at `ports` for each service with a route; `registrar`
+    gives both registrations for such ports, `document` what Kong is handed for
+    those services that it may lead to now.
+    """
+
+    sidecar_port: int
+    ports: Mapping[str, int]
+    registrar: Callable[[Mapping[str, int]], tuple[dict[str, Any], ...]]
+    document: Callable[[Collection[str]], Document]
+
+
+@dataclass(frozen=True)
 class WantedIngress:
-    """The gateway: its registration, its entries, and the port where it listens."""
+    """The ingress: its registration (of Kong's sidecar: see there), its entries, and the port where it listens."""
 
     id: str
     port: int
     registration: dict[str, Any]
     entries: tuple[dict[str, Any], ...]
+    kong: WantedKong | None = None
 
 
 @dataclass(frozen=True)

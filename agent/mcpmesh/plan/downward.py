@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mcpmesh.model.status import Step
-from mcpmesh.plan.actions import Action, DeleteEntry, Deregister, Drain, StopSidecar, StopWorkload
+from mcpmesh.plan.actions import Action, CloseKong, DeleteEntry, Deregister, Drain, StopKong, StopSidecar, StopWorkload
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.plan.look import Look
 
@@ -15,6 +15,9 @@ def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | S
     route = look.entries.get(("http-route", name))
     if route and route.owner == look.desired.mesh and not (wanted and wanted.route):
         yield DeleteEntry("http-route", name)
+    if wanted is None and look.desired.ingress and name in look.kong_ports:
+        yield Step(name, "keep it until Kong leads there no more", waiting=True)
+        return
     kept = {instance.id for instance in wanted.instances} if wanted else set()
     surplus = sorted(look.instances_of(name) - kept)
     if kept and any(map(look.exposed, surplus)) and not (all(map(look.serving, kept)) and look.told(name)):
@@ -51,8 +54,18 @@ def _policy(look: Look, name: str) -> Iterator[Action]:
 
 
 def ingress(look: Look) -> Iterator[Action | Step]:
-    """What takes the ingress away: the gateway goes first of all, its entries after every route."""
+    """What takes the ingress away: it goes first of all, its entries after every route."""
     id_, name = look.desired.ingress_id, look.desired.ingress_service
+    kong = look.observed.kong
+    if kong and kong.pid is None and look.kong_ports:
+        yield CloseKong()
+    if kong and kong.pid is not None:
+        if id_ not in look.observed.drained:
+            if not look.observed.ingress_closing:
+                yield Drain(id_)
+            yield Step(name, "wait until the ingress has finished its calls", waiting=True)
+            return
+        yield StopKong(id_)
     if id_ in look.observed.sidecars:
         if not (look.observed.ingress_closing and id_ in look.observed.drained):
             if not look.observed.ingress_closing:
@@ -61,7 +74,8 @@ def ingress(look: Look) -> Iterator[Action | Step]:
             return
         yield StopSidecar(id_)
     if id_ in look.registrations:
-        yield Deregister(id_, None)
+        beside = look.registrations[id_].sidecar_port
+        yield Deregister(id_, None if beside is None else f"{id_}-sidecar")
     if not any(kind == "http-route" and entry.owner == look.desired.mesh for (kind, _), entry in look.entries.items()):
         for kind in ("api-gateway", "service-defaults"):
             entry = look.entries.get((kind, name))

@@ -46,10 +46,20 @@ class Look:
     def told(self, name: str) -> bool:
         """Whether its callers' Envoys know all its exposed instances; where it has a route, the ingress is a caller."""
         exposed = sum(map(self.exposed, self.instances_of(name)))
-        calls = {self.desired.ingress_id: 0} if ("http-route", name) in self.entries else {}
+        calls = {self.desired.ingress_id: 0} if self.routed(name) else {}
         return all(
             envoy.known.get(name, calls.get(id_, exposed)) >= exposed for id_, envoy in self.observed.sidecars.items()
         )
+
+    def routed(self, name: str) -> bool:
+        """Whether the ingress leads to a service."""
+        return ("http-route", name) in self.entries or name in self.kong_ports
+
+    @property
+    def kong_ports(self) -> Mapping[str, int]:
+        """Where Kong sends the calls of each service of ours; nothing where it does not tell."""
+        kong = self.observed.kong
+        return {} if kong is None or isinstance(kong.content, Unknown) else kong.content.ports
 
     def instances_of(self, name: str) -> set[str]:
         """Every instance of a service that left a trace anywhere."""

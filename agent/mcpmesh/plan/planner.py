@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mcpmesh.model.observed import Observed, Unknown
 from mcpmesh.model.status import Step
-from mcpmesh.plan import downward, upward
+from mcpmesh.plan import downward, edge, upward
 from mcpmesh.plan.actions import Action, EndStray, StartWorkload
 from mcpmesh.plan.desired import Desired, Wanted
 from mcpmesh.plan.look import Look
@@ -56,12 +56,17 @@ def plan(desired: Desired, observed: Observed) -> Plan:
         gather("consul", [Step("consul", f"wait for Consul: {reason}", waiting=True)])
     else:
         look = Look(desired, observed, registrations, entries, intentions)
-        if desired.ingress:
-            gather(desired.ingress_service, upward.ingress(look, desired.ingress))
-        else:
+        if desired.ingress is None:
             gather(desired.ingress_service, downward.ingress(look))
+        elif desired.ingress.kong:
+            gather(desired.ingress_service, edge.kong(look, desired.ingress, desired.ingress.kong))
+            # Apart from the rest: a document that Kong refuses holds nothing else up.
+            gather(edge.DOCUMENT, edge.document(look, desired.ingress, desired.ingress.kong))
+        else:
+            gather(desired.ingress_service, upward.gateway(look, desired.ingress))
         # On the way down the ingress goes first, so that no caller meets a half-stopped mesh.
-        closing = desired.ingress is None and desired.ingress_id in observed.sidecars
+        kong_runs = observed.kong is not None and observed.kong.pid is not None
+        closing = desired.ingress is None and (desired.ingress_id in observed.sidecars or kong_runs)
         names = set() if closing else look.services_seen() | desired.services.keys()
         for name in sorted(names):
             if wanted_here := desired.services.get(name):

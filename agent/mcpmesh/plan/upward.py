@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Observed, Registration, Workload
 from mcpmesh.model.status import Step
-from mcpmesh.plan.actions import Action, DeleteEntry, Register, StartSidecar, StartWorkload, StopSidecar, StopWorkload
+from mcpmesh.plan.actions import (
+    Action,
+    DeleteEntry,
+    Deregister,
+    Register,
+    StartSidecar,
+    StartWorkload,
+    StopKong,
+    StopSidecar,
+    StopWorkload,
+)
 from mcpmesh.plan.desired import Wanted, WantedIngress
 from mcpmesh.plan.look import Look, matches
 
@@ -82,14 +92,19 @@ def _why_not_serving(observed: Observed, workload: Workload, known: Registration
     return "an exchange through its sidecar"
 
 
-def ingress(look: Look, wanted: WantedIngress) -> Iterator[Action | Step]:
-    """What brings the ingress up; it listens before any route exists, and answers 404 until then."""
+def gateway(look: Look, wanted: WantedIngress) -> Iterator[Action | Step]:
+    """What brings Consul's API gateway up; it listens before any route exists, and answers 404 until then."""
     written_by_others = list(look.foreign(wanted.entries))
     if written_by_others:
         yield from written_by_others
         return
+    if look.observed.kong and look.observed.kong.pid is not None:  # of an earlier time
+        yield StopKong(wanted.id)
     yield from look.unwritten(wanted.entries)
-    if not matches(look.registrations.get(wanted.id), (wanted.registration,)):
+    known = look.registrations.get(wanted.id)
+    if known and known.sidecar_port is not None:
+        yield Deregister(wanted.id, f"{wanted.id}-sidecar")
+    elif not matches(known, (wanted.registration,)):
         yield Register(wanted.id, (wanted.registration,))
     envoy = look.observed.sidecars.get(wanted.id)
     if envoy is None and wanted.id in look.observed.held:

@@ -18,21 +18,27 @@ from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
 from mcpmesh.errors import MeshError, PeerError, WorkloadError
+from mcpmesh.ingress.kong.hands import KongHands
 from mcpmesh.kit.backoff import Backoff
+from mcpmesh.kit.ports import is_free
 from mcpmesh.kit.process import Mark
 from mcpmesh.model.observed import Intention, Observed
 from mcpmesh.model.status import Level
 from mcpmesh.plan.actions import (
     Action,
     Allow,
+    CloseKong,
     DeleteEntry,
     Deregister,
     Drain,
     EndStray,
+    PostDocument,
     Register,
     Revoke,
+    StartKong,
     StartSidecar,
     StartWorkload,
+    StopKong,
     StopSidecar,
     StopWorkload,
     WriteEntry,
@@ -78,6 +84,7 @@ class Hands:
     envoy_settings: EnvoySettings
     observer: Observer
     journal: Journal
+    kong: KongHands
 
 
 class Applier:
@@ -157,6 +164,16 @@ class Applier:
                 await self._start_workload(deed, desired)
             case StartSidecar():
                 await self._start_sidecar(deed)
+            case StartKong():
+                await self._start_kong(deed)
+            case StopKong(id_):
+                if process := do.observer.processes.get(f"kong:{id_}"):
+                    await do.kong.end(process)
+            case PostDocument(document):
+                if await do.kong.post(do.observer.processes.get(f"kong:{desired.ingress_id}"), document):
+                    do.journal.say(Level.CHANGE, "Kong went by another document; it has ours again", name)
+            case CloseKong():
+                await do.kong.close_routes()
             case Drain(id_):
                 await self._drain(id_, desired)
             case Deregister(id_, sidecar_id):
@@ -203,12 +220,24 @@ class Applier:
         await do.runtime.start_envoy(Envoy(mark, bootstrap, arguments), do.observer.claimed_ports())
         self._started[f"sidecar:{id_}"] = time.monotonic()
 
+    async def _start_kong(self, deed: StartKong) -> None:
+        do = self._do
+        key = f"kong:{deed.instance_id}"
+        await self._fail_if_it_did_not_stay(key, "Kong", f"{deed.instance_id}.kong")
+        await do.kong.end_leftover()
+        if not is_free(deed.port, do.kong.host):
+            raise _ingress_port_taken(deed.port)
+        do.kong.start(deed.instance_id, deed.port, do.observer.claimed_ports())
+        self._started[key] = time.monotonic()
+
     async def _give_up_port(self, deed: StartSidecar) -> NoReturn:
         """Somebody took the port before our Envoy could: the instance is started again with another one."""
         if deed.gateway:
+            raise _ingress_port_taken(deed.port)
+        if deed.service == self._do.kong.service:
             raise WorkloadError(
-                f"cannot open the ingress at port {deed.port}: another program holds it; end that one (ss -ltnp), "
-                "or take the mesh down and start it with another MCPMESH_INGRESS__PORT"
+                f"cannot start the sidecar of the ingress: another program took port {deed.port}; end that one "
+                "(ss -ltnp), or take the mesh down and start it again"
             )
         self._do.observer.release_port(deed.instance_id)
         await self._do.consul.deregister(deed.instance_id)
@@ -228,7 +257,16 @@ class Applier:
         if id_ == desired.ingress_id:
             process = self._do.observer.processes.get(f"sidecar:{id_}")
             self._do.observer.note_drain(id_)
-            if process:
+            if kong := self._do.observer.processes.get(f"kong:{id_}"):
+                self._do.kong.drain(kong)
+            elif process:
                 await self._do.admin.drain(process.inner_address("admin"))
         else:
             await self._do.consul.drain(id_, "mcpmesh drains it")
+
+
+def _ingress_port_taken(port: int) -> WorkloadError:
+    return WorkloadError(
+        f"cannot open the ingress at port {port}: another program holds it; end that one (ss -ltnp), "
+        "or take the mesh down and start it with another MCPMESH_INGRESS__PORT"
+    )

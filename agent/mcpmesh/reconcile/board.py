@@ -47,7 +47,7 @@ def _service(look: Look, wanted: Wanted, failure: str, ingress: str | None) -> S
         state = State.FAILED
     else:
         state = State.STARTING
-    routed = ("http-route", spec.name) in look.entries
+    routed = look.routed(spec.name)
     return ServiceStatus(
         name=spec.name,
         state=state,

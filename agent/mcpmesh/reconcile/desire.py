@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
 from mcpmesh.consul.entries import service_entries
 from mcpmesh.consul.registration import registration
 from mcpmesh.ingress.api_gateway import ApiGateway
+from mcpmesh.ingress.kong.document import Content, Document, document, rendered
+from mcpmesh.ingress.kong.member import KongMember
+from mcpmesh.ingress.kong.own import Own
 from mcpmesh.ingress.seam import Ingress
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Catalog, ServiceSpec
-from mcpmesh.plan.desired import Desired, Wanted, WantedIngress
+from mcpmesh.plan.desired import Desired, Wanted, WantedIngress, WantedKong
 
 # Who the agent is when it proves that an instance answers; allowed everywhere, and nothing else is.
 AGENT_IDENTITY = "mcpmesh-agent"
 
 
-def desire(catalog: Catalog, mesh: str, key: bytes, ingress_service: str, ingress_host: str, port: int) -> Desired:
-    """Everything that the catalog wants of this mesh."""
+@dataclass(frozen=True)
+class KongWish:
+    """What Kong has beside the routes of the catalog: `plugins` for all calls, and a person's `own` documents.
+
+    `ports` are those of its sidecar, one for each service with a route.
+    """
+
+    sidecar_port: int
+    ports: Mapping[str, int]
+    plugins: Sequence[Content]
+    own: Own
+
+
+def desire(
+    catalog: Catalog,
+    mesh: str,
+    key: bytes,
+    ingress_service: str,
+    ingress_host: str,
+    port: int,
+    kong: KongWish | None = None,
+) -> Desired:
+    """Everything that the catalog wants of this mesh, with Kong or Consul's API gateway as its ingress."""
     ingress_id = nothing(mesh, ingress_service).ingress_id
-    ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
+    ingress: Ingress
+    if kong is None:
+        ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
+    else:
+        ingress = KongMember(mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"))
     return Desired(
         mesh=mesh,
         ingress_service=ingress_service,
         services={name: _wanted(spec, mesh, key, ingress, ingress_service) for name, spec in catalog.services.items()},
         ingress=WantedIngress(
-            id=ingress_id, port=port, registration=ingress.registration(), entries=tuple(ingress.entries())
+            id=ingress_id,
+            port=port,
+            registration=ingress.registrations({})[0],
+            entries=tuple(ingress.entries()),
+            kong=_wanted_kong(catalog, mesh, ingress, kong) if kong else None,
         ),
     )
 
@@ -33,6 +68,19 @@ def desire(catalog: Catalog, mesh: str, key: bytes, ingress_service: str, ingres
 def nothing(mesh: str, ingress_service: str) -> Desired:
     """What is wanted of a mesh that goes down."""
     return Desired(mesh, ingress_service, {}, None)
+
+
+def kong_content(catalog: Catalog, mesh: str, kong: KongWish, leads: Collection[str]) -> Content:
+    """What Kong is handed while it may lead to these services."""
+    ours = rendered(mesh, {name: (catalog.services[name], kong.ports[name]) for name in leads}, kong.plugins)
+    return kong.own.joined(ours, kong.ports.keys() - set(leads))
+
+
+def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongWish) -> WantedKong:
+    def handed_over(leads: Collection[str]) -> Document:
+        return document(kong_content(catalog, mesh, kong, leads))
+
+    return WantedKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over)
 
 
 def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> Wanted:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mcpmesh.errors import PeerError
+from mcpmesh.kit.process import Process
 from mcpmesh.model.observed import Observed, Unknown
 from mcpmesh.model.status import Level, ServiceStatus, State, Step
 from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.edge import DOCUMENT
 from mcpmesh.plan.planner import Plan, plan
 from mcpmesh.reconcile.apply import Applier
 from mcpmesh.reconcile.board import board
@@ -63,6 +65,7 @@ class Loop:
             before = self.desired.services.get(name)
             if before is None or before.spec != wanted.spec:
                 self._applier.forget(name)
+        self._applier.forget(DOCUMENT)
         self.desired = desired
         self.wake()
 
@@ -75,6 +78,10 @@ class Loop:
                 return
             await self._rest()
 
+    def kong_process(self) -> Process | None:
+        """Our own Kong, as the latest look found it."""
+        return self._observer.processes.get(f"kong:{self.desired.ingress_id}")
+
     @property
     def in_sync(self) -> bool:
         """Whether the latest pass found nothing to do, and looked for what is wanted now."""
@@ -82,9 +89,17 @@ class Loop:
 
     @property
     def ingress_ready(self) -> bool:
-        """Whether the gateway runs and listens."""
-        envoy = self.observed.sidecars.get(self.desired.ingress_id) if self.observed else None
-        return bool(envoy and envoy.ready)
+        """Whether the ingress runs and listens."""
+        if self.observed is None:
+            return False
+        envoy, kong = self.observed.sidecars.get(self.desired.ingress_id), self.observed.kong
+        listens = not (self.desired.ingress and self.desired.ingress.kong) or bool(kong and kong.listening)
+        return bool(listens and envoy and envoy.ready)
+
+    @property
+    def ingress_error(self) -> str:
+        """Why the ingress, or the document that Kong should go by, is not as it should be; "" where it is."""
+        return self._applier.failure(DOCUMENT) or self._applier.failure(self.desired.ingress_service)
 
     @property
     def consul_ready(self) -> bool:
@@ -127,6 +142,10 @@ class Loop:
         self.plan = Plan(waiting=(step,))
 
     def _report(self, desired: Desired, observed: Observed) -> None:
+        if self.ingress_ready:
+            self._applier.forget(desired.ingress_service)
+        if DOCUMENT not in self.plan.deeds:
+            self._applier.forget(DOCUMENT)
         before = {line.name: line for line in self.services}
         failures = {name: self._applier.failure(name) for name in desired.services}
         self.services = board(desired, observed, failures, self._ingress if self.ingress_ready else None)

@@ -15,11 +15,14 @@ from typing import Protocol, TypeVar
 
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.errors import PeerError
+from mcpmesh.ingress.kong.look import KongLook
+from mcpmesh.ingress.kong.process import ROLE as KONG
 from mcpmesh.kit.ports import Ports, connects
 from mcpmesh.kit.process import Process, marked
 from mcpmesh.model.observed import (
     Entry,
     Intention,
+    Kong,
     Observed,
     Registration,
     Sidecar,
@@ -69,6 +72,7 @@ class Observer:
         admin: Admin,
         prover: Prover,
         ports: Ports,
+        kong: KongLook,
     ) -> None:
         self._mesh = mesh
         self._home = home
@@ -77,18 +81,20 @@ class Observer:
         self._admin = admin
         self._prover = prover
         self._ports = ports
+        self._kong = kong
         self._silent_since: dict[int, float] = {}
         self._draining_since: dict[str, float] = {}
         self._suspects: frozenset[int] = frozenset()
         self._untold_since: dict[str, float] = {}
         self._reserved: dict[str, int] = {}
         self._registered: set[int] = set()
+        self._set_aside: set[int] = set()
         self.processes: dict[str, Process] = {}
 
     def claimed_ports(self) -> set[int]:
         """Ports that processes of any mesh on this machine hold or have set aside, and those we are registered with."""
         held = {port for process in marked() for port in process.mark.ports.values()}
-        return held | set(self._reserved.values()) | self._registered
+        return held | set(self._reserved.values()) | self._registered | self._set_aside
 
     def release_port(self, id_: str) -> None:
         """Forgets the port that was set aside for the sidecar of a service that somebody else runs."""
@@ -100,18 +106,23 @@ class Observer:
 
     async def look(self, desired: Desired, held: Mapping[str, str]) -> Observed:
         """What is there now."""
+        edge = desired.ingress.kong if desired.ingress else None
+        self._set_aside = {edge.sidecar_port, *edge.ports.values()} if edge else set()
         found = await self._runtime.found()
         programs = _by_instance(found, (SHIM, PLAIN))
         envoys = _by_instance(found, (SIDECAR, GATEWAY))
         # Roles apart: an instance has a workload and a sidecar of the same name.
         self.processes = {f"workload:{id_}": p for id_, p in programs.items()}
         self.processes |= {f"sidecar:{id_}": p for id_, p in envoys.items()}
-        registrations, entries, intentions, workloads, sidecars = await asyncio.gather(
+        kongs = _by_instance(found, (KONG,))
+        self.processes |= {f"kong:{id_}": p for id_, p in kongs.items()}
+        registrations, entries, intentions, workloads, sidecars, kong = await asyncio.gather(
             _known(self._consul.registrations(self._mesh)),
             _known(self._consul.entries(self._mesh)),
             _known(self._consul.intentions()),
             asyncio.gather(*map(self._runtime.observe, programs.values())),
             asyncio.gather(*map(self._sidecar, envoys.values())),
+            self._look_at_kong(desired, kongs.get(desired.ingress_id)),
         )
         known = {} if isinstance(registrations, Unknown) else registrations
         # What has died is started again at the ports that it is known by.
@@ -119,7 +130,9 @@ class Observer:
         seen = {workload.instance: workload for workload in workloads}
         seen |= await self._elsewhere(desired, known)
         beside = {sidecar.instance: sidecar for sidecar in sidecars}
-        if _routed(entries, self._mesh):
+        if edge:
+            beside |= await self._kong_upstreams(desired, beside)
+        elif _routed(entries, self._mesh):
             beside |= await self._gateway_listening(desired, beside)
         doors = {
             instance.id: (wanted.spec, seen[instance.id].host, beside[instance.id].port)
@@ -135,11 +148,12 @@ class Observer:
             workloads=seen,
             sidecars=beside,
             proofs=self._prover.want(doors),
-            strays=self._strays(found, programs, envoys),
+            strays=self._strays(found, (*programs.values(), *envoys.values(), *kongs.values())),
             held=held,
-            stuck=self._stuck(workloads, sidecars),
-            drained=self._drained(desired, known, beside),
+            stuck=self._stuck(workloads, sidecars, kong),
+            drained=self._drained(desired, known, beside, kong),
             ingress_closing=desired.ingress_id in self._draining_since,
+            kong=kong,
         )
         return replace(observed, untold=self._untold(desired, observed))
 
@@ -176,6 +190,22 @@ class Observer:
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
         return {gateway.instance: replace(gateway, ready=gateway.ready and await connects(host, gateway.port))}
 
+    async def _look_at_kong(self, desired: Desired, process: Process | None) -> Kong | None:
+        address, port = ("127.0.0.1", 0) if process is None else ("127.0.0.1", process.mark.ports["public"])
+        if desired.ingress:
+            address, port = desired.ingress.registration["Address"], desired.ingress.port
+        return await self._kong(process, address, port)
+
+    async def _kong_upstreams(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
+        """The sidecar of Kong, with the ports at which it listens for Kong's calls."""
+        envoy = beside.get(desired.ingress_id)
+        if envoy is None or not envoy.ready:
+            return {}
+        try:
+            return {envoy.instance: replace(envoy, listening=await self._admin.listening(envoy.admin))}
+        except PeerError:
+            return {}
+
     async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
         """Plain services that somebody else runs: no process of ours, just a port that accepts or doesn't."""
         return dict(
@@ -210,12 +240,10 @@ class Observer:
             address=host,
         )
 
-    def _strays(
-        self, found: Sequence[Process], programs: Mapping[str, Process], envoys: Mapping[str, Process]
-    ) -> tuple[Stray, ...]:
+    def _strays(self, found: Sequence[Process], known: Sequence[Process]) -> tuple[Stray, ...]:
         """Processes that nothing accounts for in two looks running: one look is not a moment."""
         self.processes |= {f"stray:{process.pid}": process for process in found}
-        accounted = {process.pid for process in (*programs.values(), *envoys.values())}
+        accounted = {process.pid for process in known}
         suspects = {
             process.pid: Stray(process.pid, process.mark.role, process.mark.instance)
             for process in found
@@ -225,12 +253,14 @@ class Observer:
         self._suspects = frozenset(suspects)
         return confirmed
 
-    def _stuck(self, workloads: Sequence[Workload], sidecars: Sequence[Sidecar]) -> frozenset[int]:
+    def _stuck(self, workloads: Sequence[Workload], sidecars: Sequence[Sidecar], kong: Kong | None) -> frozenset[int]:
         now = time.monotonic()
-        silent = {w.pid for w in workloads if w.pid is not None and w.state == "unreachable"}
-        silent |= {sidecar.pid for sidecar in sidecars if not sidecar.ready}
-        self._silent_since = {pid: self._silent_since.get(pid, now) for pid in silent}
-        return frozenset(pid for pid, since in self._silent_since.items() if now - since > _SILENT_SECONDS)
+        bounds = {w.pid: _SILENT_SECONDS for w in workloads if w.pid is not None and w.state == "unreachable"}
+        bounds |= {sidecar.pid: _SILENT_SECONDS for sidecar in sidecars if not sidecar.ready}
+        if kong and kong.pid is not None and (isinstance(kong.content, Unknown) or not kong.listening):
+            bounds[kong.pid] = self._kong.start_seconds
+        self._silent_since = {pid: self._silent_since.get(pid, now) for pid in bounds}
+        return frozenset(pid for pid, since in self._silent_since.items() if now - since > bounds[pid])
 
     def _untold(self, desired: Desired, observed: Observed) -> frozenset[str]:
         """Services that some caller's Envoy has not heard of for too long; named once in every such time."""
@@ -243,7 +273,11 @@ class Observer:
         return late
 
     def _drained(
-        self, desired: Desired, known: Mapping[str, Registration], sidecars: Mapping[str, Sidecar]
+        self,
+        desired: Desired,
+        known: Mapping[str, Registration],
+        sidecars: Mapping[str, Sidecar],
+        kong: Kong | None,
     ) -> frozenset[str]:
         now = time.monotonic()
         draining = {id_ for id_, registration in known.items() if registration.draining}
@@ -256,6 +290,8 @@ class Observer:
             wanted = desired.services.get(sidecar.service) if sidecar else None
             limit = wanted.spec.timeouts.drain if wanted else 10.0
             quiet = sidecar is None or not sidecar.ready or sidecar.active == 0
+            if id_ == desired.ingress_id and kong and kong.pid is not None:
+                quiet = False  # a Kong that has finished its calls is gone
             if (quiet and now - since >= _SETTLE_SECONDS) or now - since >= limit:
                 done.add(id_)
         return frozenset(done)

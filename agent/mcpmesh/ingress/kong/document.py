@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mcpmesh.model.instance import canonical
@@ -31,21 +31,25 @@ _LONGEST_MS = 2**31 - 2
 
 @dataclass(frozen=True)
 class Document:
-    """A whole configuration as `text` (JSON); `hash` is what Kong's /status then says of it.
+    """A whole configuration as `text` (JSON or YAML); `hash` is what Kong's /status then says of it.
 
     That is the MD5 of the text, where a document is posted as a text (Kong 3.9,
     kong/api/routes/config.lua), so one comparison tells whether Kong goes by it.
     """
 
-    content: Content
-    text: str
+    # It may hold keys of consumers.
+    text: str = field(repr=False)
     hash: str
+
+
+def as_text(text: str) -> Document:
+    """A document as it is written."""
+    return Document(text, hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def document(content: Content) -> Document:
     """The same text for equal content, whatever the order of its keys."""
-    text = json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False)
-    return Document(content, text, hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
+    return as_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False))
 
 
 def rendered(mesh: str, routed: Mapping[str, tuple[ServiceSpec, int]], plugins: Sequence[Content]) -> Content:

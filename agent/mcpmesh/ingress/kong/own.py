@@ -6,13 +6,15 @@ at all, and whether two of them, or one and the mesh, want the same thing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcpmesh.catalog.node import Node
-from mcpmesh.catalog.reading import read
+from mcpmesh.catalog.reading import MAX_BYTES, read
+from mcpmesh.catalog.regular import read_regular
 from mcpmesh.errors import DocumentError, Problem
 from mcpmesh.ingress.kong.document import FORMAT, Content
 
@@ -77,6 +79,22 @@ def files(folder: Path) -> list[Path]:
     except OSError as error:
         raise DocumentError([Problem(folder, None, "", f"cannot be read ({error.strerror})")]) from error
     return sorted(found)
+
+
+def read_folder(folder: Path) -> Own:
+    """All documents in `folder`; raises DocumentError with every mistake in how they are written."""
+    return read_all(files(folder))
+
+
+def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
+    """Tells whether there is another document in `folder` than before, or another text in one."""
+    found: dict[Path, bytes | None] = {}
+    for path in files(folder) if folder else ():
+        try:
+            found[path] = hashlib.sha256(read_regular(path, MAX_BYTES)[0]).digest()
+        except OSError:
+            found[path] = None
+    return found
 
 
 def read_all(paths: Collection[Path]) -> Own:

@@ -1,0 +1,139 @@
+"""Our own Kong, from start to end: found again by the mark that a shell keeps for it (kong/keep.sh).
+
+The nginx below that shell shows no environment. Should the shell be killed
+alone, the next start finds what it left by the process number that nginx wrote
+into its prefix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree, which
+
+from mcpmesh.errors import SettingsError
+from mcpmesh.kit.files import private_folder
+from mcpmesh.kit.process import Mark, Process, spawn, stop
+from mcpmesh.kit.resources import handed
+from mcpmesh.settings import KongSettings
+
+ROLE = "kong"
+
+# nginx ends in milliseconds when told to; a `kong start` that is still at its beginning takes a second or two.
+_STOP_SECONDS = 5.0
+_LEFTOVER_SECONDS = 2.0
+_POLL_SECONDS = 0.05
+_MOST_WORD = 4096
+
+
+@dataclass(frozen=True)
+class Listens:
+    """Where it listens: the proxy for clients, the Admin API on loopback."""
+
+    host: str
+    port: int
+    admin_port: int
+
+    @property
+    def proxy(self) -> str:
+        """As nginx writes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+def find_kong(configured: Path | None) -> Path | None:
+    """The kong program: the configured one, else the one on PATH; None without either."""
+    if configured is None:
+        found = which("kong")
+        return Path(found) if found else None
+    if not configured.is_file() or not os.access(configured, os.X_OK):
+        raise SettingsError(f"cannot find a program at {configured}; mend MCPMESH_KONG__BINARY")
+    return configured
+
+
+def environment(home: Path, listens: Listens, settings: KongSettings, log: Path, *, root: bool) -> dict[str, str]:
+    """The settings of a Kong 3.9 without a database; pure."""
+    found = {
+        "KONG_DATABASE": "off",
+        "KONG_DECLARATIVE_CONFIG": str(handed("kong/waiting.yml")),
+        "KONG_NGINX_DAEMON": "off",
+        "KONG_NGINX_WORKER_PROCESSES": str(settings.workers),
+        "KONG_PROXY_LISTEN": listens.proxy,
+        "KONG_ADMIN_LISTEN": f"127.0.0.1:{listens.admin_port}",
+        # By default these are open to everybody, or in the way of a second mesh.
+        "KONG_ADMIN_GUI_LISTEN": "off",
+        "KONG_STATUS_LISTEN": "off",
+        "KONG_STREAM_LISTEN": "off",
+        "KONG_ANONYMOUS_REPORTS": "off",
+        "KONG_PROXY_ACCESS_LOG": str(log.with_suffix(".access.log")),
+        "KONG_ADMIN_ACCESS_LOG": "off",
+        "KONG_PROXY_ERROR_LOG": str(log),
+        "KONG_ADMIN_ERROR_LOG": str(log),
+        "KONG_PREFIX": str(home / "kong"),
+    }
+    if settings.traces_url:
+        found |= {"KONG_TRACING_INSTRUMENTATIONS": "request,router,balancer", "KONG_TRACING_SAMPLING_RATE": "1"}
+    if root:
+        # Workers of another user could not read the mesh's private folder.
+        found["KONG_NGINX_USER"] = "root root"
+    return found
+
+
+def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> int:
+    """Starts it; returns the pid of the shell that keeps its mark. What it says goes to the mesh's logs."""
+    home = Path(mark.home)
+    prefix, log = private_folder(home / "kong"), home / "logs" / f"{mark.instance}.{ROLE}.log"
+    private_folder(log.parent)
+    for path in (log, log.with_suffix(".access.log")):
+        path.touch(mode=0o600)
+    env = environment(home, listens, settings, log, root=os.getuid() == 0)
+    argv = ["/bin/sh", str(handed("kong/keep.sh")), str(kong), str(prefix)]
+    return spawn(mark, argv, env=env, log=log, cwd=prefix)
+
+
+def drain(process: Process) -> None:
+    """Stops listening; what is under way goes on, and Kong ends with the last of it."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGQUIT)
+
+
+async def end(process: Process) -> None:
+    """TERM, then KILL to it and all that it started."""
+    await stop(process, _STOP_SECONDS)
+    await end_leftover(Path(process.mark.home))
+
+
+async def end_leftover(home: Path) -> bool:
+    """Ends an nginx of this mesh's Kong that outlived its shell; whether there was one."""
+    master = _master(home / "kong")
+    if master is None:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(master, signal.SIGTERM)
+    for _ in range(round(_LEFTOVER_SECONDS / _POLL_SECONDS)):
+        if _master(home / "kong") is None:
+            return True
+        await asyncio.sleep(_POLL_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(os.getpgid(master), signal.SIGKILL)
+    return True
+
+
+def forget(home: Path) -> None:
+    """Removes what Kong kept for its next start: the document, and so the keys of consumers."""
+    rmtree(home / "kong", ignore_errors=True)
+
+
+def _master(prefix: Path) -> int | None:
+    """The living nginx whose number stands in `prefix`, by the prefix in its own command line."""
+    try:
+        pid = int((prefix / "pids" / "nginx.pid").read_text().strip()[:_MOST_WORD])
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except (OSError, ValueError):
+        return None
+    # nginx writes its own title with spaces where the kernel has NULs.
+    return pid if str(prefix) in words.replace("\0", " ").split() else None

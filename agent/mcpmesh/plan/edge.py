@@ -1,0 +1,105 @@
+"""Kong at the ingress: it, its sidecar, and the document that says where it leads.
+
+A listener of the sidecar is there before Kong leads to it, and stays until
+Kong leads there no more. What Kong does not tell is unknown: then no listener
+is taken away, and no document handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mcpmesh.model.observed import Kong, KongContent, Unknown
+from mcpmesh.model.status import Step
+from mcpmesh.plan.actions import (
+    Action,
+    DeleteEntry,
+    PostDocument,
+    Register,
+    StartKong,
+    StartSidecar,
+    StopKong,
+    StopSidecar,
+)
+from mcpmesh.plan.desired import WantedIngress, WantedKong
+from mcpmesh.plan.look import Look, matches
+
+# What the deeds and failures of Kong's document are filed under; no service can have a name with a space.
+DOCUMENT = "kong document"
+
+
+def kong(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
+    """What brings Kong and its sidecar up."""
+    written_by_others = list(look.foreign(wanted.entries))
+    if written_by_others:
+        yield from written_by_others
+        return
+    yield from look.unwritten(wanted.entries)
+    yield from _gateway_entries(look)
+    seen = look.observed.kong
+    yield from _process(look, wanted, seen)
+    known = look.registrations.get(wanted.id)
+    if known is None and not (seen and seen.listening):
+        return  # nothing is registered before it answers
+    content = None if seen is None or isinstance(seen.content, Unknown) else seen.content
+    payloads = edge.registrar({**(content.ports if content else {}), **edge.ports})
+    if known is None or (content and not matches(known, payloads)):
+        yield Register(wanted.id, payloads)
+    yield from _sidecar(look, wanted, edge)
+
+
+def _process(look: Look, wanted: WantedIngress, seen: Kong | None) -> Iterator[Action | Step]:
+    name, held = look.desired.ingress_service, look.observed.held.get(wanted.id)
+    if seen is None and held:
+        yield Step(name, held, waiting=True)
+    elif seen is None:
+        yield StartKong(wanted.id, name, wanted.port)
+    elif seen.pid is not None and (seen.pid in look.observed.stuck or seen.port != wanted.port):
+        yield StopKong(wanted.id)
+    elif isinstance(seen.content, Unknown):
+        yield Step(name, f"wait for Kong: {seen.content.reason}", waiting=True)
+    elif not seen.listening:
+        yield Step(name, f"wait for Kong: nobody accepts connections at its port {wanted.port}", waiting=True)
+
+
+def _sidecar(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
+    name, held = look.desired.ingress_service, look.observed.held.get(wanted.id)
+    envoy = look.observed.sidecars.get(wanted.id)
+    if envoy is None and held:
+        yield Step(name, held, waiting=True)
+    elif envoy is None:
+        yield StartSidecar(wanted.id, f"{wanted.id}-sidecar", name, edge.sidecar_port)
+    elif envoy.pid in look.observed.stuck or envoy.port != edge.sidecar_port:
+        yield StopSidecar(wanted.id)
+    elif not envoy.ready:
+        yield Step(name, "wait for the ingress's sidecar", waiting=True)
+
+
+def _gateway_entries(look: Look) -> Iterator[Action]:
+    """The API gateway of an earlier time goes once no route of ours hangs on it."""
+    mesh = look.desired.mesh
+    entry = look.entries.get(("api-gateway", look.desired.ingress_service))
+    routes = any(kind == "http-route" and route.owner == mesh for (kind, _), route in look.entries.items())
+    if entry and entry.owner == mesh and not routes:
+        yield DeleteEntry(entry.kind, entry.name)
+
+
+def document(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
+    """Hands Kong its document where it goes by another: ours of before, somebody else's, none."""
+    seen = look.observed.kong
+    if seen is None or isinstance(seen.content, Unknown):
+        return
+    leads = sorted(name for name in edge.ports if _may_lead(look, wanted, edge, name, seen.content))
+    found = edge.document(leads)
+    if found.hash != seen.content.hash:
+        yield PostDocument(found, tuple(leads))
+
+
+def _may_lead(look: Look, wanted: WantedIngress, edge: WantedKong, name: str, content: KongContent) -> bool:
+    """Whether Kong may lead to a service: its sidecar listens for it, and somebody serves it, or Kong did before."""
+    port = edge.ports[name]
+    if content.ports.get(name) == port:
+        return True
+    envoy = look.observed.sidecars.get(wanted.id)
+    reached = bool(envoy and port in envoy.listening and envoy.known.get(name))
+    return reached and any(look.serving(instance.id) for instance in look.desired.services[name].instances)
