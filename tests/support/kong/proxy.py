@@ -105,7 +105,7 @@ class Proxy:
         if not route.get("preserve_host", False):
             headers["host"] = f"{service['host']}:{service.get('port', 80)}"
         headers |= {"x-forwarded-proto": request.url.scheme, "x-forwarded-path": request.url.path, "via": "1.1 kong"}
-        url = httpx.URL(f"{base}{path}", query=request.url.query.encode())
+        url = httpx.URL(f"{base}{path}", query=request.url.query.encode() or None)
         seconds = {key: service.get(f"{key}_timeout", 60_000) / 1000 for key in ("connect", "read", "write")}
         has_body = "content-length" in headers or "transfer-encoding" in request.headers
         asked = self._http.build_request(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from mcpmesh.ingress.kong.document import Document, document
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed import (
     Entry,
     Intention,
+    Kong,
+    KongContent,
     Observed,
     Proof,
     Registration,
@@ -20,19 +26,23 @@ from mcpmesh.model.service import Protocol, ServiceSpec, Stdio
 from mcpmesh.plan.actions import (
     Action,
     Allow,
+    CloseKong,
     DeleteEntry,
     Deregister,
     Drain,
     EndStray,
+    PostDocument,
     Register,
     Revoke,
+    StartKong,
     StartSidecar,
     StartWorkload,
+    StopKong,
     StopSidecar,
     StopWorkload,
     WriteEntry,
 )
-from mcpmesh.plan.desired import Desired, Wanted, WantedIngress
+from mcpmesh.plan.desired import Desired, Wanted, WantedIngress, WantedKong
 from mcpmesh.plan.planner import Plan, plan
 
 MESH = "test"
@@ -79,6 +89,32 @@ def desired(*services: ServiceSpec) -> Desired:
     return Desired(MESH, INGRESS, {service.name: wanted(service) for service in services}, ingress)
 
 
+def behind_kong(*services: ServiceSpec) -> Desired:
+    """These services behind Kong, whose sidecar has a port for each in the order of their names."""
+    ports = {name: 7000 + place for place, name in enumerate(sorted(s.name for s in services if s.route))}
+    ingress = WantedIngress(
+        f"{MESH}-{INGRESS}",
+        8000,
+        kong_registrations({})[0],
+        (payload("service-defaults", INGRESS, "kong"),),
+        WantedKong(6000, ports, kong_registrations, lambda leads: kong_document({name: ports[name] for name in leads})),
+    )
+    wanted_services = {service.name: replace(wanted(service), route=None) for service in services}
+    return Desired(MESH, INGRESS, wanted_services, ingress)
+
+
+def kong_registrations(upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:
+    """Kong and its sidecar."""
+    meta = {"mcpmesh-digest": str(sorted(upstreams.items()))}
+    first = {"ID": f"{MESH}-{INGRESS}", "Name": INGRESS, "Port": 8000, "Meta": meta}
+    return first, {"ID": f"{MESH}-{INGRESS}-sidecar", "Port": 6000, "Meta": meta}
+
+
+def kong_document(ports: Mapping[str, int]) -> Document:
+    """A document that leads there."""
+    return document({"services": [{"name": name, "port": port} for name, port in sorted(ports.items())]})
+
+
 NOTHING = Desired(MESH, INGRESS, {}, None)
 
 
@@ -95,6 +131,8 @@ class World:
         self.busy: set[str] = set()
         self.done: list[Action] = []
         self.closing = False
+        self.kong: Kong | None = None
+        self.upstreams: frozenset[int] = frozenset()
         self._port = 20000
 
     def observed(self) -> Observed:
@@ -106,12 +144,13 @@ class World:
             intentions=tuple(self.intentions),
             workloads=dict(self.workloads),
             sidecars={
-                id_: replace(envoy, known=known) if envoy.service == INGRESS else envoy
+                id_: replace(envoy, known=known, listening=self.upstreams) if envoy.service == INGRESS else envoy
                 for id_, envoy in self.sidecars.items()
             },
             proofs={id_: Proof(True) for id_ in self.sidecars if id_ in self.workloads and self.workloads[id_].ready},
             drained=frozenset((self.registrations.keys() | self.sidecars.keys()) - self.busy),
             ingress_closing=self.closing,
+            kong=self.kong,
         )
 
     def apply(self, deeds: Plan) -> None:
@@ -151,6 +190,15 @@ class World:
                 self.sidecars[id_] = Sidecar(id_, service, self._next(), port, f"127.0.0.1:{self._next()}", ready=True)
                 if id_ in self.registrations:
                     self.registrations[id_] = replace(self.registrations[id_], passing=True)
+            case StartKong(_, _, port):
+                assert self.kong is None
+                self.kong = Kong(self._next(), port, listening=True, content=KongContent("none"))
+            case StopKong():
+                self.kong = None
+            case PostDocument(found):
+                self._hand_over(found)
+            case CloseKong():
+                self._hand_over(kong_document({}))
             case Drain(id_):
                 self.closing = (
                     self.closing or id_ not in self.registrations or self.registrations[id_].service == INGRESS
@@ -179,7 +227,16 @@ class World:
             info=None if slow else ServerInfo("server", "1"),
         )
 
+    def _hand_over(self, found: Document) -> None:
+        assert self.kong is not None
+        ports = {item["name"]: item["port"] for item in json.loads(found.text)["services"]}
+        # What would answer 503 is found here.
+        assert self.upstreams >= set(ports.values()), "Kong leads to a listener that is not there"
+        self.kong = replace(self.kong, content=KongContent(found.hash, ports))
+
     def _register(self, id_: str, payloads: tuple[dict[str, Any], ...]) -> None:
+        if id_ == f"{MESH}-{INGRESS}" and len(payloads) > 1:
+            self._listen(payloads[0]["Meta"]["mcpmesh-digest"])
         before = self.registrations.get(id_)
         self.registrations[id_] = Registration(
             id=id_,
@@ -190,6 +247,13 @@ class World:
             draining=False,
             passing=bool(before and before.passing),
         )
+
+    def _listen(self, upstreams: str) -> None:
+        """The sidecar of Kong learns of its listeners; none goes that Kong leads to."""
+        self.upstreams = frozenset(port for _, port in ast.literal_eval(upstreams))
+        content = self.kong.content if self.kong else None
+        led = set(content.ports.values()) if isinstance(content, KongContent) else set()
+        assert self.upstreams >= led, "a listener went that Kong leads to"
 
     def _next(self) -> int:
         self._port += 1

@@ -35,10 +35,10 @@ class Held:
 
 
 class KongAdmin:
-    """Speaks to Admin addresses ("http://host:port"); one instance serves them all."""
+    """Speaks to Admin addresses ("http://host:port"), over `transport` where one is given; one serves them all."""
 
-    def __init__(self) -> None:
-        self._http = httpx.AsyncClient(timeout=_LOOK_SECONDS, trust_env=False)
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._http = httpx.AsyncClient(timeout=_LOOK_SECONDS, trust_env=False, transport=transport)
 
     async def close(self) -> None:
         """Closes the connections."""

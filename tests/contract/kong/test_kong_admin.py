@@ -1,0 +1,224 @@
+"""What the mesh counts on in Kong, asked of a real one where it is given, else of the stand-in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.kong.running import RunningKong
+
+from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.ingress.kong.admin import KongAdmin
+from mcpmesh.ingress.kong.document import as_text, document, rendered
+from mcpmesh.ingress.kong.own import Own, read_folder
+from mcpmesh.ingress.kong.plugins import plugins
+from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
+from mcpmesh.settings import KongSettings
+
+FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
+WEB = ServiceSpec("web", Plain(Protocol.HTTP, command="web"), route="/web")
+BOTH = {"files": (FILES, 7000), "web": (WEB, 7001)}
+
+
+def of_both(mesh: str = "m") -> dict[str, object]:
+    return rendered(mesh, BOTH, plugins(KongSettings()))
+
+
+async def test_a_kong_says_which_it_is(kong: RunningKong, admin: KongAdmin) -> None:
+    assert (await admin.version(kong.admin)).startswith("3.")
+
+
+async def test_a_document_is_taken_whole_and_told_by_the_hash_that_we_know(kong: RunningKong, admin: KongAdmin) -> None:
+    handed = document(of_both())
+    assert await admin.hash(kong.admin) != handed.hash
+    await admin.post(kong.admin, handed)
+    assert await admin.hash(kong.admin) == handed.hash
+    found = await admin.services(kong.admin, "m")
+    assert {name: held.port for name, held in found.items()} == {"files": 7000, "web": 7001}
+    assert all(len(held.digest) == 12 for held in found.values())
+
+
+async def test_a_document_handed_over_again_has_the_same_hash(kong: RunningKong, admin: KongAdmin) -> None:
+    await admin.post(kong.admin, document(of_both()))
+    first = await admin.hash(kong.admin)
+    await admin.post(kong.admin, document(of_both()))
+    assert await admin.hash(kong.admin) == first
+
+
+async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
+    handed = document(of_both())
+    await admin.post(kong.admin, handed)
+    # As an object, with one field that differs, the way other programs do it.
+    theirs = {**of_both(), "services": [{"name": "theirs", "host": "127.0.0.1", "port": 7009}]}
+    answer = httpx.post(f"{kong.admin}/config", json=theirs, trust_env=False, timeout=30)
+    assert answer.status_code == httpx.codes.CREATED
+    assert await admin.hash(kong.admin) != handed.hash
+    assert await admin.services(kong.admin, "m") == {}
+
+
+async def test_only_services_with_the_mark_of_that_mesh_are_told(kong: RunningKong, admin: KongAdmin) -> None:
+    await admin.post(kong.admin, document(of_both("other")))
+    assert await admin.services(kong.admin, "m") == {}
+    assert set(await admin.services(kong.admin, "other")) == {"files", "web"}
+
+
+async def test_more_services_than_a_page_holds_are_all_told(kong: RunningKong, admin: KongAdmin) -> None:
+    many = {f"s{number}": (ServiceSpec(f"s{number}", Stdio("x"), route=f"/s{number}"), 7000) for number in range(1100)}
+    await admin.post(kong.admin, document(rendered("m", many, [])))
+    assert len(await admin.services(kong.admin, "m")) == 1100
+
+
+async def test_a_refused_document_changes_nothing_and_is_told_with_entity_and_field(
+    kong: RunningKong, admin: KongAdmin
+) -> None:
+    await admin.post(kong.admin, document(of_both()))
+    before = await admin.hash(kong.admin)
+    wrong = of_both() | {
+        "services": [
+            {"name": "files", "host": "127.0.0.1", "read_timeout": -1, "routes": [{"name": "r", "paths": ["x"]}]}
+        ],
+        "plugins": [{"name": "key-auth", "config": {"key_in_heder": True}}],
+    }
+    with pytest.raises(Refused) as caught:
+        await admin.post(kong.admin, document(wrong))
+    said = str(caught.value)
+    assert "goes on with what it had" in said
+    assert 'service "files" read_timeout: value should be between 1 and 2147483646' in said
+    assert 'route "r" paths' in said and "should start with: /" in said
+    assert 'plugin "key-auth" config.key_in_heder: unknown field' in said
+    assert await admin.hash(kong.admin) == before
+
+
+@pytest.mark.parametrize(
+    ("entities", "said"),
+    [
+        ({"plugins": [{"name": "no-such-plugin"}]}, "plugin 'no-such-plugin' not enabled"),
+        ({"servces": []}, "servces: unknown field"),
+        ({"plugins": [{"name": "key-auth", "service": "nobody"}]}, "invalid reference 'service: nobody'"),
+        ({"services": [{"name": "a", "host": "h"}, {"name": "a", "host": "h"}]}, "uniqueness violation"),
+        ({"services": [{"name": "a"}]}, 'service "a" host: required field missing'),
+        ({"services": [{"name": "a", "host": "h", "tags": ["a/b"]}]}, "invalid tag 'a/b'"),
+        ({"routes": [{"name": "r", "paths": ["/a//b"]}]}, "must not have empty segments"),
+        ({"plugins": [{"name": "acl"}]}, "'config.allow', 'config.deny'"),
+    ],
+)
+async def test_each_reason_of_kong_reaches_the_person(
+    kong: RunningKong, admin: KongAdmin, entities: dict[str, object], said: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        await admin.post(kong.admin, document({"_format_version": "3.0", **entities}))
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "- a", "a: b: c"])
+async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: KongAdmin, text: str) -> None:
+    with pytest.raises(Refused, match="refuses it"):
+        await admin.post(kong.admin, as_text(text))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"correlation_header": "", "prometheus": False},
+        {"key_auth": True, "acl_allow": "a,b"},
+        {"jwt": True},
+        {"calls_per_minute": 10, "request_megabytes": 1},
+        {"cors_origins": "https://app.example,https://two.example"},
+        {"traces_url": "http://127.0.0.1:4318/v1/traces", "traces_headers": "authorization=Bearer x"},
+    ],
+)
+async def test_every_plugin_of_the_settings_is_taken(
+    kong: RunningKong, admin: KongAdmin, changes: dict[str, object]
+) -> None:
+    handed = document(rendered("m", BOTH, plugins(KongSettings.model_validate(changes))))
+    await admin.post(kong.admin, handed)
+    assert await admin.hash(kong.admin) == handed.hash
+
+
+async def test_a_document_of_a_persons_own_is_taken_with_ours(
+    kong: RunningKong, admin: KongAdmin, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.yml").write_text(
+        '_format_version: "3.0"\n'
+        "consumers:\n"
+        "- username: ada\n"
+        "  keyauth_credentials: [{key: sesame}]\n"
+        "  acls: [{group: team-a}]\n"
+        "plugins:\n"
+        "- {name: key-auth, service: files}\n"
+        "- {name: acl, route: web, config: {allow: [team-a]}}\n"
+    )
+    found: Own = read_folder(tmp_path)
+    found.check(of_both())
+    handed = document(found.joined(of_both()))
+    await admin.post(kong.admin, handed)
+    assert await admin.hash(kong.admin) == handed.hash
+
+
+async def test_what_kong_has_can_be_read_back(kong: RunningKong, admin: KongAdmin) -> None:
+    await admin.post(kong.admin, document(of_both()))
+    exported = httpx.get(f"{kong.admin}/config", trust_env=False).json()["config"]
+    assert "name: files" in exported and "mcpmesh-owner:m" in exported
+    (route,) = httpx.get(f"{kong.admin}/routes?tags=mcpmesh-owner:m&size=1", trust_env=False).json()["data"]
+    assert route["request_buffering"] is False and route["response_buffering"] is False and route["strip_path"] is True
+
+
+async def test_single_entities_cannot_be_written(kong: RunningKong) -> None:
+    answer = httpx.post(f"{kong.admin}/services", json={"name": "a", "host": "h"}, trust_env=False)
+    assert answer.status_code == httpx.codes.METHOD_NOT_ALLOWED
+
+
+async def test_calls_are_counted_where_the_settings_say_so(kong: RunningKong, admin: KongAdmin) -> None:
+    await admin.post(kong.admin, document(of_both()))
+    assert httpx.get(f"{kong.admin}/metrics", trust_env=False).status_code == httpx.codes.OK
+
+
+# --- what is no Kong, or none that is well
+
+
+async def test_nobody_there_is_unreachable(admin: KongAdmin) -> None:
+    with pytest.raises(Unreachable, match="cannot reach the Admin API of Kong"):
+        await admin.hash("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (200, b"<html>", Broken),
+        (200, b'{"database": {"reachable": true}}', Broken),
+        (404, b"{}", Broken),
+        (500, b"", Broken),
+        (401, b'{"message": "who are you"}', Refused),
+    ],
+)
+async def test_what_answers_otherwise_than_kong_is_told_so(status: int, body: bytes, error: type[Exception]) -> None:
+    admin = await answering(status, body)
+    with pytest.raises(error, match="Kong"):
+        await admin.hash("http://kong:8001")
+    await admin.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (429, {"message": "Currently loading previous configuration"}, Broken),
+        (503, {"message": "Kong currently exiting"}, Broken),
+        (413, {"message": "Configuration does not fit in LMDB database"}, Refused),
+        (400, {"message": "this endpoint is only available when Kong is configured to not use a database"}, Refused),
+    ],
+)
+async def test_kongs_other_answers_to_a_document_say_whether_to_try_again(
+    status: int, body: dict[str, str], error: type[Exception]
+) -> None:
+    admin = await answering(status, json.dumps(body).encode())
+    with pytest.raises(error, match=body["message"]):
+        await admin.post("http://kong:8001", document({"_format_version": "3.0"}))
+    await admin.close()
+
+
+async def answering(status: int, body: bytes) -> KongAdmin:
+    """A client whose peer gives this answer to everything."""
+    return KongAdmin(httpx.MockTransport(lambda request: httpx.Response(status, content=body)))
