@@ -285,8 +285,9 @@ class Child:
 
     def _exit(self, exit: Exit) -> None:
         self.fail_calls(self.loss(exit))
-        if self.listener is not None:
-            self.listener.ended(self, exit)
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.ended(self, exit)
 
     def loss(self, exit: Exit) -> Failure:
         """What the callers of a dead server are told."""

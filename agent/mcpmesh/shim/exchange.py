@@ -38,7 +38,11 @@ class Owner:
 
 
 class Exchange:
-    """One request and its answer: either one JSON body, or an event stream of any length."""
+    """One request and its answer: either one JSON body, or an event stream of any length.
+
+    It lets go of its owner with its end: the two refer to each other, and a circle would stay until the collector
+    looks for it, with all that hangs on it.
+    """
 
     __slots__ = ("conn", "extra", "head", "live", "owner", "started", "streaming", "written")
 
@@ -58,6 +62,7 @@ class Exchange:
             return
         self.live = False
         self.conn.reply(self.head, status, pieces, media, self.extra + extra)
+        self.owner = None
 
     def open_stream(self) -> None:
         """Begin an event stream."""
@@ -90,10 +95,12 @@ class Exchange:
         if self.live:
             self.live = False
             self.conn.end_stream(self.head)
+            self.owner = None
 
     def closed(self) -> None:
         """The client is gone."""
         if self.live:
             self.live = False
-            if self.owner is not None:
-                self.owner.gone()
+            owner, self.owner = self.owner, None
+            if owner is not None:
+                owner.gone()

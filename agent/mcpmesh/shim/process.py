@@ -98,10 +98,7 @@ class ServerProcess:
         self.on_exit: Callable[[Exit], None] = lambda _: None
         self.on_oversize: Callable[[bytes, bytes, int], None] = lambda *_: None
         self.gone = asyncio.Event()
-        self._lines = Lines(line_bytes, self._line, self._oversize)
-        self._stderr_lines = Lines(
-            STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head)
-        )
+        self._line_bytes = line_bytes
         self._number = 0
         self._status: Exit | None = None
         self._stdout_ended = False
@@ -119,10 +116,10 @@ class ServerProcess:
             fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         stdin, _ = await loop.connect_write_pipe(_Writer, os.fdopen(ours_in, "wb", buffering=0))
         self._stdin = stdin
-        for fd, lines, ended in (
-            (ours_out, self._lines, self._stdout_end),
-            (ours_err, self._stderr_lines, lambda: None),
-        ):
+        # Not attributes: what refers to itself in a circle stays until the collector looks for it.
+        out = Lines(self._line_bytes, self._line, self._oversize)
+        err = Lines(STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head))
+        for fd, lines, ended in ((ours_out, out, self._stdout_end), (ours_err, err, lambda: None)):
             reader, _ = await loop.connect_read_pipe(
                 lambda lines=lines, ended=ended: _Reader(lines, ended),  # type: ignore[misc]
                 os.fdopen(fd, "rb", buffering=0),
@@ -211,6 +208,10 @@ class ServerProcess:
             reader.close()
         self.gone.set()
         self.on_exit(self.exit)
+        # Whoever listened refers to this process: let go, so that both are freed at once.
+        self.on_line = self.tail.add
+        self.on_exit = lambda _: None
+        self.on_oversize = lambda *_: None
 
     def _line(self, line: bytes) -> None:
         self.on_line(line)
