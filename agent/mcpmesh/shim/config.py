@@ -32,6 +32,9 @@ class Limits:
     """Longest line of a server; beyond: an error to the call that it would have answered."""
     connections: int = 2048
     """Open client connections; beyond: closed at once."""
+    silent_peer_seconds: float = 60.0
+    """A connection that is silent for so long is asked (by TCP, at least every second) whether its other end still is
+    there; it is closed after as long again without an answer."""
     sessions: int = 1024
     """Legacy sessions."""
     session_idle_seconds: float = 1800.0

@@ -21,6 +21,7 @@ EXIT_CONFIG: Final = 2
 EXIT_PORT: Final = 3
 EXIT_GUARD: Final = 4
 BACKLOG: Final = 1024
+PEER_PROBES: Final = 4
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 KEPT_BYTES: Final = 4 * 1024 * 1024
@@ -103,12 +104,24 @@ def keep_freed_memory() -> None:
             mallopt(option, KEPT_BYTES)
 
 
+def notice_silent_peers(sock: socket.socket, seconds: float) -> None:
+    """What is accepted here ends when its peer has gone without a word, as one that lost its power does.
+
+    Accepted sockets inherit these options. Without them such a connection, when idle, would stay for good.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(seconds)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(seconds / PEER_PROBES)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PEER_PROBES)
+
+
 def listen(config: Config) -> socket.socket:
     """The listening socket; raises OSError."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        notice_silent_peers(sock, config.limits.silent_peer_seconds)
         sock.bind((config.host, config.port))
         sock.listen(BACKLOG)
     except BaseException:
@@ -143,7 +156,7 @@ async def serve(config: Config, sock: socket.socket) -> int:
     app = App(config, guardian)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    server = await loop.create_server(lambda: Connection(app), sock=sock)
+    server = await loop.create_server(lambda: Connection(app), sock=sock, backlog=BACKLOG)
     say("%s listens on %s:%d", config.name, *sock.getsockname()[:2])
     keeping = loop.create_task(app.keeper.run(), name="supply")
     failed = loop.create_task(_first(keeping, told), name="run")
