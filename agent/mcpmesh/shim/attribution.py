@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 # How long a question waits for its caller to be the only one left.
 HOLD_SECONDS: Final = 10.0
-# A server that heeds a cancel never answers the call, so after so long (seconds) it is taken to have done so. Until
-# then nothing that it says can be told to be another caller's.
-GHOST_SECONDS: Final = 30.0
 
 
 @dataclass(eq=False)
@@ -59,7 +56,7 @@ class Attribution:
         if message.method == "ping":
             child.answer(message.id, b"{}")
             return
-        self._forget_ghosts(child)
+        child.forget_ghosts()
         calls = [call for call in child.calls.values() if isinstance(call, CallerCall)]
         held = Held(child, message, calls, set(child.ghosts))
         if not self._settle(held):
@@ -99,12 +96,6 @@ class Attribution:
                 if self._settle(held):
                     self._held.remove(held)
 
-    def _forget_ghosts(self, child: Child) -> None:
-        now = self.app.now()
-        for id, since in list(child.ghosts.items()):
-            if now - since > GHOST_SECONDS:
-                del child.ghosts[id]
-
     def notified(self, child: Child, message: Any) -> None:
         self.app.server_notified(message.method)
         if message.method == "notifications/message":
@@ -113,7 +104,7 @@ class Attribution:
             self.app.metrics.count("dropped_notifications")
 
     def _log(self, child: Child, message: Any) -> None:
-        self._forget_ghosts(child)
+        child.forget_ghosts()
         calls = [call for call in child.calls.values() if isinstance(call, CallerCall)]
         if child.modern:
             # Only who opted in may be told anything, so only they can be meant.

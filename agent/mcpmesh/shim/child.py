@@ -13,13 +13,17 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.config import Limits
 from mcpmesh.shim.failure import Failure, lost, unavailable
 from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.process import Exit, Tail, pass_on
+
+# A server that heeds a cancel never answers the call, so after so long (seconds) it is taken to have done so. Until
+# then nothing that it says can be told to be another caller's.
+GHOST_SECONDS: Final = 30.0
 
 
 class Call:
@@ -156,8 +160,16 @@ class Child:
     def cancel(self, call: Call, reason: str) -> None:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
+            self.forget_ghosts()
             self.ghosts[call.id] = time.monotonic()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
+
+    def forget_ghosts(self) -> None:
+        """Those cancelled calls that are at an end by now."""
+        long_ago = time.monotonic() - GHOST_SECONDS
+        # The oldest are first.
+        while self.ghosts and self.ghosts[oldest := next(iter(self.ghosts))] < long_ago:
+            del self.ghosts[oldest]
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
         """Send a notification."""
@@ -214,6 +226,7 @@ class Child:
             message = wire.parse_line(line)
         except wire.Malformed:
             self._rubbish(line)
+            self._unreadable(line)
             return
         id = message.id
         if message.method is wire.UNSET:
@@ -256,6 +269,13 @@ class Child:
         if line.strip():
             self.metrics.count("rubbish_lines")
             self._show(line)
+
+    def _unreadable(self, line: bytes) -> None:
+        """Rubbish that begins or ends as the answer to a call: no other answer will come."""
+        if b'"result"' in line[:256] or b'"error"' in line[:256]:
+            call = self.calls.pop(wire.find_id(line[:256], line[-256:]) or 0, None)
+            if call is not None:
+                call.failed(lost("the server's answer can't be read as JSON", "answer-unreadable"))
 
     def _show(self, line: bytes) -> None:
         self.tail.add(line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpmesh.shim import modern, parameters, wire
+from mcpmesh.shim import modern, parameters, translate, wire
 from mcpmesh.shim.batch import Batch
 from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Failure, refused, unavailable
@@ -164,7 +164,11 @@ class Routes:
     # Legacy.
 
     def _legacy(self, exchange: Exchange, head: Head, message: Any, raw: bytes) -> None:
+        if head.mcp_method is not None or head.mcp_name is not None:
+            _compare(head, message)
         if message.method == "initialize" and message.id is not wire.UNSET:
+            if head.duplicated is not None:
+                raise _twice(head.duplicated)
             self._initialize(exchange, message)
             return
         session = self._session(head)
@@ -182,6 +186,8 @@ class Routes:
 
     def _session(self, head: Head) -> Session:
         """The session that a request belongs to; raises Failure."""
+        if head.duplicated is not None:
+            raise _twice(head.duplicated)
         if head.version is not None and head.version not in LEGACY:
             raise refused(400, f"MCP-Protocol-Version {head.version!r} is not supported in a session")
         if head.session is None:
@@ -227,3 +233,20 @@ class Routes:
 
 class Waiting(Owner):
     """Of an exchange whose call was not sent yet; starting a process has its own deadline."""
+
+
+def _twice(header: str) -> Failure:
+    return modern.mismatch(f"the header {header} appears more than once")
+
+
+def _compare(head: Head, message: Any) -> None:
+    """A legacy message needs none of the newer headers; where it has them, policy may have gone by them."""
+    if message.method is wire.UNSET:
+        return
+    if head.mcp_method is not None and head.mcp_method != message.method:
+        raise modern.mismatch(f"the header Mcp-Method says {head.mcp_method!r}, the body {message.method!r}")
+    if head.mcp_name is not None:
+        params, _ = translate.split(message.params)
+        name = wire.value(params.get(modern.NAMED.get(message.method, ""), b"null"))
+        if name is None or modern.decode(head.mcp_name, strict=True) != name:
+            raise modern.mismatch(f"the header Mcp-Name says {head.mcp_name!r}, the body {name!r}")

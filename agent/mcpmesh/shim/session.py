@@ -44,6 +44,7 @@ class Session:
         self.used = app.now()
         self.streams: list[Stream] = []
         self.backlog: deque[bytes] = deque()
+        self.backlog_bytes = 0
 
     @property
     def busy(self) -> bool:
@@ -77,7 +78,7 @@ class Session:
         exchange.open_stream()
         exchange.comment()
         while self.backlog and exchange.live:
-            exchange.event([self.backlog.popleft()])
+            exchange.event([self._oldest()])
 
     def stream_gone(self, stream: Stream) -> None:
         """The client closed it."""
@@ -91,10 +92,17 @@ class Session:
         if exchange is not None:
             exchange.event([message])
             return
-        if len(self.backlog) >= self.app.limits.session_backlog:
-            self.backlog.popleft()
-            self.app.metrics.count("dropped_notifications")
         self.backlog.append(message)
+        self.backlog_bytes += len(message)
+        limits = self.app.limits
+        while len(self.backlog) > limits.session_backlog or self.backlog_bytes > limits.stream_bytes:
+            self._oldest()
+            self.app.metrics.count("dropped_notifications")
+
+    def _oldest(self) -> bytes:
+        message = self.backlog.popleft()
+        self.backlog_bytes -= len(message)
+        return message
 
     def _stream(self) -> Exchange | None:
         calls = self.exchanges()
