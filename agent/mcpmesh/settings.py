@@ -64,6 +64,8 @@ class IngressSettings(BaseModel):
     """Where it listens; anything but loopback is for you to ask for."""
     port: int | None = Field(default=None, ge=1, le=65535)
     """A fixed port; None takes 8000 where it is free, else the next free one, and remembers it."""
+    url: str | None = None
+    """As clients write it, where they come through a published port or a proxy; None is host and port."""
 
 
 class KongSettings(BaseModel):
@@ -110,6 +112,35 @@ class PortSettings(BaseModel):
     """Shims', sidecars' and admin ports start here."""
 
 
+class ContainerSettings(BaseModel):
+    """Where instances run as containers (compose.yaml sets these; docs/compose.md)."""
+
+    engine: str = "unix:///var/run/docker.sock"
+    """Docker's address; "tcp://proxy:2375" goes through a socket proxy."""
+    image: str | None = None
+    """The image with the shim, Envoy and the runtimes of commands; None is the agent's own."""
+    network: str = "mesh-internal"
+    """The internal network that holds the sidecars."""
+    egress: str = "mesh-egress"
+    """The network of services that may reach the internet."""
+    edge: str = "mesh-edge"
+    """The network where the ingress and Consul's API can be published."""
+    sockets: Path = Path("/run/mcpmesh")
+    """Holds a folder of sockets for each container; a volume, or a folder that Docker sees at the same path."""
+    data: Path = Path("/data")
+    """Holds a folder of each service, which it finds at /data; a volume, or a folder likewise."""
+    user: str | None = None
+    """User and group of commands, "1000:1000"; None is the owner of the service's `cwd`, or nobody for root's."""
+    memory_mebibytes: int = Field(default=1024, ge=64)
+    """The most memory of one instance, its /tmp included."""
+    cpus: float = Field(default=2.0, gt=0)
+    """Processors that one instance may use up."""
+    processes: int = Field(default=512, ge=32)
+    """Processes and threads of one instance."""
+    tmp_mebibytes: int = Field(default=256, ge=16)
+    """The size of an instance's /tmp, which is in memory; npx and uvx keep there what they fetch."""
+
+
 class AgentSettings(BaseModel):
     """The agent itself."""
 
@@ -133,7 +164,10 @@ class Settings(BaseSettings):
     ingress: IngressSettings = IngressSettings()
     kong: KongSettings = KongSettings()
     ports: PortSettings = PortSettings()
+    containers: ContainerSettings = ContainerSettings()
     agent: AgentSettings = AgentSettings()
+    runtime: Literal["processes", "containers"] = "processes"
+    """What instances run as: processes of this machine, or containers of a Docker."""
     state_dir: Path = Field(default_factory=lambda: _xdg("XDG_STATE_HOME", ".local/state"))
     """Holds one 0700 folder per mesh: Consul's data, logs, bootstraps, the API token."""
     cache_dir: Path = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"))

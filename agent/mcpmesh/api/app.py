@@ -98,6 +98,13 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         await operations.reload()
         return Response(status_code=204)
 
+    @app.post("/v1/scale", status_code=204)
+    async def scale(body: bodies.ScaleRequest) -> Response:
+        """Runs that many instances of a service, whatever the catalog says."""
+        await services.known(operations, name, [body.service])
+        await operations.scale(body.service, body.instances)
+        return Response(status_code=204)
+
     @app.post("/v1/pause", status_code=204)
     async def pause() -> Response:
         """Leaves the mesh as it is until it is resumed."""

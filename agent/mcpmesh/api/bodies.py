@@ -40,6 +40,13 @@ class CallRequest(_Body):
     arguments: dict[str, Any] = {}
 
 
+class ScaleRequest(_Body):
+    """How many instances; none means as many as the catalog says."""
+
+    service: str
+    instances: int | None = Field(default=None, ge=1, le=100)
+
+
 class Steps(BaseModel):
     """What would be done, in order."""
 

@@ -107,6 +107,9 @@ class AgentClient:
     async def reload(self) -> None:
         await self._ask("POST", "/v1/reload", seconds=SLOW_SECONDS)
 
+    async def scale(self, service: str, instances: int | None) -> None:
+        await self._ask("POST", "/v1/scale", body={"service": service, "instances": instances})
+
     async def pause(self) -> None:
         await self._ask("POST", "/v1/pause")
 

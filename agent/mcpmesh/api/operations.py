@@ -36,6 +36,9 @@ class Operations(Protocol):
     async def reload(self) -> None:
         """Reads the catalog again now."""
 
+    async def scale(self, service: str, instances: int | None) -> None:
+        """Runs that many instances of a service; None as many as the catalog says."""
+
     async def pause(self) -> None:
         """Leaves the mesh as it is (and watches on) until `resume`."""
 

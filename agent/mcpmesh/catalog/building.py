@@ -43,6 +43,7 @@ def build(name: str, keys: ServiceKeys, node: Node, environ: Mapping[str, str]) 
         timeouts=Timeouts(**timeouts),
         health=Health(**health),
         balance=keys.balance or "least_request",
+        egress=bool(keys.egress),
     )
 
 
@@ -52,6 +53,10 @@ def _start(keys: ServiceKeys, cwd: Path, environ: Mapping[str, str]) -> Stdio | 
         command, args = _program(keys.command, keys.args, cwd, environ)
         isolation = Isolation(keys.isolation or "session")
         return Stdio(command=command, args=args, env=env, cwd=cwd, isolation=isolation)
+    if keys.image:
+        isolation = Isolation(keys.isolation or "session")
+        args = tuple(keys.args or ())
+        return Stdio(command="", args=args, env=env, cwd=cwd, isolation=isolation, image=keys.image)
     if keys.url:
         return Remote(url=keys.url, headers=keys.headers or {})
     listening = keys.http or keys.tcp or ListeningKeys(address=None, command=None, args=None)

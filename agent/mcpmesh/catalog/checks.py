@@ -11,21 +11,23 @@ from mcpmesh.catalog.schema import CommonKeys, ServiceKeys
 from mcpmesh.model.service import NAME_PATTERN
 
 RESERVED = ("ingress", "mcpmesh-agent", "mcpmesh-stranger", "consul")
-STARTS = ("command", "url", "http", "tcp")
+STARTS = ("command", "image", "url", "http", "tcp")
 # Consul names the sidecar of a service so.
 _SIDECAR = "-sidecar-proxy"
-_NEEDS = {"args": ("command",), "isolation": ("command",), "headers": ("url",)}
+_NEEDS = {"args": ("command", "image"), "isolation": ("command", "image"), "headers": ("url",)}
 _OF_PROGRAMS = ("env", "cwd")
 
 
 def starts(service: Node) -> list[str]:
-    """Which of the four ways to start are given."""
+    """Which of the ways to start are given."""
     return [key for key in STARTS if service.get(key).value is not None]
 
 
 def is_launched(service: Node) -> bool:
     """Whether the mesh starts a program for it."""
-    return "command" in starts(service) or any("command" in service.get(key).mapping for key in ("http", "tcp"))
+    return bool({"command", "image"} & set(starts(service))) or any(
+        "command" in service.get(key).mapping for key in ("http", "tcp")
+    )
 
 
 def applicable(defaults: Node, service: Node) -> Node:
@@ -36,7 +38,7 @@ def applicable(defaults: Node, service: Node) -> Node:
         keys = {key: node for key, node in keys.items() if key not in _OF_PROGRAMS}
         if "url" not in ways:
             keys.pop("instances", None)
-    if "command" not in ways:
+    if not {"command", "image"} & set(ways):
         keys.pop("isolation", None)
     if "http" not in ways and "health" in keys:
         health = {key: node for key, node in keys["health"].mapping.items() if key != "path"}

@@ -22,6 +22,7 @@ MAX_SECONDS = 366 * 86_400.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = r"^(\d{1,9}(\.\d{1,9})?(ms|s|m|h|d))+$"
 _ROUTE = r"^(/[A-Za-z0-9._~-]+)+/?$"
+_IMAGE = r"[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 # These belong to the connection, which is Envoy's and the shim's.
 _CONNECTION_HEADERS = {
@@ -143,6 +144,12 @@ def _headers(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return value
 
 
+def _image(value: str) -> str:
+    if not re.fullmatch(_IMAGE, value):
+        raise refuse("has to be the name of an image such as mcp/time:1.0 or ghcr.io/owner/name@sha256:…")
+    return value
+
+
 def _identity(value: str) -> str:
     if value != "*" and not re.fullmatch(NAME_PATTERN, value):
         raise refuse('has to be the name of a service, or "*" for everybody')
@@ -191,6 +198,7 @@ Route = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": _ROUTE}, {"type": "boolean"}]}),
 ]
 UrlPath = Annotated[str, AfterValidator(_path), WithJsonSchema({"type": "string", "pattern": "^/"})]
+Image = Annotated[Text, AfterValidator(_image)]
 Identity = Annotated[
     str, AfterValidator(_identity), WithJsonSchema({"type": "string", "pattern": rf"^\*$|{NAME_PATTERN}"})
 ]

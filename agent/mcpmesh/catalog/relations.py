@@ -31,7 +31,7 @@ def _route(name: str, service: Node) -> str | None:
     if isinstance(written, str):
         return written.rstrip("/")
     wants_default = written in (None, True)
-    return default_route(name) if wants_default and {"command", "url"} & set(starts(service)) else None
+    return default_route(name) if wants_default and {"command", "image", "url"} & set(starts(service)) else None
 
 
 def _check_routes(services: Mapping[str, Node], findings: Findings) -> None:

@@ -20,6 +20,7 @@ from mcpmesh.catalog.fields import (
     Environment,
     Headers,
     Identity,
+    Image,
     Interval,
     Name,
     Port,
@@ -135,13 +136,19 @@ class CommonKeys(Keys):
 
 
 class ServiceKeys(CommonKeys):
-    """One service. It needs one of `command`, `url`, `http` and `tcp`."""
+    """One service. It needs one of `command`, `image`, `url`, `http` and `tcp`."""
 
     command: Program | None = Field(
         None,
         description="A stdio MCP server: program, or list of program and arguments; with a slash, relative to cwd.",
     )
+    image: Image | None = Field(
+        None, description="A stdio MCP server in an image such as mcp/time:1.0, run in a container (compose.yaml)."
+    )
     args: list[Argument] | None = Field(None, description="Arguments of the program.")
+    egress: Annotated[bool, Strict()] | None = Field(
+        None, description="Whether it may reach the internet, where it runs in a container. Default false; url always."
+    )
     url: Url | None = Field(None, description="A remote MCP server that speaks Streamable HTTP.")
     headers: Headers | None = Field(None, description="Headers sent to `url`; values like those of env.")
     http: ListeningEntry | None = Field(None, description="An HTTP service that is no MCP server.")

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mcpmesh import __version__
-from mcpmesh.cli import agent, catalog, control, down, exits, logs, plan, status, tools, up, verify
+from mcpmesh.cli import agent, catalog, control, down, exits, logs, plan, scale, status, tools, up, verify
 from mcpmesh.cli.invocation import Common, Json, Name, invocation
 from mcpmesh.errors import MeshError
 
@@ -82,6 +82,7 @@ for _function in (
     control.pause,
     control.resume,
     control.reload,
+    scale.scale,
     catalog.schema,
     agent.agent,
 ):

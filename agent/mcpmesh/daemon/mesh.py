@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
+from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.consul.server import PORTS as CONSUL_PORTS
 from mcpmesh.consul.server import EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.memory import Memory
+from mcpmesh.daemon.scaling import Scaling
 from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.envoy.bootstrap import ConsulAddress
@@ -37,8 +40,9 @@ from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
+from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
-from mcpmesh.workload.runtime import GATEWAY, SIDECAR
+from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
 
 # How soon a document that somebody else handed to Kong, or a Kong that lost ours, is noticed.
 _KONG_LOOK_SECONDS = 1.0
@@ -65,14 +69,21 @@ class Mesh:
         self.home = settings.home(name)
         self.journal = journal
         self.memory = Memory(self.home)
+        self.scaling = Scaling(self.home)
         self.infrastructure = Ports(settings.ports.infrastructure)
         self.ports = Ports(settings.ports.services)
-        self.runtime = Processes(name, self.home, self.ports)
+        self.runtime: Runtime = (
+            Containers(settings, name, self.home)
+            if settings.runtime == "containers"
+            else Processes(name, self.home, self.ports)
+        )
         self.admin = Admin(self.runtime.sockets)
         self.embedded: EmbeddedConsul | None = None
         self.consul: Consul | None = None
         self.loop: Loop | None = None
         self.ingress_port = 0
+        self.wanted = True
+        self._ingress_hosts = (settings.ingress.host, LOOPBACK)
         self.consul_url = ""
         self.credentials: Credentials | None = None
         self._prover: Prover | None = None
@@ -80,7 +91,12 @@ class Mesh:
     @property
     def ingress_url(self) -> str:
         """The ingress as a client writes it."""
-        host = self.settings.ingress.host
+        return self.settings.ingress.url or self.ingress_inside
+
+    @property
+    def ingress_inside(self) -> str:
+        """The ingress as the agent reaches it."""
+        host = self._ingress_hosts[0]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - what people ask for, not what we choose
         return f"http://[{host}]:{self.ingress_port}" if ":" in host else f"http://{host}:{self.ingress_port}"
 
@@ -89,10 +105,14 @@ class Mesh:
         return {port for process in marked() for port in process.mark.ports.values()}
 
     def desired(self, catalog: Catalog) -> Desired:
-        """What the catalog wants of this mesh."""
+        """What the catalog wants of this mesh; nothing while the mesh itself is not wanted."""
+        if not self.wanted:
+            return nothing(self.name, self.settings.ingress.service)
+        catalog = self.scaling.applied(catalog)
         ingress, key = self.settings.ingress, self.memory.key()
         kong = self._kong_wish(catalog) if self.kong_wanted else None
-        return desire(catalog, self.name, key, ingress.service, ingress.host, self.ingress_port, kong)
+        host, inside = self._ingress_hosts
+        return desire(catalog, self.name, key, ingress.service, host, self.ingress_port, kong, inside)
 
     # --- Kong
 
@@ -187,6 +207,7 @@ class Mesh:
             self._held_ingress_port(),
             lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.ingress.service),
         )
+        self._ingress_hosts = await self.runtime.ingress_hosts() or self._ingress_hosts
         self._prover = Prover(self.credentials, settings.agent.proof_seconds, self._wake)
         observer = Observer(
             self.name, self.home, self.consul, self.runtime, self.admin, self._prover, self.ports, self._kong_look
@@ -234,6 +255,13 @@ class Mesh:
                 await asyncio.sleep(2.0)
             self._wake()
         await asyncio.Event().wait()
+
+    async def ingress_moved(self) -> bool:
+        """Whether the ingress is reached elsewhere than it was, as after its container was started again."""
+        before = self._ingress_hosts
+        with suppress(MeshError):  # while it does not run, nobody knows where it will
+            self._ingress_hosts = await self.runtime.ingress_hosts() or before
+        return self._ingress_hosts != before
 
     async def close(self) -> None:
         """Lets go of everything; what runs, runs on."""

@@ -44,6 +44,7 @@ def workload_digest(spec: ServiceSpec, key: bytes) -> str:
     parts: dict[str, object] = {"kind": type(start).__name__}
     if isinstance(start, Stdio):
         parts |= {"isolation": start.isolation, "timeouts": [spec.timeouts.start, spec.timeouts.drain]}
+        parts |= {"image": start.image, "egress": spec.egress}
     if isinstance(start, Stdio | Plain):
         parts |= {"command": start.command, "args": start.args, "cwd": str(start.cwd)}
         parts["env"] = {name: value.get_secret_value() for name, value in start.env.items()}

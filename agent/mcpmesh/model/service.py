@@ -33,13 +33,18 @@ class Protocol(StrEnum):
 
 @dataclass(frozen=True)
 class Stdio:
-    """An MCP server that is launched and spoken to on stdin and stdout."""
+    """An MCP server that is launched and spoken to on stdin and stdout.
+
+    With `image` it is that image's own program (`command` is then empty), in a
+    container.
+    """
 
     command: str
     args: tuple[str, ...] = ()
     env: Mapping[str, SecretStr] = field(default_factory=dict)
     cwd: Path = Path()
     isolation: Isolation = Isolation.SESSION
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ class ServiceSpec:
     timeouts: Timeouts = Timeouts()
     health: Health = Health()
     balance: str = "least_request"
+    # Whether it may reach the internet, where it runs in a container.
+    egress: bool = False
 
     @property
     def is_mcp(self) -> bool:

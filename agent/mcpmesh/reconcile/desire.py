@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mcpmesh.consul.entries import service_entries
-from mcpmesh.consul.registration import registration
+from mcpmesh.consul.registration import LOOPBACK, registration
 from mcpmesh.ingress.api_gateway import ApiGateway
 from mcpmesh.ingress.kong.document import Content, Document, document, rendered
 from mcpmesh.ingress.kong.member import KongMember
@@ -43,14 +43,20 @@ def desire(
     ingress_host: str,
     port: int,
     kong: KongWish | None = None,
+    inside_host: str = LOOPBACK,
 ) -> Desired:
-    """Everything that the catalog wants of this mesh, with Kong or Consul's API gateway as its ingress."""
+    """Everything that the catalog wants of this mesh, with Kong or Consul's API gateway as its ingress.
+
+    Clients reach it at `ingress_host`, and the mesh its sidecar at `inside_host`.
+    """
     ingress_id = nothing(mesh, ingress_service).ingress_id
     ingress: Ingress
     if kong is None:
         ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
     else:
-        ingress = KongMember(mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"))
+        ingress = KongMember(
+            mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"), inside_host
+        )
     return Desired(
         mesh=mesh,
         ingress_service=ingress_service,
@@ -91,6 +97,7 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
             instance_id=instance.id,
             port=workload.port,
             address=workload.address,
+            host=workload.host,
             sidecar_port=workload.sidecar_port,
             upstream_ports=workload.upstream_ports,
             info=workload.info,

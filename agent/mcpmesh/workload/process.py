@@ -62,6 +62,8 @@ class Processes:
             spawn(mark, [program, *start.args], env=env, log=self._log(instance.id), cwd=start.cwd)
             return
         if isinstance(start, Stdio):
+            if start.image is not None:
+                raise WorkloadError(f'cannot run "{spec.name}" without containers: it is an image (docs/compose.md)')
             program = _program(spec.name, start.command, start.cwd, shims.plainly(start.env))
             spec = replace(spec, start=replace(start, command=program))
         affinity = f"127.0.0.1:{ports['sidecar']}"
@@ -116,8 +118,12 @@ class Processes:
         """See Runtime."""
         await stop(process, grace_seconds)
 
+    async def ingress_hosts(self) -> tuple[str, str] | None:
+        """See Runtime."""
+        return None
+
     def forget_bootstraps(self) -> None:
-        """Removes what Envoys that were not ended by `stop_envoy` have left."""
+        """See Runtime."""
         for path in (self._home / "envoy").glob("*.json"):
             path.unlink(missing_ok=True)
 

@@ -80,5 +80,14 @@ class Runtime(Protocol):
     async def last_words(self, name: str) -> str:
         """The last line that an instance ("ID") or its Envoy ("ID.sidecar") said; "(none)" without one."""
 
+    async def ingress_hosts(self) -> tuple[str, str] | None:
+        """Where the program at the edge is reached by clients and by the mesh.
+
+        None where the settings say it; raises WorkloadError while what holds its place does not run.
+        """
+
+    def forget_bootstraps(self) -> None:
+        """Removes what Envoys that were not ended by `stop_envoy` have left."""
+
     async def any_end(self, processes: Sequence[Process]) -> None:
         """Returns when one of them ends, or earlier; waits for ever when there are none."""

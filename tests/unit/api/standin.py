@@ -155,6 +155,9 @@ class StandIn:
     async def reload(self) -> None:
         await self._asked("reload")
 
+    async def scale(self, service: str, instances: int | None) -> None:
+        await self._asked("scale", service, instances)
+
     async def pause(self) -> None:
         await self._asked("pause")
         self.board = replace(self.board, paused=True)

@@ -140,7 +140,7 @@ def test_an_address_that_looks_like_sse_is_a_warning(folder: Folder) -> None:
         ({"type": "http"}, "type", 'says http, and there is no "url"; add it, or change the type to stdio'),
         ({"type": "htp", "url": "http://x/"}, "type", 'has to be stdio, http or streamable-http; did you mean "http"?'),
         ({"type": 3, "url": "http://x/"}, "type", "has to be stdio, http or streamable-http"),
-        ({"comand": "x"}, "", "does not say how it starts; give it command, url, http or tcp"),
+        ({"comand": "x"}, "", "does not say how it starts; give it command, image, url, http or tcp"),
         ({"command": "x", "args": "y"}, "args", "has to be a list, such as [one, two]"),
         ("x", "", "has to be a mapping of keys to values"),
     ],

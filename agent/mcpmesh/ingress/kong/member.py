@@ -22,6 +22,7 @@ class KongMember:
     port: int
     sidecar_port: int
     caller_lua: str
+    inside: str = LOOPBACK
 
     def registrations(self, upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:
         """See Ingress."""
@@ -36,6 +37,7 @@ class KongMember:
             sidecar_port=self.sidecar_port,
             upstream_ports=upstreams,
             info=None,
+            host=self.inside,
         )
 
     def entries(self) -> list[dict[str, Any]]:

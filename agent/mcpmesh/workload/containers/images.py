@@ -1,0 +1,62 @@
+"""Images that are there, and those that are being pulled: no pass waits for a download."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from docker import APIClient
+from docker.errors import ImageNotFound
+
+from mcpmesh.errors import WorkloadError
+from mcpmesh.workload.containers.engine import Engine
+
+
+class Images:
+    """Knows which images Docker has, and fetches the others in the background."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._there: set[str] = set()
+        self._pulling: dict[str, str] = {}
+        self._failed: dict[str, str] = {}
+
+    async def have(self, image: str) -> Mapping[str, Any]:
+        """What Docker says of an image; raises WorkloadError while it is being pulled, or why it can't be."""
+
+        def work(api: APIClient) -> Mapping[str, Any] | None:
+            try:
+                found: Mapping[str, Any] = api.inspect_image(image)  # type: ignore[no-untyped-call]
+            except ImageNotFound:
+                return None
+            return found
+
+        found = await self._engine.do(work)
+        if found is not None:
+            return found
+        if (reason := self._failed.pop(image, None)) is not None:
+            raise WorkloadError(f"cannot pull the image {image}: {reason}; mend its name, or: docker pull {image}")
+        if image not in self._pulling:
+            self._pulling[image] = "just begun"
+            threading.Thread(target=self._pull, args=(image,), name=f"pull {image}", daemon=True).start()
+        raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({self._pulling[image]})")
+
+    def _pull(self, image: str) -> None:
+        try:
+            api = APIClient(base_url=self._engine.address, version="auto", timeout=600)
+            sizes: dict[str, tuple[int, int]] = {}
+            name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
+            for line in api.pull(name, tag=tag, stream=True, decode=True):
+                if "error" in line:
+                    self._failed[image] = " ".join(str(line["error"]).split())
+                    return
+                told = line.get("progressDetail") or {}
+                if line.get("id") and told.get("total"):
+                    sizes[line["id"]] = (int(told.get("current", 0)), int(told["total"]))
+                    done, whole = (sum(column) for column in zip(*sizes.values(), strict=True))
+                    self._pulling[image] = f"{100 * done // whole} % of {whole // 1_000_000} MB so far"
+        except Exception as error:  # a thread's end: whatever it is, the next start tells it
+            self._failed[image] = " ".join(str(error).split()) or type(error).__name__
+        finally:
+            self._pulling.pop(image, None)

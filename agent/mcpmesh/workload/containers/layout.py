@@ -1,0 +1,108 @@
+"""Names, labels and places of our containers, and what each of them may do; pure.
+
+The folder of sockets is a volume. Each container is given only its own part of
+it, and an Envoy that of Consul too, so that no server can reach another's
+shim, an admin address or Consul:
+
+    KEY-shim/shim.sock          its shim's pages, for the agent
+    KEY-envoy/admin.sock        its Envoy's admin address, for the agent
+    KEY-envoy/bootstrap.json    0600, since it holds Consul's token
+    consul/grpc.sock            Consul's xDS, for Envoys
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcpmesh.kit.process import Mark
+from mcpmesh.settings import ContainerSettings
+
+# Labels. The mark is what the agent reads; the others are for people and filters.
+OWNER = "mcpmesh.owner"
+MARK = "mcpmesh.mark"
+# The life (id and start) of the container whose network namespace an Envoy is in.
+JOINED = "mcpmesh.joined"
+# compose.yaml sets it on the container whose network namespace the ingress has.
+INGRESS = "mcpmesh.ingress"
+
+# Inside every container of ours.
+HERE = "/run/mcpmesh"
+CONSUL_HERE = "/run/consul"
+DATA_HERE = "/data"
+
+# No file of an image belongs to it.
+NOBODY = 65532
+
+_LOG = {"type": "json-file", "config": {"max-size": "10m", "max-file": "2"}}
+_MIB = 1024 * 1024
+# An Envoy takes about 70 MiB; the rest is for buffers.
+_ENVOY_MEBIBYTES = 512
+
+
+@dataclass(frozen=True)
+class Place:
+    """`inside` as the agent sees folders that it was given, with where Docker has them."""
+
+    given: Mapping[str, str]
+
+    def outside(self, path: Path) -> str | None:
+        """Where Docker finds a folder that the agent sees, by the nearest mount; None where it can't."""
+        for inside in sorted(self.given, key=len, reverse=True):
+            if Path(inside) in (path, *path.parents):
+                return str(Path(self.given[inside]) / path.relative_to(inside))
+        return None
+
+
+def key(instance: str) -> str:
+    """Short enough for the path of a socket (108 bytes)."""
+    return hashlib.sha256(instance.encode()).hexdigest()[:16]
+
+
+def folder(mark: Mark) -> str:
+    """The part of the folder of sockets that belongs to a container."""
+    return f"{key(mark.instance)}-{mark.role}"
+
+
+def name(mark: Mark) -> str:
+    """What a container is called; the name of an instance begins with the mesh's."""
+    return f"mcpmesh-{mark.instance}-{mark.role}"
+
+
+def labels(owner: str, mark: Mark, joined: str = "") -> dict[str, str]:
+    """All that finds a container again."""
+    told = {"mcpmesh.mesh": mark.mesh, "mcpmesh.role": mark.role, "mcpmesh.instance": mark.instance}
+    told |= {"mcpmesh.service": mark.service, "mcpmesh.digest": mark.digest[:12]}
+    return {OWNER: owner, MARK: mark.dump(), **told, **({JOINED: joined} if joined else {})}
+
+
+def life(inspected: Mapping[str, Any]) -> str:
+    """One life of a container: started again, it has another network namespace."""
+    return f"{inspected['Id']}@{inspected['State']['StartedAt']}"
+
+
+def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) -> dict[str, Any]:
+    """For `create_host_config`: a program that may do its work and nothing else."""
+    return {
+        "binds": list(binds),
+        "network_mode": network,
+        "read_only": True,
+        "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={settings.tmp_mebibytes}m,mode=1777"},  # noqa: S108
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "mem_limit": settings.memory_mebibytes * _MIB,
+        "nano_cpus": round(settings.cpus * 1e9),
+        "pids_limit": settings.processes,
+        "log_config": _LOG,
+        # The agent starts it again, with its secrets; Docker could only do it without.
+        "restart_policy": {"Name": "no"},
+    }
+
+
+def of_envoy(settings: ContainerSettings, holder: str, binds: Sequence[str]) -> dict[str, Any]:
+    """The same, for an Envoy in the network namespace of the container `holder`."""
+    config = of_program(settings, f"container:{holder}", binds)
+    return {**config, "mem_limit": _ENVOY_MEBIBYTES * _MIB, "tmpfs": {"/tmp": "rw,noexec,size=16m"}}  # noqa: S108
