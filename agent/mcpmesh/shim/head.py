@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final
 
 import httptools
 
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"))
+# A length has no more digits than this; what has is parsed, and refused, in full.
+MAX_DIGITS: Final = 12
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,12})\r\n", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 TRACE: Final = (b"traceparent", b"tracestate", b"baggage")
 
@@ -45,7 +49,6 @@ class Head:
         "mcp_method",
         "mcp_name",
         "method",
-        "parser",
         "path",
         "session",
         "traced",
@@ -54,23 +57,15 @@ class Head:
     )
 
     def __init__(self, parser: httptools.HttpRequestParser, url: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
-        self.parser = parser
         self.method: bytes = parser.get_method()
         self.http10 = parser.get_http_version() == "1.0"
         self.keep_alive: bool = parser.should_keep_alive()
         self.path = url.partition(b"?")[0]
         self.duplicated: str | None = None
         headers: dict[bytes, bytes] = {}
-        accepts: list[bytes] = []
         for name, text in pairs:
             key = name.lower()
-            if key in headers and (key in SINGLE or key.startswith(b"mcp-param-")):
-                self.duplicated = name.decode("latin-1")
-            if key in (b"host", b"origin", b"content-type") and key in headers:
-                raise BadHead(400, f"the header {key.decode()} appears twice")
-            if key == b"accept":
-                accepts.append(text)
-            headers[key] = text
+            headers[key] = text if key not in headers else self._repeated(name, headers[key], text)
         self.headers = headers
         get = headers.get
         length = get(b"content-length")
@@ -82,10 +77,46 @@ class Head:
         self.mcp_method = _text(get(b"mcp-method"))
         self.mcp_name = _text(get(b"mcp-name"))
         self.last_event = _text(get(b"last-event-id"))
-        self.accepts_json, self.accepts_sse = _accepts(b",".join(accepts))
-        self.body_json = get(b"content-type", b"").partition(b";")[0].strip().lower() == b"application/json"
-        self.traced = any(key in headers for key in TRACE)
+        self.accepts_json, self.accepts_sse = _accepts(get(b"accept", b""))
+        self.body_json = _is_json(get(b"content-type", b""))
+        self.traced = not headers.keys().isdisjoint(TRACE)
         self.wrong: tuple[int, str] | None = None
+
+    def _repeated(self, name: bytes, first: bytes, text: bytes) -> bytes:
+        """What counts of a header that appears again."""
+        key = name.lower()
+        if key in (b"host", b"origin", b"content-type"):
+            raise BadHead(400, f"the header {key.decode()} appears twice")
+        if key in SINGLE or key.startswith(b"mcp-param-"):
+            self.duplicated = name.decode("latin-1")
+        return first + b"," + text if key == b"accept" else text
+
+
+class Known:
+    """A head that was parsed. Most requests of a connection repeat it byte for byte but for their body's length."""
+
+    __slots__ = ("_after", "_before", "head")
+
+    def __init__(self, head: Head, data: bytes) -> None:
+        """`data` is the whole head with its empty line; it must not announce a chunked body."""
+        self.head = head
+        found = _LENGTH.search(data)
+        # httptools refuses a second length, so what stands around the one there is all of the head.
+        self._before, self._after = (data[: found.start(1)], data[found.end(1) :]) if found else (data, b"")
+
+    def end_in(self, data: bytes) -> int:
+        """Where the head ends if `data` begins with it; 0 if it does not. The head's length is then that of `data`."""
+        start = len(self._before)
+        if not data.startswith(self._before):
+            return 0
+        if not self._after:
+            return start
+        stop = data.find(b"\r", start, start + MAX_DIGITS)
+        digits = data[start:stop]
+        if stop < 0 or not digits.isdigit() or not data.startswith(self._after, stop):
+            return 0
+        self.head.length = int(digits)
+        return stop + len(self._after)
 
 
 class _Collector:
@@ -144,15 +175,19 @@ class Rules:
     def __init__(self, hosts: Collection[str], origins: Collection[str]) -> None:
         self.hosts = frozenset(host.lower() for host in hosts)
         self.origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._verdict = remembered(self._check)
 
     def check(self, headers: dict[bytes, bytes]) -> tuple[int, str] | None:
         """The status and sentence of a refusal, or None."""
-        host = _text(headers.get(b"host"))
+        return self._verdict(headers.get(b"host"), headers.get(b"origin"))
+
+    def _check(self, said_host: bytes | None, said_origin: bytes | None) -> tuple[int, str] | None:
+        host = _text(said_host)
         if host is None:
             return 400, "the header Host is missing"
         if not self._host_ok(host):
             return 403, f"Host {host!r} is not allowed here; add it to allowed_hosts if this service is public under it"
-        origin = _text(headers.get(b"origin"))
+        origin = _text(said_origin)
         if origin is not None and not self._origin_ok(origin):
             return (
                 403,
@@ -198,6 +233,16 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+# Clients say the same in each request; what they say is theirs to choose, so little of it is remembered.
+remembered = lru_cache(maxsize=16)
+
+
+@remembered
+def _is_json(value: bytes) -> bool:
+    return value.partition(b";")[0].strip().lower() == b"application/json"
+
+
+@remembered
 def _accepts(value: bytes) -> tuple[bool, bool]:
     """Whether JSON and event streams are both among the media ranges, as the transports ask of clients."""
     json = sse = False

@@ -1,9 +1,9 @@
 """HTTP/1.1 on asyncio's protocols: requests in, JSON or event streams out.
 
 One request at a time per connection; what a client sends ahead waits. A head
-that is byte for byte the previous one's is not parsed again, which is the usual
-case on a kept connection. Reading goes on while a call runs, since that is how
-a disconnect is seen.
+that is byte for byte the previous one's, but for the body's length, is not
+parsed again, which is the usual case on a kept connection. Reading goes on
+while a call runs, since that is how a disconnect is seen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from mcpmesh.shim.exchange import Exchange, Source
-from mcpmesh.shim.head import BadHead, ChunkedBody, Head, parse
+from mcpmesh.shim.head import BadHead, ChunkedBody, Head, Known, parse
 from mcpmesh.shim.wire import Buffer
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Connection(asyncio.Protocol):
         "_have",
         "_head",
         "_held",
-        "_last",
-        "_last_bytes",
+        "_known",
         "_paused",
         "app",
         "exchange",
@@ -73,8 +72,7 @@ class Connection(asyncio.Protocol):
         self._ahead = b""
         self._paused = False
         self._held: Source | None = None
-        self._last_bytes = b""
-        self._last: Head = cast(Head, None)
+        self._known: Known | None = None
 
     @property
     def idle(self) -> bool:
@@ -121,9 +119,9 @@ class Connection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        last = self._last_bytes
-        if last and data.startswith(last):
-            head, end = self._last, len(last)
+        known = self._known
+        if known is not None and (end := known.end_in(data)):
+            head = known.head
         else:
             found = data.find(b"\r\n\r\n")
             end = found + 4
@@ -134,7 +132,7 @@ class Connection(asyncio.Protocol):
                 self._buffer = data
                 self.since = self.app.now()
                 return
-            self._last_bytes = b""
+            self._known = None
             try:
                 head, chunked = parse(data[:end], self.app.rules)
             except BadHead as error:
@@ -143,7 +141,7 @@ class Connection(asyncio.Protocol):
             if head.chunked:
                 self._begin_chunked(head, chunked, data[end:])
                 return
-            self._last_bytes, self._last = data[:end], head
+            self._known = Known(head, data[:end])
         length = head.length
         have = len(data) - end
         if have == length:

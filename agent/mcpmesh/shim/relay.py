@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mcpmesh.shim.app import App
 
 RETRY: Final = b"retry-after: %d\r\n"
+# A result up to this length is looked through as a whole.
+ENDS_BYTES: Final = 512
 
 
 def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
@@ -72,9 +74,10 @@ def outcome(method: str, message: Any) -> str:
     if not message.result:
         return "error"
     if method == "tools/call":
-        # Where it stands in every known server's answer; parsing a long result for it would cost more than it tells.
         view = memoryview(message.result)
-        if b'"isError":true' in bytes(view[-256:]) or b'"isError":true' in bytes(view[:64]):
+        # Where it stands in every known server's answer; parsing a long result for it would cost more than it tells.
+        ends = bytes(view) if len(view) <= ENDS_BYTES else bytes(view[:64]) + b" " + bytes(view[-256:])
+        if b'"isError":true' in ends:
             return "tool_error"
     return "ok"
 

@@ -156,7 +156,8 @@ def request(id: int, method: str, params: Buffer) -> bytes:
 def bare_request(id: bytes, method: str, params: Buffer) -> bytes:
     """A request without a line break at its end; the id is JSON already."""
     if params:
-        return one_line(b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, method_json(method), bytes(params)))
+        parts = (b'{"jsonrpc":"2.0","id":', id, b',"method":', method_json(method), b',"params":', params, b"}")
+        return one_line(b"".join(parts))
     return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, method_json(method))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcpmesh.shim import modern, parameters, translate
 from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.head import BadHead, Rules, parse
+from mcpmesh.shim.head import BadHead, Known, Rules, parse
 from mcpmesh.shim.remote import header_value
 
 RULES = Rules(["mesh.example"], ["https://app.example"])
@@ -47,6 +47,50 @@ def test_a_head_is_read():
 def test_what_could_be_read_in_two_ways_is_refused(lines):
     with pytest.raises(BadHead):
         head(*lines)
+
+
+def request_head(length: object, session: str = "s1", name: str = "Content-Length") -> bytes:
+    return f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{name}: {length}\r\nMcp-Session-Id: {session}\r\n\r\n".encode()
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from(["Content-Length", "content-length"]))
+def test_a_known_head_is_found_again_whatever_its_bodys_length(first, second, name):
+    data = request_head(first, name=name)
+    known = Known(parse(data, RULES)[0], data)
+    again = request_head(second, name=name)
+    assert known.end_in(again + b'{"a":1}') == len(again)
+    assert known.head.length == parse(again, RULES)[0].length == second
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request_head(5, session="s2"),
+        request_head("5\r\nX: y"),
+        request_head("5\r\nContent-Length: 6"),
+        request_head("-5"),
+        request_head("+5"),
+        request_head("5 "),
+        request_head(""),
+        request_head("5" * 13),
+        request_head(5)[:-2],
+        request_head(5, name="Transfer-Encoding"),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+    ],
+)
+def test_what_differs_in_more_than_its_length_is_not_a_known_head(other):
+    data = request_head(7)
+    known = Known(parse(data, RULES)[0], data)
+    assert known.end_in(other) == 0
+    assert known.head.length == 7
+
+
+def test_a_head_without_a_body_is_known_as_it_is():
+    data = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    known = Known(parse(data, RULES)[0], data)
+    assert known.end_in(data) == len(data)
+    assert known.end_in(data.replace(b"health", b"ready")) == 0
 
 
 @pytest.mark.parametrize(
