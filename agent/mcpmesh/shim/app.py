@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from mcpmesh.shim import wire
+from mcpmesh.shim import memory, wire
 from mcpmesh.shim.attribution import Attribution
 from mcpmesh.shim.batch import Batch
 from mcpmesh.shim.child import Call
@@ -107,7 +107,10 @@ class App:
                 self.metrics.count("sessions_idled")
                 self.end_session(session)
         self.supply.tick(now)
-        again = self.connections or self.sessions or self.supply.has_idlers
+        if self.supply.freed and all(conn.exchange is None for conn in self.connections):
+            self.supply.freed = False
+            memory.give_back()
+        again = self.connections or self.sessions or self.supply.has_idlers or self.supply.freed
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick) if again else None
 
     def _tick_connection(self, conn: Connection, now: float) -> None:

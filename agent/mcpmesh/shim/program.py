@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import socket
 import sys
@@ -22,9 +21,6 @@ EXIT_PORT: Final = 3
 EXIT_GUARD: Final = 4
 BACKLOG: Final = 1024
 PEER_PROBES: Final = 4
-M_TRIM_THRESHOLD: Final = -1
-M_MMAP_THRESHOLD: Final = -3
-KEPT_BYTES: Final = 4 * 1024 * 1024
 
 HELP = """\
 Serve a stdio MCP server over Streamable HTTP, in both protocol eras, on loopback.
@@ -89,19 +85,6 @@ def configuration(words: list[str]) -> Config:
         raise ConfigError("cannot start: give --port and a command after --, or --config (see --help)")
     given = {key: item for key, item in options.items() if item not in (None, [])}
     return build({"name": Path(given.get("command", "remote")).name, **given})
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep a few freed mebibytes instead of giving back each long answer's and fetching it page by page.
-
-    Saves a quarter of the CPU time of an answer of 1 MiB; without glibc nothing happens.
-    """
-    import ctypes
-
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            mallopt(option, KEPT_BYTES)
 
 
 def notice_silent_peers(sock: socket.socket, seconds: float) -> None:
@@ -204,6 +187,8 @@ def run(words: list[str]) -> int:
         return EXIT_PORT
     import uvloop
 
-    keep_freed_memory()
+    from mcpmesh.shim import memory
+
+    memory.keep_freed()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(config, sock))
