@@ -92,6 +92,11 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         await services.known(operations, name, [service])
         return await streams.respond(_log_lines(operations.logs(service, lines, follow)), "logs")
 
+    @app.get("/v1/ingress/document", response_model=bodies.IngressDocument)
+    async def ingress_document(secrets: bool = False) -> Response:
+        """The declarative document that Kong is handed while every service serves; *** stands for secrets."""
+        return Json({"document": await operations.ingress_document(secrets)})
+
     @app.post("/v1/reload", status_code=204)
     async def reload() -> Response:
         """Reads the catalog again now."""

@@ -59,6 +59,12 @@ class Tools(BaseModel):
     tools: list[Tool]
 
 
+class IngressDocument(BaseModel):
+    """A declarative document of Kong's."""
+
+    document: dict[str, Any]
+
+
 class LogLine(BaseModel):
     """One line of a log, without its line break."""
 

@@ -40,6 +40,7 @@ _EVENT = TypeAdapter(Event)
 _CLAIM = TypeAdapter(Claim)
 _STEPS = TypeAdapter(list[Step])
 _TOOLS = TypeAdapter(list[Tool])
+_DOCUMENT = TypeAdapter(dict[str, Any])
 
 
 class NeverStarted(NoAgent):
@@ -103,6 +104,10 @@ class AgentClient:
     def logs(self, service: str, lines: int, follow: bool) -> AsyncGenerator[str, None]:
         path, query = f"/v1/logs/{quote(service, safe='')}", {"lines": lines, "follow": follow}
         return self._stream(lambda item: str(item.get("line", "")), "GET", path, query=query)
+
+    async def ingress_document(self, secrets: bool) -> dict[str, Any]:
+        answer = await self._ask("GET", "/v1/ingress/document", query={"secrets": secrets})
+        return wire.decode(_DOCUMENT, answer.get("document"), "document")
 
     async def reload(self) -> None:
         await self._ask("POST", "/v1/reload", seconds=SLOW_SECONDS)

@@ -33,6 +33,12 @@ class Operations(Protocol):
     def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
         """Lines of the service's log files (all instances), oldest first."""
 
+    async def ingress_document(self, secrets: bool) -> dict[str, Any]:
+        """What Kong is handed while every service serves, secrets as *** or in the clear.
+
+        Raises Refused where Kong is not the ingress.
+        """
+
     async def reload(self) -> None:
         """Reads the catalog again now."""
 

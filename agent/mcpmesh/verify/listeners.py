@@ -12,7 +12,7 @@ from mcpmesh.plan.desired import Desired
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.sockets import Listener
-from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, SIDECAR, World
+from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, KONG, SIDECAR, World
 from mcpmesh.workload.runtime import PLAIN, SHIM
 
 # A server's own look-ups in the DNS hold UDP ports for moments; these programs make none that way.
@@ -63,6 +63,8 @@ def held(facts: Facts) -> Iterator[Held]:
         for process in facts.processes
         if process.mark.role in (SHIM, PLAIN)
     }
+    if (ingress := facts.world.desired.ingress) and ingress.kong:
+        upstreams[ingress.id] = frozenset(ingress.kong.ports.values())
     agent = os.getpid()
     for listener in facts.sockets.listeners:
         for pid in sorted(facts.sockets.holders.get(listener.inode, ())):
@@ -88,7 +90,7 @@ def asked_for(world: World, item: Held) -> bool:
     """Whether a listener beyond loopback is the ingress at the host that the settings name; pure."""
     ingress = world.desired.ingress
     return bool(
-        item.role == GATEWAY and ingress and item.listener.port == ingress.port and not _is_loopback_name(world)
+        item.role in (GATEWAY, KONG) and ingress and item.listener.port == ingress.port and not _is_loopback_name(world)
     )
 
 
@@ -125,7 +127,7 @@ def declared_elsewhere(desired: Desired) -> frozenset[int]:
 
 def _beyond(item: Held) -> Finding:
     step = f"make it listen at 127.0.0.1 (look for a host or bind option of {item.service or item.name})"
-    if item.role == GATEWAY:
+    if item.role in (GATEWAY, KONG):
         step = "set MCPMESH_INGRESS__HOST to where the ingress should listen, and start the mesh again"
     return bad(f"{_who(item)} listens at {item.listener}, which other machines can reach", step)
 

@@ -7,7 +7,7 @@ import ssl
 import httpx
 
 from mcpmesh.errors import Refused
-from mcpmesh.mcp.exchange import Forbidden
+from mcpmesh.mcp.exchange import Forbidden, Unauthorized
 from mcpmesh.mcp.through import Door, tls_through
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
 from mcpmesh.plan.desired import Wanted
@@ -16,10 +16,10 @@ from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import CannotTry, Finding, bad, each, good
 from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, knock
 from mcpmesh.verify.policy import cut_off
-from mcpmesh.verify.routes import covering, forwarded
+from mcpmesh.verify.routes import covering, forwarded, taken_by_own
 from mcpmesh.verify.ruled import as_ruled, ruling
 from mcpmesh.verify.sidecars import at_each_sidecar, holder
-from mcpmesh.verify.world import AGENT_IDENTITY, GATEWAY, LOOPBACK, SIDECAR
+from mcpmesh.verify.world import AGENT_IDENTITY, LOOPBACK, SIDECAR
 
 _SECONDS = calls.TOOLS_SECONDS + KNOCK_SECONDS
 # A TCP service whose instance is dead closes at once; one that lives stays open.
@@ -101,9 +101,14 @@ async def through_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
     shim = next((seat.shim for seat in facts.seats(wanted) if seat.shim), None)
 
     async def call() -> str:
-        if spec.is_mcp:
+        if not spec.is_mcp:
+            return f"{await calls.get(facts.http, url.rstrip('/') + _path(spec))} at {url}"
+        try:
             return f"{await calls.tools(facts.http, url, shim)} at {url}"
-        return f"{await calls.get(facts.http, url.rstrip('/') + _path(spec))} at {url}"
+        except Unauthorized as error:
+            if facts.world.kong is None:
+                raise
+            return f"Kong asks for a credential, and whom it lets in was not tried: {error}"
 
     async def probe(_: Wanted) -> Finding:
         return await as_ruled(facts, source, spec.name, call)
@@ -121,7 +126,9 @@ async def not_at_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
     answer = await calls.fetch(facts.http, f"{facts.world.ingress_url}{path}")
     if answer.status_code == httpx.codes.NOT_FOUND and not forwarded(answer):
         return [good(f"{facts.world.ingress_url}{path} answers HTTP 404")]
-    step = facts.world.consul_command("config list", "-kind http-route")
+    if own := taken_by_own(facts.world.kong.paths if facts.world.kong else (), path):
+        return [good(f"{path} belongs to a document of your own, whose path is {own}")]
+    step = facts.world.routes_command
     return [bad(f"{path} has no route and answers HTTP {answer.status_code}", f"see whose route it is: {step}")]
 
 
@@ -138,7 +145,7 @@ def service_trouble(facts: Facts, wanted: Wanted) -> tuple[str, str]:
 def require_ingress(facts: Facts) -> None:
     """CannotTry, at once, where the ingress answers nobody."""
     if facts.front.outcome is not Outcome.ANSWERED:
-        trouble, step = facts.envoy_trouble(facts.world.desired.ingress_id, GATEWAY)
+        trouble, step = facts.ingress_trouble()
         raise CannotTry(
             f"the ingress at {facts.world.ingress_url} does not answer: {facts.front.said}; {trouble}", step
         )

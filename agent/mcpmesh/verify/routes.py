@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import httpx
 
@@ -18,6 +19,14 @@ def covering(routes: Mapping[str, str], path: str) -> str | None:
         root = route.rstrip("/")
         if path == root or path.startswith(f"{root}/"):
             return service
+    return None
+
+
+def taken_by_own(paths: Iterable[str], path: str) -> str | None:
+    """The path, as Kong writes paths, that takes `path` away from the mesh; pure."""
+    for own in paths:
+        if re.match(own.removeprefix("~"), path) if own.startswith("~") else path.startswith(own):
+            return own
     return None
 
 

@@ -15,6 +15,7 @@ from mcpmesh.verify import (
     envoys,
     gateway,
     instances,
+    kong,
     leftovers,
     listeners,
     paths,
@@ -76,8 +77,15 @@ def of_service(wanted: Wanted) -> Iterator[Trial]:
         yield trial("without a route, it is not at the ingress", paths.not_at_ingress)
 
 
+GATEWAY_WIDE = (Trial(None, "the ingress is held by our Envoy", gateway.is_held),)
+KONG_WIDE = (
+    Trial(None, "the ingress is held by Kong", gateway.is_held),
+    Trial(None, "Kong goes by our document", kong.goes_by_our_document),
+    Trial(None, "Kong's sidecar listens for each service with a route", kong.sidecar_listens),
+    Trial(None, "Kong's Admin API is for this machine alone", kong.admin_is_private),
+    Trial(None, "Kong's version is supported", kong.version_supported),
+)
 MESH_WIDE = (
-    Trial(None, "the ingress is held by our Envoy", gateway.is_held),
     Trial(None, "the ingress answers undeclared paths with 404", gateway.answers_only_declared),
     Trial(None, "Consul denies what no intention allows", policy.denies_by_default),
     Trial(None, "nothing of ours is in Consul beyond what is wanted", leftovers.none),
@@ -102,7 +110,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     """
     wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
     trials = [trial for each in wanted for trial in of_service(each)]
-    trials += () if services else MESH_WIDE
+    trials += () if services else (*(KONG_WIDE if world.kong else GATEWAY_WIDE), *MESH_WIDE)
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
+from mcpmesh.ingress.kong.admin import KongAdmin
+from mcpmesh.ingress.kong.process import ROLE as KONG
 from mcpmesh.plan.desired import Desired
 from mcpmesh.settings import Settings
 from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
 
-__all__ = ["AGENT", "CONSUL", "GATEWAY", "SIDECAR", "World"]
+__all__ = ["AGENT", "CONSUL", "GATEWAY", "KONG", "SIDECAR", "KongWorld", "World"]
 
 # Roles in marks, as those who start the processes write them.
 AGENT = "agent"
@@ -22,6 +24,23 @@ AGENT_IDENTITY = "mcpmesh-agent"
 STRANGER_IDENTITY = "mcpmesh-stranger"
 
 LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class KongWorld:
+    """Kong at the ingress: `url` is that of its Admin API where somebody else runs it, None where it is ours.
+
+    `paths` are what the routes of a person's own documents take.
+    """
+
+    admin: KongAdmin
+    url: str | None
+    paths: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> bool:
+        """Whether the agent runs it."""
+        return self.url is None
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class World:
     desired: Desired
     ingress_url: str
     runtime: Runtime
+    kong: KongWorld | None = None
 
     # Next steps, as somebody would type them.
 
@@ -46,6 +66,11 @@ class World:
     def consul_command(self, command: str, words: str) -> str:
         """A command to its Consul, such as ("intention delete", "ingress files")."""
         return f"consul {command} -http-addr={self.consul.address} {words}"
+
+    @property
+    def routes_command(self) -> str:
+        """What shows every route of the ingress."""
+        return self.mcpmesh("ingress render") if self.kong else self.consul_command("config list", "-kind http-route")
 
     def log(self, name: str) -> Path:
         """The log file of an instance, of "<instance>.sidecar", of "agent"."""

@@ -152,6 +152,10 @@ class StandIn:
         async for line in self._each("logs", self.log[-lines:], follow):
             yield line
 
+    async def ingress_document(self, secrets: bool) -> dict[str, Any]:
+        await self._asked("ingress_document", secrets)
+        return {"_format_version": "3.0", "services": [], "consumers": [{"username": "ada" if secrets else "***"}]}
+
     async def reload(self) -> None:
         await self._asked("reload")
 
