@@ -6,6 +6,7 @@ list stands in the order in which Consul accepts it; the reverse takes it down.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from mcpmesh.consul.marks import stamped
@@ -18,7 +19,7 @@ RETRY_ON = ("connect-failure", "refused-stream")
 RETRIES = 5
 
 # An instance on this host accepts and shakes hands in milliseconds; a busy one takes longer.
-_CONNECT_TIMEOUT = "3s"
+_CONNECT_TIMEOUT = 3.0
 # Streams may be silent for as long as a call may take.
 IDLE_TIMEOUT = "24h"
 
@@ -46,12 +47,28 @@ def _resolver(spec: ServiceSpec) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "Kind": "service-resolver",
         "Name": spec.name,
-        "ConnectTimeout": _CONNECT_TIMEOUT,
+        "ConnectTimeout": f"{_CONNECT_TIMEOUT:.0f}s",
         "LoadBalancer": {"Policy": spec.balance},
     }
     if spec.protocol is Protocol.HTTP:
         entry["RequestTimeout"] = request_timeout(spec)
     return entry
+
+
+def reconnecting(entries: Iterable[dict[str, Any]], policy: str, mesh: str) -> list[dict[str, Any]]:
+    """The entries of a service, such that its callers connect anew whenever `policy` (a digest, hex) differs.
+
+    An Envoy applies a changed intention to a connection that is idle only
+    after that has carried one more call. It drops idle connections, and no
+    others, when the cluster that they belong to changes; so some microseconds
+    of the connect timeout stand for the policy (docs/decisions/0008).
+    """
+    microseconds = int(policy, 16) % 1_000_000
+    timeout = f"{_CONNECT_TIMEOUT * 1_000_000 + microseconds:.0f}us"
+    return [
+        stamped({**entry, "ConnectTimeout": timeout}, mesh=mesh)[0] if entry["Kind"] == "service-resolver" else entry
+        for entry in entries
+    ]
 
 
 def _router(spec: ServiceSpec) -> dict[str, Any]:

@@ -8,10 +8,12 @@ that can be done, and by check-and-set into the entry where it cannot.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mcpmesh.consul.marks import described_owner, description
+from mcpmesh.model.instance import canonical
 from mcpmesh.model.observed import Intention
 
 
@@ -29,9 +31,20 @@ def missing_and_stale(
     here = [intention for intention in present if intention.destination == destination]
     stale = [intention for intention in here if intention.owner == mesh and intention.source not in wanted]
     missing = wanted - {intention.source for intention in here}
-    if here and all(intention.owner == mesh and not intention.id for intention in here):
-        missing |= wanted & {intention.source for intention in here}
+    staying = [intention for intention in here if intention not in stale]
+    if all(intention.owner == mesh and not intention.id for intention in staying):
+        missing |= {intention.source for intention in staying}
     return sorted(missing), sorted(stale, key=lambda intention: intention.source)
+
+
+def policy_digest(destination: str, present: Iterable[Intention]) -> str:
+    """A digest (hex) of all that is said of calls to `destination`, by whomever."""
+    said = sorted(
+        (intention.source, intention.destination, intention.action, intention.rules)
+        for intention in present
+        if intention.destination in (destination, "*")
+    )
+    return hashlib.sha256(canonical({"said": said})).hexdigest()
 
 
 def is_ours(source: Mapping[str, Any], mesh: str) -> bool:

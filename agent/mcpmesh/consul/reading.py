@@ -6,10 +6,12 @@ Consul's: an answer of another shape must not pass for "there is nothing".
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from mcpmesh.consul.marks import DIGEST, OWNER, described_owner
+from mcpmesh.model.instance import canonical
 from mcpmesh.model.observed import Entry, Intention, Registration
 
 Json = Mapping[str, Any]
@@ -88,7 +90,8 @@ def intentions(items: Iterable[Json]) -> Iterator[Intention]:
         action = item.get("Action") or "permissions"
         source = f"{item['SourcePeer']}/{item['SourceName']}" if item.get("SourcePeer") else item["SourceName"]
         owner = described_owner(item.get("Description", "")) if action == "allow" else None
-        yield Intention(item.get("ID", ""), source, item["DestinationName"], action, owner)
+        rules = hashlib.sha256(canonical({"rules": item["Permissions"]})).hexdigest() if item.get("Permissions") else ""
+        yield Intention(item.get("ID", ""), source, item["DestinationName"], action, owner, rules)
 
 
 def _a(kind: type[T], answer: object) -> T:

@@ -134,13 +134,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Intention:
-    """Who may call whom; `id` is empty where it was written as a config entry. `owner` is a mesh or None."""
+    """Who may call whom; `id` is empty where it was written as a config entry. `owner` is a mesh or None.
+
+    `rules` is a digest of what it says of single requests, empty where it says nothing of them.
+    """
 
     id: str
     source: str
     destination: str
     action: str
     owner: str | None
+    rules: str = ""
 
 
 @dataclass(frozen=True)

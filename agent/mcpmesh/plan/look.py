@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.intentions import missing_and_stale
+from mcpmesh.consul.entries import reconnecting
+from mcpmesh.consul.intentions import missing_and_stale, policy_digest
 from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
-from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.desired import Desired, Wanted
 
 Payload = dict[str, Any]
 
@@ -96,11 +97,20 @@ class Look:
             if entry is None or entry.digest != payload["Meta"]["mcpmesh-digest"]:
                 yield WriteEntry(payload)
 
+    def entries_of(self, wanted: Wanted) -> tuple[Payload, ...]:
+        """The config entries of a service, which follow what is said of its callers."""
+        return as_ruled(wanted, self.intentions, self.desired.mesh)
+
     def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
         """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""
         missing, stale = missing_and_stale(allow, destination, self.intentions, self.desired.mesh)
         yield from (Allow(source, destination) for source in missing)
         yield from map(Revoke, stale)
+
+
+def as_ruled(wanted: Wanted, present: Iterable[Intention], mesh: str) -> tuple[Payload, ...]:
+    """The config entries of a service while these intentions stand: its callers connect anew when they change."""
+    return tuple(reconnecting(wanted.entries, policy_digest(wanted.spec.name, present), mesh))
 
 
 def matches(known: Registration | None, payloads: tuple[Payload, ...]) -> bool:

@@ -32,7 +32,7 @@ def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:
     router = look.entries.get(("service-router", wanted.spec.name))
     if router and router.kind not in {payload["Kind"] for payload in wanted.entries}:
         yield DeleteEntry(router.kind, router.name)
-    yield from look.unwritten(wanted.entries)
+    yield from look.unwritten(look.entries_of(wanted))
     yield from look.policy(wanted.spec.name, wanted.allow)
     for instance in wanted.instances:
         yield from _instance(look, wanted, instance)

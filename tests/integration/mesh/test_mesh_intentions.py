@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from tests.integration.mesh.realmesh import RealMesh, wait_for
-from tests.integration.mesh.traffic import load
+from tests.integration.mesh.traffic import call, load
 
 # A changed intention is to bind within this, on open connections too.
 BINDS_WITHIN = 1.0
@@ -58,6 +59,27 @@ def test_a_denial_binds_on_open_connections_and_no_pass_undoes_it(mesh: RealMesh
         after = [answer.status for answer in calls.since(allowed + BINDS_WITHIN)]
         assert set(after) == {200}
     assert "deny" not in mesh.consul("intention", "get", "ingress", "everything")
+
+
+def test_a_denial_binds_on_connections_that_are_idle_too(mesh: RealMesh) -> None:
+    url = f"{mesh.ingress}/mcp/everything"
+    with load(url) as calls:
+        calls.wait_for_answers(100)
+    mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
+    time.sleep(BINDS_WITHIN)
+    with load(url) as calls:
+        pass
+    assert {answer.status for answer in calls.answers} == {403}
+
+
+def test_a_call_that_is_under_way_ends_well_when_an_intention_for_its_service_changes(mesh: RealMesh) -> None:
+    url = f"{mesh.ingress}/mcp/everything"
+    with ThreadPoolExecutor() as beside, load(url) as calls:
+        under_way = beside.submit(call, url, "trigger-long-running-operation", {"duration": 3, "steps": 1})
+        calls.wait_for_answers(50)
+        mesh.consul("intention", "create", "-allow", "stranger", "everything")
+        assert "completed" in str(under_way.result())
+        assert calls.failed == []
 
 
 def test_an_agent_that_starts_anew_leaves_a_denial_as_it_is(mesh: RealMesh) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.entries import reconnecting, service_entries
 from mcpmesh.ingress.api_gateway import ingress_entries, route_entry
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Timeouts, Upstream
 
@@ -26,6 +26,15 @@ def lua(proxy: str, *listeners: str) -> list[dict[str, Any]]:
         {"Name": "builtin/lua", "Arguments": {"ProxyType": proxy, "Listener": listener, "Script": LUA}}
         for listener in listeners or ("outbound",)
     ]
+
+
+def test_the_resolver_alone_differs_with_what_is_said_of_the_callers() -> None:
+    entries = service_entries(FILES, "m", LUA, LUA)
+    one, other = reconnecting(entries, "a1", "m"), reconnecting(entries, "a2", "m")
+    assert [mine == theirs for mine, theirs in zip(one, other, strict=True)] == [True, False, True]
+    assert (one[1]["ConnectTimeout"], other[1]["ConnectTimeout"]) == ("3000161us", "3000162us")
+    assert one[1]["Meta"]["mcpmesh-digest"] != other[1]["Meta"]["mcpmesh-digest"]
+    assert one == reconnecting(one, "a1", "m")
 
 
 def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.consul.intentions import missing_and_stale, with_source, without_source
+from mcpmesh.consul.intentions import missing_and_stale, policy_digest, with_source, without_source
 from mcpmesh.consul.reading import intentions
 from mcpmesh.model.observed import Intention
 
@@ -48,7 +48,21 @@ def test_ours_that_lost_their_ids_are_written_again_unless_somebody_stands_besid
     lost = (ours("a", ""), ours("b", ""))
     assert missing_and_stale(["a", "b"], "files", lost, "m") == (["a", "b"], [])
     assert missing_and_stale(["a"], "files", lost, "m") == (["a"], [ours("b", "")])
+    assert missing_and_stale(["a"], "files", (ours("a", ""), ours("b")), "m") == (["a"], [ours("b")])
     assert missing_and_stale(["a", "b"], "files", (*lost, theirs("c", id_="")), "m") == ([], [])
+
+
+def test_whatever_is_said_of_a_service_or_of_all_changes_its_digest() -> None:
+    said = (ours("a"), theirs("b"))
+    more = [
+        theirs("c"),
+        Intention("9", "a", "*", "deny", None),
+        Intention("9", "a", "files", "permissions", None, "some rules"),
+        Intention("9", "a", "files", "permissions", None, "other rules"),
+    ]
+    digests = {policy_digest("files", (*said, another)) for another in more}
+    assert len({policy_digest("files", said), *digests}) == 5
+    assert policy_digest("files", (*said, Intention("9", "a", "other", "deny", None))) == policy_digest("files", said)
 
 
 _INTENTIONS = st.lists(
@@ -83,7 +97,8 @@ def test_after_one_pass_nothing_is_left_to_do(present: list[Intention], allow: s
 def test_only_a_plain_permission_with_our_sentence_is_ours() -> None:
     assert listed().owner == "m"
     assert listed(Action="deny").owner is None
-    assert listed(Action="", Permissions=[{}]) == Intention("1", "a", "files", "permissions", None)
+    rules = listed(Action="", Permissions=[{}])
+    assert rules == Intention("1", "a", "files", "permissions", None, rules.rules)
     assert listed(Description="not written by mcpmesh (m)").owner is None
     assert listed(Description="written by mcpmesh (m), and changed").owner is None
     assert listed(Description="").owner is None

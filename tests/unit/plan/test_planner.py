@@ -48,7 +48,7 @@ def test_policy_comes_first_and_the_route_last() -> None:
     mine = [action for action in world.done if INGRESS not in str(action) or isinstance(action, Allow)]
     order = [type(action) for action in mine]
     assert order == [
-        WriteEntry, WriteEntry, WriteEntry, Allow, StartWorkload, Register, StartSidecar, WriteEntry,
+        WriteEntry, WriteEntry, WriteEntry, Allow, StartWorkload, WriteEntry, Register, StartSidecar, WriteEntry,
     ]  # fmt: skip
     assert mine[-1].payload["Kind"] == "http-route"  # type: ignore[union-attr]
 
@@ -164,6 +164,15 @@ def test_what_a_person_wrote_for_a_pair_stands() -> None:
     world.settle(desired(FILES))
     world.settle(NOTHING)
     assert world.intentions == [deny]
+
+
+def test_callers_connect_anew_once_when_what_is_said_of_a_service_changes() -> None:
+    world = World()
+    world.settle(desired(FILES, TIME))
+    world.done.clear()
+    world.intentions.append(Intention("theirs", "stranger", "files", "deny", None))
+    world.settle(desired(FILES, TIME))
+    assert [str(action) for action in world.done] == ["write service-resolver/files"]
 
 
 def test_an_intention_of_ours_that_is_no_longer_wanted_goes() -> None:
