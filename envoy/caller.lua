@@ -18,7 +18,8 @@ local MAY_ASK = { ["tools/call"] = true, ["prompts/get"] = true, ["resources/rea
 local SEEN_BYTES = 256 * 1024
 
 local function owner_of_state(handle, headers)
-  local length = tonumber(headers:get("content-length"))
+  -- A header that is not there is no value at all, which tonumber refuses.
+  local length = tonumber(headers:get("content-length") or "")
   if not MAY_ASK[headers:get("mcp-method")] or length == nil or length > SEEN_BYTES then
     return nil
   end
