@@ -30,7 +30,7 @@ class Instance(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         chunked = "chunked" in (self.headers.get("transfer-encoding") or "")
-        body = self._chunks() if chunked else self.rfile.read(int(self.headers["content-length"]))
+        body = self._chunks() if chunked else self.rfile.read(int(self.headers.get("content-length", 0)))
         refuse = self.headers.get("x-refuse") is not None and not self.server.refused.is_set()  # type: ignore[attr-defined]
         if refuse:
             self.server.refused.set()  # type: ignore[attr-defined]
@@ -41,6 +41,8 @@ class Instance(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
+
+    do_GET = do_POST
 
     def _chunks(self) -> bytes:
         body = b""
@@ -61,6 +63,12 @@ class Caller:
     http: httpx.Client
     ports: list[int]
     refused: threading.Event
+    admin: str
+
+    def script_errors(self) -> int:
+        """How often our script failed; Envoy goes on without it then."""
+        stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False).json()["stats"]
+        return sum(stat["value"] for stat in stats)
 
     def post(self, body: Any, method: str | None = "tools/call", **headers: str) -> dict[str, Any]:
         """The answer of the instance that got it."""
@@ -87,16 +95,18 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
         threads.append(threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}))
         threads[-1].start()
     ports = [server.server_port for server in servers]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        port, admin = one.getsockname()[1], two.getsockname()[1]
     path = tmp_path_factory.mktemp("envoy") / "bootstrap.json"
-    path.write_text(json.dumps(bootstrap(port, ports)))
+    path.write_text(json.dumps({**bootstrap(port, ports), "admin": {"address": address(admin)}}))
     words = [str(find_envoy(None)), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
     envoy = subprocess.Popen([*words, "--disable-hot-restart"])
     try:
         wait_for("Envoy listens", lambda: listens(port), 20)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
-            yield Caller(http, ports, refused)
+            running = Caller(http, ports, refused, f"http://127.0.0.1:{admin}")
+            yield running
+            assert running.script_errors() == 0
     finally:
         envoy.kill()
         envoy.wait()
@@ -210,10 +220,18 @@ def test_a_body_of_unknown_length_passes_whole(caller: Caller) -> None:
     assert caller.post(iter(pieces))["length"] == sum(map(len, pieces))
 
 
-def test_what_was_not_started_is_tried_on_another_instance(caller: Caller) -> None:
+@pytest.mark.parametrize("body", [b"{}", "in chunks"])
+def test_what_was_not_started_is_tried_on_another_instance(caller: Caller, body: Any) -> None:
     caller.refused.clear()
-    assert caller.post({"params": {}}, x_refuse="1")["port"] in caller.ports
+    sent = iter([b"{", b"}"]) if body == "in chunks" else body
+    assert caller.post(sent, x_refuse="1")["length"] == 2
     assert caller.refused.is_set()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Mcp-Method": "tools/call"}, {"Mcp-Session-Id": "x"}, {"Mcp-Session-Id": ""}])
+def test_requests_without_a_body_pass(caller: Caller, headers: dict[str, str]) -> None:
+    assert caller.http.get("/mcp/x", headers=headers).json()["length"] == 0
+    assert caller.script_errors() == 0
 
 
 def test_what_has_an_owner_is_not_tried_on_another_instance(caller: Caller) -> None:
