@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -66,6 +67,11 @@ class IngressSettings(BaseModel):
     """A fixed port; None takes 8000 where it is free, else the next free one, and remembers it."""
     url: str | None = None
     """As clients write it, where they come through a published port or a proxy; None is host and port."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Hosts by which clients may know it, beside those of loopback."""
+        return frozenset({self.host, (urlsplit(self.url).hostname if self.url else None) or self.host})
 
 
 class KongSettings(BaseModel):

@@ -35,22 +35,28 @@ def registration(
     info: ServerInfo | None,
     address: str = LOOPBACK,
     host: str = LOOPBACK,
+    check_port: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The registrations of an instance that answers at `address`:`port`, and of its sidecar at `host`:`sidecar_port`.
 
     The instance is passing from the start, because it was probed just before;
     the sidecar is critical until its listener was seen. Upstreams without a
-    port in `upstream_ports` are left out.
+    port in `upstream_ports` are left out. Where instance and sidecar share a
+    loopback that is not Consul's, Consul looks at the instance's /ready, and
+    at nothing else, through its sidecar at `host`:`check_port`.
     """
     instance, sidecar = stamped(
-        _instance(spec, instance_id, address, port, info),
-        _sidecar(spec, instance_id, (address, port), (host, sidecar_port), upstream_ports),
+        _instance(spec, instance_id, (address, port), (host, check_port) if check_port else (address, port), info),
+        _sidecar(spec, instance_id, (address, port), (host, sidecar_port), upstream_ports, check_port),
         mesh=mesh,
     )
     return instance, sidecar
 
 
-def _instance(spec: ServiceSpec, id_: str, address: str, port: int, info: ServerInfo | None) -> dict[str, Any]:
+def _instance(
+    spec: ServiceSpec, id_: str, local: tuple[str, int], checked: tuple[str, int], info: ServerInfo | None
+) -> dict[str, Any]:
+    address, port = local
     return {
         "ID": id_,
         "Name": spec.name,
@@ -58,7 +64,7 @@ def _instance(spec: ServiceSpec, id_: str, address: str, port: int, info: Server
         "Port": port,
         "Tags": list(spec.tags),
         "Meta": {"mcpmesh-instance": id_, **_server(info)},
-        "Checks": [_ready(spec, id_, address, port)],
+        "Checks": [_ready(spec, id_, *checked)],
     }
 
 
@@ -80,16 +86,21 @@ def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, An
     if path is None or spec.protocol is Protocol.TCP:
         return {**tcp_check(id_, "ready", address, port, interval), "Status": "passing"}
     url = f"http://{_bracketed(address)}:{port}{path}"
-    return {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
+    check = {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
+    # A shim answers to names of loopback alone.
+    return {**check, "Header": {"Host": ["localhost"]}} if spec.is_mcp and address != LOOPBACK else check
 
 
 def _sidecar(
-    spec: ServiceSpec, id_: str, local: tuple[str, int], public: tuple[str, int], upstream_ports: Mapping[str, int]
+    spec: ServiceSpec,
+    id_: str,
+    local: tuple[str, int],
+    public: tuple[str, int],
+    upstream_ports: Mapping[str, int],
+    check_port: int | None,
 ) -> dict[str, Any]:
     sidecar_id, (host, port) = f"{id_}-sidecar", public
-    # Consul's look at the instance has to go through its sidecar where the two share a loopback that is not Consul's.
-    # Envoy lets in nobody there but the address that Consul advertises.
-    exposed = {"Expose": {"Checks": True}} if host != LOOPBACK and local[0] == LOOPBACK else {}
+    exposed = {"Path": "/ready", "LocalPathPort": local[1], "ListenerPort": check_port, "Protocol": "http"}
     return {
         "ID": sidecar_id,
         "Name": f"{spec.name}-sidecar",
@@ -98,7 +109,7 @@ def _sidecar(
         "Port": port,
         "Meta": {"mcpmesh-instance": id_},
         "Proxy": {
-            **exposed,
+            **({"Expose": {"Paths": [exposed]}} if check_port else {}),
             "DestinationServiceName": spec.name,
             "DestinationServiceID": id_,
             "LocalServiceAddress": local[0],

@@ -275,17 +275,17 @@ class Agent:
         found: list[Tool] = []
         for name in names:
             if self._catalog.services[name].is_mcp:
-                found += await list_tools(self._port_of(name), name, self._credentials())
+                found += await list_tools(self._sidecar_of(name), name, self._credentials())
         return found
 
     async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """See Operations."""
         self._spec_exists(service)
         spec = self._catalog.services[service]
-        port = self._port_of(service)
+        sidecar = self._sidecar_of(service)
         through_ingress = spec.route and not self.mesh.asks_for_credentials
         url = f"{self.mesh.ingress_inside}{spec.route}" if through_ingress else None
-        async for message in call_tool(port, service, tool, arguments, self._credentials(), url):
+        async for message in call_tool(sidecar, service, tool, arguments, self._credentials(), url):
             yield message
 
     def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
@@ -377,14 +377,16 @@ class Agent:
             known = ", ".join(sorted(self._catalog.services)) or "none"
             raise UnknownService(f'cannot find a service "{name}" in mesh "{self._name}"; it has: {known}')
 
-    def _port_of(self, service: str) -> int:
-        line = next((line for line in self._running().services if line.name == service), None)
-        ports = [i.sidecar_port for i in line.instances if i.state is State.READY] if line else []
-        port = next((port for port in ports if port is not None), None)
-        if port is None:
+    def _sidecar_of(self, service: str) -> tuple[str, int]:
+        loop = self._running()
+        line = next((line for line in loop.services if line.name == service), None)
+        ready = [i.id for i in line.instances if i.state is State.READY] if line else []
+        seen = loop.observed.workloads if loop.observed else {}
+        found = next((seen[id_] for id_ in ready if id_ in seen), None)
+        if found is None:
             detail = f": {line.detail}" if line and line.detail else ""
             raise Unreachable(f'cannot reach "{service}": none of its instances is ready{detail}')
-        return port
+        return found.host, found.sidecar_port
 
     def _credentials(self) -> Credentials:
         if self.mesh.credentials is None:

@@ -18,14 +18,19 @@ from mcpmesh.model.status import Tool
 _PAGES = 100
 
 
-async def list_tools(port: int, service: str, credentials: Credentials) -> list[Tool]:
-    """All tools of a service, asked through the sidecar at `port`."""
+# Where a sidecar is: host and port.
+Sidecar = tuple[str, int]
+
+
+async def list_tools(sidecar: Sidecar, service: str, credentials: Credentials) -> list[Tool]:
+    """All tools of a service, asked through that sidecar."""
+    host, port = sidecar
     context, spiffe = await credentials()
     tools: list[Tool] = []
     cursor: str | None = None
     for _ in range(_PAGES):
         params = {"cursor": cursor} if cursor else None
-        result = await mcp_through(context, Door(port, spiffe(service)), "tools/list", params, 30.0)
+        result = await mcp_through(context, Door(port, spiffe(service), host), "tools/list", params, 30.0)
         tools += [
             Tool(service, tool["name"], tool.get("description") or "", tool.get("inputSchema") or {})
             for tool in result.get("tools") or ()
@@ -37,14 +42,19 @@ async def list_tools(port: int, service: str, credentials: Credentials) -> list[
 
 
 async def call_tool(
-    port: int, service: str, tool: str, arguments: dict[str, Any], credentials: Credentials, ingress: str | None
+    sidecar: Sidecar,
+    service: str,
+    tool: str,
+    arguments: dict[str, Any],
+    credentials: Credentials,
+    ingress: str | None,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Calls a tool at the ingress, where the service has a route, else through the sidecar at `port`.
+    """Calls a tool at the ingress, where the service has a route, else through that sidecar.
 
     Yields notifications as they come and the response last. Raises Refused
     for a tool that the service does not have.
     """
-    known = {item.name: item for item in await list_tools(port, service, credentials)}
+    known = {item.name: item for item in await list_tools(sidecar, service, credentials)}
     if tool not in known:
         close = get_close_matches(tool, known, n=1)
         hint = f'; did you mean "{close[0]}"?' if close else f"; see them with: mcpmesh tools {service}"
@@ -52,12 +62,13 @@ async def call_tool(
     params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "mcpmesh"}}
     extra = parameter_headers(known[tool].input_schema, arguments)
     if ingress is not None:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        # Named as clients name it, whatever its address is here.
+        async with httpx.AsyncClient(trust_env=False, headers={"Host": "localhost"}) as http:
             async for message in messages(http, ingress, "tools/call", params, timeout=None, extra=extra):
                 yield message
         return
     context, _ = await credentials()
     async with httpx.AsyncClient(verify=context, trust_env=False) as http:
-        url = f"https://127.0.0.1:{port}/mcp"
+        url = f"https://{sidecar[0]}:{sidecar[1]}/mcp"
         async for message in messages(http, url, "tools/call", params, timeout=None, extra=extra):
             yield message

@@ -76,7 +76,7 @@ class Mesh:
         self.runtime: Runtime = (
             Containers(settings, name, self.home)
             if settings.runtime == "containers"
-            else Processes(name, self.home, self.ports)
+            else Processes(name, self.home, self.ports, settings.ingress.names)
         )
         self.admin = Admin(self.runtime.sockets)
         self.embedded: EmbeddedConsul | None = None

@@ -29,15 +29,17 @@ class SocketTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
         host = request.url.host
-        if self._root is None or not host.endswith(_SUFFIX):
+        if self._root is None:
+            return await self._tcp.handle_async_request(request)
+        # Nobody knows the names, and addresses that come and go, that we have for them; all answer to this one.
+        request.headers["Host"] = "localhost"
+        if not host.endswith(_SUFFIX):
             return await self._tcp.handle_async_request(request)
         transport = self._sockets.get(host)
         if transport is None:
             folder, _, name = host.removesuffix(_SUFFIX).partition(".")
             path = self._root / folder / f"{name}{_SUFFIX}"
             transport = self._sockets[host] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
-        # Who listens at a socket of its own knows nothing of the name that we have for it.
-        request.headers["Host"] = "localhost"
         return await transport.handle_async_request(request)
 
     async def aclose(self) -> None:

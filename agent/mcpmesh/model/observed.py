@@ -38,7 +38,8 @@ class Workload:
     `state` is the shim's own word ("ready", "starting", "crash-loop", …);
     `error` says what is wrong where it is not ready. `sidecar_port` is the
     port that was set aside for its sidecar when it was started. Its sidecar
-    finds it at `address`, and other members of the mesh find that at `host`.
+    finds it at `address`, and other members of the mesh find that at `host`;
+    there, at `check_port`, Consul looks at it where it has no other way.
     """
 
     instance: str
@@ -52,6 +53,7 @@ class Workload:
     upstream_ports: Mapping[str, int] = field(default_factory=dict)
     address: str = "127.0.0.1"
     host: str = "127.0.0.1"
+    check_port: int | None = None
 
     @property
     def ready(self) -> bool:

@@ -98,6 +98,7 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
             port=workload.port,
             address=workload.address,
             host=workload.host,
+            check_port=workload.check_port,
             sidecar_port=workload.sidecar_port,
             upstream_ports=workload.upstream_ports,
             info=workload.info,

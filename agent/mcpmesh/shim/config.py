@@ -92,6 +92,7 @@ class Config:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     isolation: str = "session"
     affinity: str | None = None
+    socket: str | None = None
     start_seconds: float = 60.0
     request_seconds: float = 86400.0
     drain_seconds: float = 10.0
@@ -133,6 +134,7 @@ def build(raw: dict[str, Any]) -> Config:
         headers=_table(given, "headers"),
         isolation=_text(given, "isolation", "session"),
         affinity=_text(given, "affinity", None),
+        socket=_text(given, "socket", None),
         start_seconds=_number(given, "start_seconds", 60.0, least=0.1),
         request_seconds=_number(given, "request_seconds", 86400.0, least=0.1),
         drain_seconds=_number(given, "drain_seconds", 10.0, least=0.0),

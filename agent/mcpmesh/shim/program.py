@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -15,6 +16,8 @@ from mcpmesh.shim.log import say
 
 if TYPE_CHECKING:
     import argparse
+
+    from mcpmesh.shim.app import App
 
 EXIT_CONFIG: Final = 2
 EXIT_PORT: Final = 3
@@ -140,18 +143,31 @@ async def serve(config: Config, sock: socket.socket) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
     server = await loop.create_server(lambda: Connection(app), sock=sock, backlog=BACKLOG)
+    private = await _private(app, config.socket) if config.socket else None
     say("%s listens on %s:%d", config.name, *sock.getsockname()[:2])
     keeping = loop.create_task(app.keeper.run(), name="supply")
     failed = loop.create_task(_first(keeping, told), name="run")
     await failed
     if code == 0:
         await app.drain()
-    server.close()
+    for listener in filter(None, (server, private)):
+        listener.close()
     await app.close()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
     await guardian.close()
     return code
+
+
+async def _private(app: App, path: str) -> asyncio.Server:
+    """The same pages at a socket that its owner alone can open."""
+    from mcpmesh.shim.http import Connection
+
+    before = os.umask(0o177)
+    try:
+        return await asyncio.get_running_loop().create_unix_server(lambda: Connection(app), path)
+    finally:
+        os.umask(before)
 
 
 async def _first(keeping: asyncio.Task[None], told: asyncio.Event) -> None:

@@ -18,9 +18,10 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Entry, Intention, Registration, Unknown
 from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Wanted
-from mcpmesh.verify import foreign, sockets, tree
+from mcpmesh.verify import foreign, ground
 from mcpmesh.verify.catalog import CatalogReader
 from mcpmesh.verify.finding import CannotTry
+from mcpmesh.verify.ground import Ground
 from mcpmesh.verify.knock import Reply, knock, request
 from mcpmesh.verify.routes import UNDECLARED
 from mcpmesh.verify.sockets import Sockets
@@ -81,8 +82,17 @@ class Facts:
     foreigner: ssl.SSLContext
     front: Reply
     processes: tuple[Process, ...]
-    sockets: Sockets
-    tree: Tree
+    ground: Ground
+
+    @property
+    def tree(self) -> Tree:
+        """Which process came from which."""
+        return self.ground.tree
+
+    @property
+    def sockets(self) -> Sockets:
+        """The listeners in our own network namespace, where the mesh is in it too."""
+        return self.ground.here or Sockets((), {})
 
     def seats(self, wanted: Wanted) -> list[Seat]:
         """One for each wanted instance."""
@@ -176,8 +186,7 @@ async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) 
     )
     # In this order: a process that is new meanwhile is then missing from the first, and not taken for a stray.
     processes = sorted(await world.runtime.found(), key=lambda process: process.pid)
-    family = await asyncio.to_thread(tree.look)
-    seen = await asyncio.to_thread(sockets.look)
+    found = await ground.look(world.runtime, processes)
     claimed = agent.spiffe if isinstance(agent, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
     return Facts(
         world=world,
@@ -190,9 +199,8 @@ async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) 
         stranger=stranger,
         foreigner=foreign.foreign_context(claimed),
         front=front,
-        processes=tuple(process for process in processes if process.pid in family.kin),
-        sockets=seen,
-        tree=family,
+        processes=tuple(process for process in processes if process.pid in found.tree.kin),
+        ground=found,
     )
 
 

@@ -21,7 +21,8 @@ async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
         host, meant = seat.elsewhere or (LOOPBACK, None)
         if meant is not None and meant != port:
             return bad(f"{seat.id} is registered at port {port}, not {meant}", facts.world.mended_by_agent)
-        if not await connects(host, port):
+        # In a namespace of its own only the kernel's word, and its shim's, can be had.
+        if facts.world.runtime.sockets is None and not await connects(host, port):
             return bad(f"{seat.id} is registered at port {port}, and nobody accepts there{_really(seat)}", _step(facts))
         if seat.elsewhere:
             return good(f"{host}:{port} accepts connections")
@@ -32,7 +33,7 @@ async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
 
 async def _whose(facts: Facts, seat: Seat, port: int) -> Finding:
     """The kernel's word on who listens there, then the listener's own."""
-    pids = facts.sockets.holding(LOOPBACK, port)
+    pids = facts.ground.of(seat.id).holding(LOOPBACK, port)
     ours = {process.pid for process in seat.programs}
     strangers = [pid for pid in sorted(pids) if facts.tree.ancestor_in(pid, ours) is None]
     if strangers or not pids:
@@ -41,7 +42,7 @@ async def _whose(facts: Facts, seat: Seat, port: int) -> Finding:
     holder = min(pids)
     if not seat.wanted.spec.is_mcp:
         return good(f"{LOOPBACK}:{port} accepts connections and is held by pid {holder}")
-    about = await shims.about(facts.http, LOOPBACK, port)
+    about = await shims.about(facts.http, *(seat.shim or (LOOPBACK, port)))
     if about.instance != seat.id:
         return bad(f"port {port} answers as {about.instance}, not as {seat.id}", _step(facts))
     return good(f"{LOOPBACK}:{port} accepts connections and answers as {about.instance}, pid {holder}")
@@ -67,7 +68,7 @@ async def is_ready(facts: Facts, wanted: Wanted) -> list[Finding]:
         if port is None:
             if not seat.programs:
                 return bad(f"no process of ours runs for {seat.id}", facts.world.mended_by_agent)
-            port = seat.programs[0].mark.ports["http"]
+            host, port = seat.programs[0].inner, seat.programs[0].mark.ports["http"]
         if not seat.wanted.spec.is_mcp:
             if await connects(host, port):
                 return good(f"{seat.id} accepts connections at {host}:{port}")

@@ -12,7 +12,7 @@ from mcpmesh.plan.desired import Desired
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.sockets import Listener
-from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, KONG, SIDECAR, World
+from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, KONG, LOOPBACK, SIDECAR, World
 from mcpmesh.workload.runtime import PLAIN, SHIM
 
 # A server's own look-ups in the DNS hold UDP ports for moments; these programs make none that way.
@@ -23,7 +23,7 @@ _UDP_ROLES = (AGENT, CONSUL, GATEWAY, SIDECAR, SHIM)
 class Held:
     """A listener and who holds it: `role` and `instance` are those of its mark, or of what it came from.
 
-    `ports` are those that the mesh gave it.
+    `ports` are those that the mesh gave it; at `host` others of the mesh reach it.
     """
 
     listener: Listener
@@ -33,6 +33,7 @@ class Held:
     instance: str
     service: str
     ports: frozenset[int]
+    host: str = LOOPBACK
 
 
 async def none_beyond_loopback(facts: Facts) -> list[Finding]:
@@ -66,8 +67,9 @@ def held(facts: Facts) -> Iterator[Held]:
     if (ingress := facts.world.desired.ingress) and ingress.kong:
         upstreams[ingress.id] = frozenset(ingress.kong.ports.values())
     agent = os.getpid()
-    for listener in facts.sockets.listeners:
-        for pid in sorted(facts.sockets.holders.get(listener.inode, ())):
+    pairs = ((sockets, listener) for sockets in facts.ground.each() for listener in sockets.listeners)
+    for sockets, listener in pairs:
+        for pid in sorted(sockets.holders.get(listener.inode, ())):
             nearest = facts.tree.ancestor_in(pid, {*marks, agent})
             if nearest is None:
                 continue
@@ -83,12 +85,15 @@ def held(facts: Facts) -> Iterator[Held]:
                 instance=mark.instance if mark else "",
                 service=mark.service if mark else "",
                 ports=given(mark, upstreams.get(mark.instance, frozenset())) if mark else frozenset(),
+                host=marks[nearest].host if nearest in marks else LOOPBACK,
             )
 
 
 def asked_for(world: World, item: Held) -> bool:
-    """Whether a listener beyond loopback is the ingress at the host that the settings name; pure."""
+    """Whether a listener beyond loopback is the ingress where it shall be, or a sidecar where others call it; pure."""
     ingress = world.desired.ingress
+    if item.host != LOOPBACK and str(item.listener.address) == item.host:
+        return item.role == SIDECAR and expected(item, frozenset())
     return bool(
         item.role in (GATEWAY, KONG) and ingress and item.listener.port == ingress.port and not _is_loopback_name(world)
     )
@@ -107,7 +112,8 @@ def given(mark: Mark, upstreams: frozenset[int]) -> frozenset[int]:
 
 
 def _upstreams(mark: Mark) -> frozenset[int]:
-    return frozenset(port for key, port in mark.ports.items() if key.startswith("upstream:"))
+    """What the Envoy of a program of this mark listens at, beside its own port."""
+    return frozenset(port for key, port in mark.ports.items() if key == "check" or key.startswith("upstream:"))
 
 
 def expected(item: Held, elsewhere: frozenset[int]) -> bool:

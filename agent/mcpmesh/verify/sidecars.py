@@ -21,14 +21,14 @@ async def port_is_envoys(facts: Facts, wanted: Wanted) -> list[Finding]:
     """The sidecar's registered port is held by the Envoy with that instance's mark, and by nobody else."""
 
     async def probe(seat: Seat) -> Finding:
-        return holder(facts, seat.id, SIDECAR, facts.door(seat).port)
+        return holder(facts, seat.id, SIDECAR, facts.door(seat).port, facts.door(seat).host)
 
     return await at_each_sidecar(facts, wanted, probe)
 
 
 def holder(facts: Facts, instance: str, role: str, port: int, host: str = LOOPBACK) -> Finding:
     """Whether that port is held by the Envoy of `instance` alone, by the kernel's word."""
-    pids = facts.sockets.holding(host, port)
+    pids = facts.ground.of(instance).holding(host, port)
     ours = {process.pid for process in facts.of(instance, role)}
     trouble, step = facts.envoy_trouble(instance, role)
     if not pids:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -64,6 +65,30 @@ class Sockets:
         return frozenset(pid for item in found for pid in self.holders.get(item.inode, ()))
 
 
+@dataclass(frozen=True)
+class Table:
+    """A listener as one program tells it to another; `mine` is whether the first process there holds it."""
+
+    protocol: str
+    address: str
+    port: int
+    inode: int
+    mine: bool
+
+    def listener(self) -> Listener:
+        """The same."""
+        return Listener(self.protocol, ipaddress.ip_address(self.address), self.port, self.inode)
+
+
+def told(found: Sockets) -> str:
+    """The listeners of a container as JSON; its first process is the one that it was started for."""
+    rows = [
+        Table(item.protocol, str(item.address), item.port, item.inode, 1 in found.holders.get(item.inode, ()))
+        for item in found.listeners
+    ]
+    return json.dumps([asdict(row) for row in rows])
+
+
 def look(proc: Path = Path("/proc")) -> Sockets:
     """One look; never raises for processes that end meanwhile or belong to others."""
     listeners: list[Listener] = []
@@ -113,3 +138,7 @@ def _holders(proc: Path, inodes: set[int]) -> dict[int, frozenset[int]]:
             if target.startswith("socket:[") and (inode := int(target[8:-1])) in inodes:
                 found.setdefault(inode, set()).add(int(entry.name))
     return {inode: frozenset(pids) for inode, pids in found.items()}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(told(look()))

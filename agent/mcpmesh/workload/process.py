@@ -31,11 +31,15 @@ _QUIT_SECONDS = 5.0
 
 
 class Processes:
-    """The process runtime (see Runtime). `home` is the mesh's folder; new ports are taken from `ports`."""
+    """The process runtime (see Runtime). `home` is the mesh's folder; new ports are taken from `ports`.
+
+    `names` are those of hosts by which callers know the ingress, beside loopback.
+    """
 
     sockets = None
 
-    def __init__(self, mesh: str, home: Path, ports: Ports) -> None:
+    def __init__(self, mesh: str, home: Path, ports: Ports, names: Collection[str] = ()) -> None:
+        self._names = names
         self._mesh = mesh
         self._home = home
         self._ports = ports
@@ -67,7 +71,7 @@ class Processes:
             program = _program(spec.name, start.command, start.cwd, shims.plainly(start.env))
             spec = replace(spec, start=replace(start, command=program))
         affinity = f"127.0.0.1:{ports['sidecar']}"
-        config = json.dumps(shims.configuration(spec, instance, ports, affinity)).encode()
+        config = json.dumps(shims.configuration(spec, instance, ports, affinity, self._names)).encode()
         argv = [sys.executable, "-m", "mcpmesh.shim", "--config", "-"]
         spawn(mark, argv, env={}, log=self._log(instance.id), stdin=config, cwd=self._home)
 
@@ -117,6 +121,10 @@ class Processes:
     async def end(self, process: Process, grace_seconds: float) -> None:
         """See Runtime."""
         await stop(process, grace_seconds)
+
+    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+        """See Runtime."""
+        raise NotImplementedError
 
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """See Runtime."""

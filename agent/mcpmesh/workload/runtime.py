@@ -80,6 +80,12 @@ class Runtime(Protocol):
     async def last_words(self, name: str) -> str:
         """The last line that an instance ("ID") or its Envoy ("ID.sidecar") said; "(none)" without one."""
 
+    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+        """What our own Python prints for these arguments in the network namespace of an Envoy; "" where it can't run.
+
+        For runtimes that have `sockets` alone: elsewhere all is in one namespace, which is ours.
+        """
+
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """Where the program at the edge is reached by clients and by the mesh.
 

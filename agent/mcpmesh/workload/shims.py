@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,14 +15,20 @@ from mcpmesh.model.observed import ServerInfo, ToolDigest, Workload
 from mcpmesh.model.service import Remote, ServiceSpec, Stdio
 
 
-def configuration(spec: ServiceSpec, instance: Instance, ports: Mapping[str, int], affinity: str) -> dict[str, Any]:
-    """The shim's configuration (docs/shim.md), secrets in the clear; `affinity` is the address of its sidecar."""
+def configuration(
+    spec: ServiceSpec, instance: Instance, ports: Mapping[str, int], affinity: str, names: Collection[str]
+) -> dict[str, Any]:
+    """The shim's configuration (docs/shim.md), secrets in the clear.
+
+    `affinity` is the address of its sidecar; callers may name its host by `names` too.
+    """
     config: dict[str, Any] = {
         "name": spec.name,
         "instance": instance.id,
         "host": "127.0.0.1",
         "port": ports["http"],
         "affinity": affinity,
+        "allowed_hosts": sorted(names),
         "start_seconds": spec.timeouts.start,
         "request_seconds": spec.timeouts.request,
         "drain_seconds": spec.timeouts.drain,
@@ -66,6 +72,7 @@ def begun(process: Process) -> Workload:
         upstream_ports={k.removeprefix("upstream:"): v for k, v in mark.ports.items() if k.startswith("upstream:")},
         state="starting",
         host=process.host,
+        check_port=mark.ports.get("check"),
     )
 
 

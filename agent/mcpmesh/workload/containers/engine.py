@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,18 +104,6 @@ class Engine:
 
         await self.do(work)
 
-    async def tail(self, id_: str, lines: int) -> bytes:
-        """What it said last; nothing where it is gone."""
-
-        def work(api: docker.APIClient) -> bytes:
-            try:
-                said: bytes = api.logs(id_, tail=lines)
-            except NotFound:
-                return b""
-            return said
-
-        return await self.do(work)
-
     async def start_with_input(self, id_: str, said: Callable[[Json], bytes]) -> None:
         """Starts a created container and hands it `said(inspected)` on its stdin, which then ends."""
 
@@ -132,6 +120,29 @@ class Engine:
                 attached.close()
 
         await self.do(work)
+
+    async def run_in(self, id_: str, command: Sequence[str]) -> str:
+        """What a command prints in a running container; "" where it fails."""
+
+        def work(api: docker.APIClient) -> str:
+            run = api.exec_create(id_, list(command), stderr=False)["Id"]
+            said: bytes = api.exec_start(run)
+            return said.decode(errors="replace") if api.exec_inspect(run)["ExitCode"] == 0 else ""
+
+        try:
+            return await self.do(work)
+        except WorkloadError:
+            return ""
+
+    def said(self, id_: str, since: float) -> Iterator[bytes]:
+        """What a container says from a time (Unix seconds) to its end; for a thread of its own. Raises PeerError."""
+        try:
+            api = docker.APIClient(base_url=self.address, version="auto", timeout=_EVENT_SECONDS)
+            yield from api.logs(id_, stream=True, follow=True, since=since or None)
+        except NotFound:
+            return
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise translated(error, self.address) from error
 
     def events(self, label: str) -> Iterator[Json]:
         """Changes of containers with that label, for ever; for a thread of its own. Raises PeerError."""

@@ -28,15 +28,14 @@ from mcpmesh.workload import shims
 from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.engine import Engine, Json
 from mcpmesh.workload.containers.images import Images
+from mcpmesh.workload.containers.pump import Pump
 from mcpmesh.workload.containers.surroundings import Surroundings, ip_on, look
 from mcpmesh.workload.containers.watch import Watch
-from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept
+from mcpmesh.workload.runtime import SHIM, Envoy, Kept
 from mcpmesh.workload.words import NONE, last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 2.0
-# Of what an ended container said, this much is kept in the mesh's logs.
-_LINES = 200
 # The image's Python, which is the agent's.
 _PYTHON = "/opt/mcpmesh/bin/python"
 _SHIM = [_PYTHON, "-m", "mcpmesh.shim", "--config", "-"]
@@ -46,6 +45,7 @@ class Containers:
     """The container runtime (see Runtime)."""
 
     def __init__(self, settings: Settings, mesh: str, home: Path) -> None:
+        self._names = settings.ingress.names
         self._settings = settings.containers
         self._port = settings.ports.services
         self._ingress_service = settings.ingress.service
@@ -54,6 +54,7 @@ class Containers:
         self._engine = Engine(self._settings.engine)
         self._images = Images(self._engine)
         self._watch = Watch(self._engine)
+        self._pump = Pump(self._engine)
         self._http = client(self._settings.sockets, timeout=5.0)
         self._known: Surroundings | None = None
         self._ids: dict[tuple[str, str], str] = {}
@@ -89,6 +90,7 @@ class Containers:
                 continue
             found.append(self._process(mark, inspected, lives))
             ids[mark.role, mark.instance] = id_
+            self._pump.begin(id_, self._log_of(mark))
         self._ids = ids
         return found
 
@@ -112,16 +114,9 @@ class Containers:
 
     async def _put_away(self, id_: str, mark: Mark) -> None:
         """Removes a container that has ended, once its last words are in the mesh's logs."""
-        said = await self._engine.tail(id_, _LINES)
-        await asyncio.to_thread(self._keep, mark, said)
+        await asyncio.to_thread(self._pump.end, id_, self._log_of(mark))
         await self._engine.remove(id_)
         await asyncio.to_thread(shutil.rmtree, self._settings.sockets / layout.folder(mark), ignore_errors=True)
-
-    def _keep(self, mark: Mark, said: bytes) -> None:
-        log = self._log(mark.instance if mark.role in (SHIM, PLAIN) else f"{mark.instance}.{mark.role}")
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as file:
-            file.write(said)
 
     async def observe(self, process: Process) -> Workload:
         """See Runtime."""
@@ -146,15 +141,15 @@ class Containers:
             )
         surroundings = await self._surroundings()
         await self._images.have(surroundings.image)
-        ports = {"http": self._port, "sidecar": self._port + 1}
+        ports = {"http": self._port, "sidecar": self._port + 1, "check": self._port + 2}
         for number, upstream in enumerate(spec.upstreams):
-            ports[f"upstream:{upstream.service}"] = upstream.port or self._port + 2 + number
+            ports[f"upstream:{upstream.service}"] = upstream.port or self._port + 3 + number
         mark = Mark(self._mesh, str(self._home), SHIM, instance.id, spec.name, instance.digest, ports)
         user, cwd, binds = await asyncio.to_thread(self._folders, spec, mark, surroundings)
 
         def config(inspected: Json) -> bytes:
-            affinity = f"{ip_on(inspected, self._settings.network)}:{ports['sidecar']}"
-            told = shims.configuration(spec, instance, ports, affinity)
+            host = ip_on(inspected, self._settings.network)
+            told = shims.configuration(spec, instance, ports, f"{host}:{ports['sidecar']}", {host, *self._names})
             return json.dumps({**told, "cwd": cwd, "socket": f"{layout.HERE}/shim.sock"}).encode()
 
         limits = layout.of_program(self._settings, self._settings.network, binds)
@@ -297,6 +292,11 @@ class Containers:
 
     # The ingress.
 
+    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+        """See Runtime."""
+        id_ = self._ids.get((envoy.mark.role, envoy.mark.instance))
+        return await self._engine.run_in(id_, [_PYTHON, *arguments]) if id_ else ""
+
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """See Runtime."""
         found = await self._ingress()
@@ -321,6 +321,9 @@ class Containers:
         if self._known is None:
             self._known = await look(self._engine, self._settings, self._mesh, str(self._home))
         return self._known
+
+    def _log_of(self, mark: Mark) -> Path:
+        return self._log(mark.instance if mark.role == SHIM else f"{mark.instance}.{mark.role}")
 
     def _log(self, name: str) -> Path:
         return self._home / "logs" / f"{name}.log"

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Kong in compose.yaml: it listens on mesh-edge alone, its Admin API too. On mesh-internal, where the MCP servers are,
+# it only calls, through the Envoy in its network namespace.
+set -eu
+
+edge=$(getent hosts kong-edge | { read -r found _ && printf '%s' "$found"; }) ||
+  { echo "cannot find the own address as kong-edge: is this container on mesh-edge?" >&2; exit 1; }
+
+export KONG_PROXY_LISTEN="$edge:8000"
+export KONG_ADMIN_LISTEN="$edge:8001"
+export KONG_STATUS_LISTEN=off
+export KONG_ADMIN_GUI_LISTEN=off
+exec /docker-entrypoint.sh kong docker-start
