@@ -14,8 +14,8 @@ from tests.integration.mesh.realmesh import RealMesh, real_mesh, wait_for
 from tests.integration.shim.shim_running import running, until
 
 START_SECONDS = 60.0
-# The suite gives some calls half a second, in which no Python server starts: where each call has a process of its own,
-# so many are there before.
+# The suite's calls come faster than Python servers start: where each call has a process of its own, so many are there
+# before.
 SPARES = 12
 
 
