@@ -1,0 +1,18 @@
+"""The soaks' MCP server, built once for a run."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def built() -> Iterator[str]:
+    """Its program; Go's own cache makes the second build quick."""
+    with tempfile.TemporaryDirectory(prefix="mcpmesh-soak-") as folder:
+        program = Path(folder, "soak-server")
+        subprocess.run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "server", check=True)
+        yield str(program)

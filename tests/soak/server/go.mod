@@ -1,0 +1,3 @@
+module mcpmesh.dev/soak
+
+go 1.25

@@ -1,0 +1,186 @@
+"""The ways in which a client drops a session. Each takes one that is open, drops it, and says goodbye to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+from tests.soak.wire import INITIALIZE, Connection, Dropped, Reply, legacy, rpc
+
+# From linux/tcp.h: a socket in repair mode is closed without telling its peer.
+TCP_REPAIR = 19
+
+
+class Client:
+    """One session."""
+
+    def __init__(self, port: int, session: str, connection: Connection) -> None:
+        self.port = port
+        self.session = session
+        self.connection = connection
+
+    @classmethod
+    async def open(cls, port: int) -> Client:
+        connection = await Connection.open(port)
+        reply = await connection.ask(INITIALIZE)
+        if reply.status != 200:
+            raise AssertionError(f"no session: {reply.status} {reply.body!r}")
+        client = cls(port, reply.session, connection)
+        await connection.ask(legacy(client.session, rpc("notifications/initialized", id=None)))
+        return client
+
+    def call(self, tool: str, **arguments: int) -> bytes:
+        given = {"who": self.session, "n": 1, **arguments}
+        return legacy(
+            self.session, rpc("tools/call", {"name": tool, "arguments": given, "_meta": {"progressToken": 1}})
+        )
+
+    async def another(self) -> Connection:
+        return await Connection.open(self.port)
+
+
+async def begun(connection: Connection, request: bytes) -> asyncio.Future[Reply]:
+    """Send a request; returns when its first message is here, or its answer."""
+    first = asyncio.Event()
+    connection.on_message = lambda _: first.set()
+    answer = connection.begin(request)
+    answer.add_done_callback(lambda _: first.set())
+    async with asyncio.timeout(60):
+        await first.wait()
+    return answer
+
+
+def abandon(answer: asyncio.Future[Reply]) -> None:
+    """Nobody will look at it."""
+    answer.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+
+def reset(connection: Connection) -> None:
+    """RST instead of FIN, as from a process that was killed with data unread."""
+    if connection.transport is not None:
+        sock = connection.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.transport.abort()
+
+
+async def no_delete(client: Client) -> None:
+    """Closes its connection after a call."""
+    await client.connection.ask(client.call("who"))
+    client.connection.close()
+
+
+async def reset_in_a_call(client: Client) -> None:
+    """Resets its connection while its call runs."""
+    abandon(client.connection.begin(client.call("never")))
+    reset(client.connection)
+
+
+async def stream_closed(client: Client) -> None:
+    """Closes an event stream in the middle, with a question of the server's on it."""
+    abandon(await begun(client.connection, client.call("ask")))
+    client.connection.close()
+
+
+async def listener_reset(client: Client) -> None:
+    """Has a GET stream open, and a call on another connection; resets both."""
+    other = await client.another()
+    abandon(client.connection.begin(legacy(client.session, b"", verb="GET")))
+    await other.ask(client.call("log"))
+    reset(client.connection)
+    reset(other)
+
+
+async def unread_answer(client: Client) -> None:
+    """Asks for long answers and does not read them."""
+    assert client.connection.transport is not None
+    client.connection.transport.pause_reading()
+    abandon(client.connection.begin(client.call("big", bytes=1 << 20)))
+    await client_calls_seen(client)
+    reset(client.connection)
+
+
+async def client_calls_seen(client: Client) -> None:
+    """Returns when the shim has answered another call of this session, so it had the first one too."""
+    other = await client.another()
+    await other.ask(client.call("who"))
+    other.close()
+
+
+async def half_a_request(client: Client) -> None:
+    """Sends half of a call, and closes."""
+    whole = client.call("who")
+    client.connection.write(whole[: len(whole) - 20])
+    client.connection.close()
+
+
+async def half_a_head(client: Client) -> None:
+    """Sends half of a head, and resets."""
+    client.connection.write(client.call("who")[:60])
+    reset(client.connection)
+
+
+async def before_the_answer(client: Client) -> None:
+    """Besides its session it begins another and leaves before that one's answer."""
+    other = await client.another()
+    abandon(other.begin(INITIALIZE))
+    reset(other)
+    client.connection.close()
+
+
+async def deleted_in_a_call(client: Client) -> None:
+    """DELETE while a call runs, and the call's connection reset at the same time."""
+    other = await client.another()
+    abandon(client.connection.begin(client.call("never")))
+    abandon(other.begin(legacy(client.session, b"", verb="DELETE")))
+    reset(client.connection)
+    other.close()
+
+
+async def server_dies(client: Client) -> None:
+    """Its server dies in a call; it leaves without a word."""
+    await client.connection.ask(client.call("die"))
+    client.connection.close()
+
+
+async def half_open(client: Client) -> None:
+    """Vanishes: its end of the connection is gone without a FIN, as when a machine loses its power."""
+    assert client.connection.transport is not None
+    sock = client.connection.transport.get_extra_info("socket")
+    # All is acknowledged, so that the shim has no reason to send anything again.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    client.connection.transport.abort()
+
+
+async def half_open_listener(client: Client) -> None:
+    """Vanishes with a GET stream open."""
+    abandon(client.connection.begin(legacy(client.session, b"", verb="GET")))
+    await client_calls_seen(client)
+    await half_open(client)
+
+
+WAYS: list[Callable[[Client], Awaitable[None]]] = [
+    no_delete,
+    reset_in_a_call,
+    stream_closed,
+    listener_reset,
+    unread_answer,
+    half_a_request,
+    half_a_head,
+    before_the_answer,
+    deleted_in_a_call,
+    server_dies,
+    half_open,
+    half_open_listener,
+]
+
+
+async def drop(port: int, way: Callable[[Client], Awaitable[None]]) -> None:
+    """One session, opened and dropped."""
+    client = await Client.open(port)
+    try:
+        await way(client)
+    except Dropped:
+        client.connection.abort()
