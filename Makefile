@@ -46,7 +46,7 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 
 .PHONY: test
 test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
-	exec $(BIN)/python -m pytest tests $(ARGS)
+	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker $(ARGS)
 
 .PHONY: conformance
 conformance: setup tests/conformance/node_modules/.installed ## the official suite against the shim, alone and in a whole mesh
@@ -55,6 +55,13 @@ conformance: setup tests/conformance/node_modules/.installed ## the official sui
 .PHONY: bench-shim
 bench-shim: $(BIN)/.installed ## measure the shim beside other bridges (8 minutes; ARGS: --only WORD, --quick)
 	exec $(BIN)/python -m bench.shim $(ARGS)
+
+# What needs a Docker Engine has a target of its own.
+.PHONY: e2e
+e2e: setup ## run compose.yaml and the container runtime on a real Docker, which is installed where there is none; ARGS go to pytest
+	tests/e2e/machine/engine >/dev/null
+	tests/e2e/machine/images "$$(cat $(BIN)/.consul)"
+	exec $(BIN)/python -m pytest tests/integration/docker tests/e2e $(ARGS)
 
 .PHONY: check
 check: $(BIN)/.installed ## format, lint, strict types, import contracts

@@ -25,12 +25,17 @@ _METHOD_NOT_FOUND = -32601
 _DENIED = "RBAC: access denied"
 
 
-async def tools(http: httpx.AsyncClient, url: str, shim: tuple[str, int] | None) -> str:
-    """Lists the tools at `url`, and compares them with what the shim at that host and port tells of its server."""
+async def tools(
+    http: httpx.AsyncClient, url: str, shim: tuple[str, int] | None, asking: httpx.AsyncClient | None = None
+) -> str:
+    """Lists the tools at `url`, and compares them with what the shim at that host and port tells of its server.
+
+    The shim is asked by `asking`, where that is another client.
+    """
     names = await tool_names(http, url)
     if shim is None:
         return f"tools/list gives {_count(names)}"
-    told = (await shims.about(http, *shim)).tools
+    told = (await shims.about(asking or http, *shim)).tools
     if unlike := difference(names, told):
         raise Refused(f"tools/list at {url} gives {_count(names)}, its shim tells of {len(told)}: {unlike}")
     return f"tools/list gives {_count(names)}, as its shim tells,"

@@ -27,9 +27,10 @@ async def is_held(facts: Facts) -> list[Finding]:
         return [bad(f"{wanted.id} is registered at port {registration.port}, not {wanted.port}", world.mended_by_agent)]
     if not registration.passing:
         return [bad(f"{wanted.id}: {'; '.join(registration.failing)}", facts.ingress_trouble()[1])]
+    host = _reached_at(str(wanted.registration["Address"]))
     if wanted.kong:
-        return [kong.holds_port(facts, wanted, _reached_at(world.settings.ingress.host))]
-    return [holder(facts, wanted.id, GATEWAY, registration.port, _reached_at(world.settings.ingress.host))]
+        return [kong.holds_port(facts, wanted, host)]
+    return [holder(facts, wanted.id, GATEWAY, registration.port, host)]
 
 
 async def answers_only_declared(facts: Facts) -> list[Finding]:

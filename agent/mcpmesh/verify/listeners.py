@@ -94,9 +94,9 @@ def asked_for(world: World, item: Held) -> bool:
     ingress = world.desired.ingress
     if item.host != LOOPBACK and str(item.listener.address) == item.host:
         return item.role == SIDECAR and expected(item, frozenset())
-    return bool(
-        item.role in (GATEWAY, KONG) and ingress and item.listener.port == ingress.port and not _is_loopback_name(world)
-    )
+    if ingress is None or item.role not in (GATEWAY, KONG) or item.listener.port != ingress.port:
+        return False
+    return str(item.listener.address) == ingress.registration["Address"] or not _is_loopback_name(world)
 
 
 def _is_loopback_name(world: World) -> bool:

@@ -11,7 +11,7 @@ from mcpmesh.mcp.exchange import Forbidden, Unauthorized
 from mcpmesh.mcp.through import Door, tls_through
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
 from mcpmesh.plan.desired import Wanted
-from mcpmesh.verify import calls, rulings
+from mcpmesh.verify import beside, calls, rulings
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import CannotTry, Finding, bad, each, good
 from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, knock
@@ -54,7 +54,9 @@ async def _through(facts: Facts, seat: Seat, context: ssl.SSLContext, door: Door
         return "a connection opens and stays open"
     async with httpx.AsyncClient(verify=context, trust_env=False) as http:
         return await (
-            calls.tools(http, f"{base}/mcp", seat.shim) if spec.is_mcp else calls.get(http, base + _path(spec))
+            calls.tools(http, f"{base}/mcp", seat.shim, facts.http)
+            if spec.is_mcp
+            else calls.get(http, base + _path(spec))
         )
 
 
@@ -71,16 +73,20 @@ async def upstream_reached(facts: Facts, wanted: Wanted, upstream: Upstream) -> 
             return held
 
         async def call() -> str:
-            return f"{await _as_the_service(facts, target.spec, port)} at {LOOPBACK}:{port}, as {seat.id} finds it"
+            said = await _as_the_service(facts, target.spec, port, seat)
+            return f"{said} at {LOOPBACK}:{port}, as {seat.id} finds it"
 
         return await as_ruled(facts, wanted.spec.name, upstream.service, call)
 
     return await at_each_sidecar(facts, wanted, probe, _SECONDS)
 
 
-async def _as_the_service(facts: Facts, target: ServiceSpec, port: int) -> str:
+async def _as_the_service(facts: Facts, target: ServiceSpec, port: int, seat: Seat) -> str:
     """Whoever connects to an upstream's port speaks with the identity of the service whose sidecar listens there."""
     base = f"http://{LOOPBACK}:{port}"
+    if facts.world.runtime.sockets is not None and target.protocol is Protocol.HTTP:
+        url = f"{base}/mcp" if target.is_mcp else base + _path(target)
+        return await beside.ask(facts.world.runtime, seat.envoys[0], url, mcp=target.is_mcp)
     if target.protocol is Protocol.TCP:
         # Its sidecar accepts in any case, and closes where there is nobody to carry it to.
         reply = await knock(LOOPBACK, port, context=None, say=b"", to_end=True, seconds=_HOLD_SECONDS)

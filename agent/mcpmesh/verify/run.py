@@ -20,6 +20,7 @@ from mcpmesh.verify import (
     listeners,
     paths,
     policy,
+    published,
     registered,
     sidecars,
     versions,
@@ -100,6 +101,11 @@ MESH_WIDE = (
 )
 
 
+OF_CONTAINERS = (
+    Trial(None, "nothing but the ingress is published beyond this machine", published.only_what_was_asked_for),
+)
+
+
 async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     """Tries all claims about these services (about all, and the mesh as a whole, when empty).
 
@@ -111,6 +117,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
     trials = [trial for each in wanted for trial in of_service(each)]
     trials += () if services else (*(KONG_WIDE if world.kong else GATEWAY_WIDE), *MESH_WIDE)
+    trials += () if services or world.runtime.sockets is None else OF_CONTAINERS
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []

@@ -23,7 +23,7 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Plain, ServiceSpec, Stdio
 from mcpmesh.workload import shims
-from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept
+from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept, Published
 from mcpmesh.workload.words import last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
@@ -125,6 +125,10 @@ class Processes:
     async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
         """See Runtime."""
         raise NotImplementedError
+
+    async def published(self) -> list[Published]:
+        """See Runtime."""
+        return []
 
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """See Runtime."""

@@ -43,6 +43,17 @@ class Envoy:
     arguments: Callable[[Path], Sequence[str]]
 
 
+@dataclass(frozen=True)
+class Published:
+    """A port of the host that leads into a container; `ours` was started by the agent."""
+
+    container: str
+    host: str
+    port: int
+    ours: bool
+    ingress: bool
+
+
 class Runtime(Protocol):
     """Starts, finds, asks, ends; raises WorkloadError where a program is at fault, PeerError where the runtime is."""
 
@@ -85,6 +96,9 @@ class Runtime(Protocol):
 
         For runtimes that have `sockets` alone: elsewhere all is in one namespace, which is ours.
         """
+
+    async def published(self) -> list[Published]:
+        """Every port of the host that leads into a container of the mesh or of its project."""
 
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """Where the program at the edge is reached by clients and by the mesh.

@@ -13,13 +13,14 @@ shim, an admin address or Consul:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcpmesh.kit.process import Mark
 from mcpmesh.settings import ContainerSettings
+from mcpmesh.workload.runtime import Published
 
 # Labels. The mark is what the agent reads; the others are for people and filters.
 OWNER = "mcpmesh.owner"
@@ -82,6 +83,16 @@ def labels(owner: str, mark: Mark, joined: str = "") -> dict[str, str]:
 def life(inspected: Mapping[str, Any]) -> str:
     """One life of a container: started again, it has another network namespace."""
     return f"{inspected['Id']}@{inspected['State']['StartedAt']}"
+
+
+def published(listed: Mapping[str, Any], owner: str) -> Iterator[Published]:
+    """The ports of the host that lead into a container, from how Docker lists it."""
+    labels = listed.get("Labels") or {}
+    name = str(listed["Names"][0]).lstrip("/")
+    for port in listed.get("Ports") or ():
+        if port.get("PublicPort"):
+            ours, ingress = labels.get(OWNER) == owner, INGRESS in labels
+            yield Published(name, str(port["IP"]), int(port["PublicPort"]), ours, ingress)
 
 
 def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) -> dict[str, Any]:

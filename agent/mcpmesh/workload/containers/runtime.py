@@ -29,9 +29,9 @@ from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.engine import Engine, Json
 from mcpmesh.workload.containers.images import Images
 from mcpmesh.workload.containers.pump import Pump
-from mcpmesh.workload.containers.surroundings import Surroundings, ip_on, look
+from mcpmesh.workload.containers.surroundings import PROJECT, Surroundings, ip_on, look
 from mcpmesh.workload.containers.watch import Watch
-from mcpmesh.workload.runtime import SHIM, Envoy, Kept
+from mcpmesh.workload.runtime import SHIM, Envoy, Kept, Published
 from mcpmesh.workload.words import NONE, last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
@@ -297,6 +297,17 @@ class Containers:
         id_ = self._ids.get((envoy.mark.role, envoy.mark.instance))
         return await self._engine.run_in(id_, [_PYTHON, *arguments]) if id_ else ""
 
+    async def published(self) -> list[Published]:
+        """See Runtime."""
+        surroundings = await self._surroundings()
+        labels = [f"{layout.OWNER}={surroundings.owner}"]
+        labels += [f"{PROJECT}={surroundings.project}"] if surroundings.project else []
+        listed = [one for label in labels for one in await self._engine.labelled(label)]
+        return sorted(
+            {each for one in listed for each in layout.published(one, surroundings.owner)},
+            key=lambda each: (each.container, each.port),
+        )
+
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """See Runtime."""
         found = await self._ingress()
@@ -310,7 +321,7 @@ class Containers:
         surroundings = await self._surroundings()
         for listed in await self._engine.labelled(layout.INGRESS):
             labels = listed.get("Labels") or {}
-            ours = not surroundings.project or labels.get("com.docker.compose.project") == surroundings.project
+            ours = not surroundings.project or labels.get(PROJECT) == surroundings.project
             if ours and listed.get("State") == "running" and (found := await self._engine.inspect(listed["Id"])):
                 return found
         raise WorkloadError(

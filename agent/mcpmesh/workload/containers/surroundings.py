@@ -11,7 +11,8 @@ from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers.engine import Engine, own_container
 from mcpmesh.workload.containers.layout import Place
 
-_PROJECT = "com.docker.compose.project"
+# What compose writes on its containers.
+PROJECT = "com.docker.compose.project"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ async def look(engine: Engine, settings: ContainerSettings, mesh: str, home: str
         folders = {str(path): str(path) for path in (settings.sockets, settings.data)}
         return Surroundings(home, settings.image, Place({**folders, "/": "/"}))
     labels: Mapping[str, str] = own["Config"].get("Labels") or {}
-    project = labels.get(_PROJECT, "")
+    project = labels.get(PROJECT, "")
     given = {mount["Destination"]: mount["Source"] for mount in own.get("Mounts") or ()}
     for path, setting in ((settings.sockets, "SOCKETS"), (settings.data, "DATA")):
         if str(path) not in given:

@@ -1,0 +1,154 @@
+"""The real compose.yaml, brought up under a project name of its own and spoken to as a person does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+INTERNAL, EGRESS = "mesh-internal", "mesh-egress"
+
+
+def docker(*words: str, check: bool = True) -> str:
+    """What `docker WORDS` prints."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=300)
+    if check and done.returncode != 0:
+        raise AssertionError(f"docker {' '.join(words)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def inspect(name: str) -> dict[str, Any]:
+    """A container as Docker has it."""
+    found: dict[str, Any] = json.loads(docker("inspect", name))[0]
+    return found
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = 90.0) -> Any:
+    """The first thing that `holds` gives, asked again and again."""
+    end = time.monotonic() + seconds
+    while True:
+        if found := holds():
+            return found
+        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+@dataclass
+class Composed:
+    """One project; `folder` is the one that a user edits."""
+
+    project: str
+    files: Sequence[Path]
+    folder: Path
+    ingress_port: int
+    consul_port: int
+    consul_binary: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ingress(self) -> str:
+        """The published address."""
+        return f"http://127.0.0.1:{self.ingress_port}"
+
+    @property
+    def ingress_container(self) -> str:
+        """The service at the edge, as compose calls it."""
+        return "ingress" if len(self.files) > 1 else "kong"
+
+    def compose(self, *words: str) -> str:
+        """`docker compose WORDS` for this project."""
+        argv = ["docker", "compose", "--project-name", self.project]
+        for file in self.files:
+            argv += ["--file", str(file)]
+        environment = {
+            **os.environ,
+            "COMPOSE_PROJECT_NAME": self.project,
+            "MESH_FOLDER": str(self.folder),
+            "INGRESS_PORT": str(self.ingress_port),
+            "CONSUL_PORT": str(self.consul_port),
+            **self.environment,
+        }
+        done = subprocess.run([*argv, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+        if done.returncode != 0:
+            raise AssertionError(f"docker compose {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-3000:]}")
+        return done.stdout
+
+    def mcpmesh(self, *words: str, code: int = 0) -> str:
+        """`docker compose exec agent mcpmesh WORDS`, which has to end with `code`."""
+        argv = ["docker", "exec", f"{self.project}-agent-1", "mcpmesh", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=200)
+        assert done.returncode == code, f"mcpmesh {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def consul(self, *words: str) -> str:
+        """`consul WORDS` from the host."""
+        environment = {"CONSUL_HTTP_ADDR": f"http://127.0.0.1:{self.consul_port}", "PATH": os.environ["PATH"]}
+        argv = [str(self.consul_binary), *words]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"consul {' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        """The board; empty while no agent answers."""
+        argv = ["docker", "exec", f"{self.project}-agent-1", "mcpmesh", "status", "--json"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        try:
+            found: dict[str, Any] = json.loads(done.stdout)
+        except ValueError:
+            return {}
+        return found if "services" in found else {}
+
+    def service(self, name: str) -> dict[str, Any]:
+        """One service of the board; empty where it is not on it."""
+        return next((line for line in self.status().get("services", ()) if line["name"] == name), {})
+
+    def ready(self, name: str, count: int | None = None) -> bool:
+        """Whether a service is ready, with `count` instances where given, and nothing of it is left to do."""
+        line = self.service(name)
+        return line.get("state") == "ready" and len(line["instances"]) == (count or line["wanted"])
+
+    def settled(self, *, but: Sequence[str] = ()) -> bool:
+        """Whether all services (those named apart) are ready, the ingress too."""
+        seen = self.status()
+        lines = [line for line in seen.get("services", ()) if line["name"] not in but]
+        everything = but or seen.get("in_sync")
+        return bool(lines and everything and seen["ingress_ready"] and all(line["state"] == "ready" for line in lines))
+
+    def write(self, services: dict[str, Any]) -> None:
+        """Saves the catalog as an editor does: a new file in place of the old one."""
+        new = self.folder / ".mesh.yaml.new"
+        new.write_text(json.dumps({"version": 1, "services": services}, indent=1))
+        new.replace(self.folder / "mesh.yaml")
+
+    def containers(self, role: str = "", service: str = "") -> list[str]:
+        """Names of the containers that the agent started."""
+        filters = [f"label=mcpmesh.owner={self.project}/default"]
+        filters += [f"label=mcpmesh.role={role}"] if role else []
+        filters += [f"label=mcpmesh.service={service}"] if service else []
+        words = [word for each in filters for word in ("--filter", each)]
+        return docker("ps", "--format", "{{.Names}}", *words).split()
+
+    def left(self) -> list[str]:
+        """All that Docker still has of this project."""
+        label = f"label=com.docker.compose.project={self.project}"
+        return [
+            *docker("ps", "-aq", "--filter", label).split(),
+            *docker("ps", "-aq", "--filter", f"label=mcpmesh.owner={self.project}/default").split(),
+            *docker("network", "ls", "-q", "--filter", label).split(),
+            *docker("volume", "ls", "-q", "--filter", label).split(),
+        ]
+
+
+def consul_program() -> Path:
+    """The Consul that `make setup` prepared."""
+    remembered = ROOT / ".venv" / "bin" / ".consul"
+    found = remembered.read_text().strip() if remembered.exists() else shutil.which("consul")
+    assert found, "there is no Consul: make consul-binary"
+    return Path(found)
