@@ -200,6 +200,8 @@ def _environment(folder: Path, number: int, more: Mapping[str, str]) -> dict[str
         "MCPMESH_PORTS__INFRASTRUCTURE": str(base),
         "MCPMESH_INGRESS__PORT": str(base + 10),
         "MCPMESH_PORTS__SERVICES": str(base + 20),
+        # Also where a Kong is on PATH.
+        "MCPMESH_INGRESS__KIND": "api-gateway",
     }
     return kept | settings | dict(more)
 

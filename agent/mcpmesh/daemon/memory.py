@@ -12,7 +12,7 @@ from mcpmesh.kit.files import private_folder, write_private
 from mcpmesh.kit.ports import Ports, is_free
 from mcpmesh.settings import IngressSettings
 
-_INGRESS_PORT = 8000
+INGRESS_PORT = 8000
 
 
 class Memory:
@@ -78,11 +78,11 @@ class Memory:
             return settings.port
         if held is not None:
             return held
-        preferred = self._ports.get("ingress", _INGRESS_PORT)
+        preferred = self._ports.get("ingress", INGRESS_PORT)
         if preferred not in taken and is_free(preferred, settings.host):
             port = preferred
         else:
-            port = Ports(_INGRESS_PORT).take(taken | {preferred})
+            port = Ports(INGRESS_PORT).take(taken | {preferred})
             say(f"port {preferred} is taken, so the ingress is at {port}")
         # A port that is taken today may be free tomorrow, and clients know the first one.
         if "ingress" not in self._ports:

@@ -14,7 +14,7 @@ from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.consul.server import PORTS as CONSUL_PORTS
 from mcpmesh.consul.server import EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
-from mcpmesh.daemon.memory import Memory
+from mcpmesh.daemon.memory import INGRESS_PORT, Memory
 from mcpmesh.daemon.scaling import Scaling
 from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
@@ -221,12 +221,7 @@ class Mesh:
         address = await self._consul_address(binary)
         self.consul = Consul(address.http, settings.consul.token)
         self.credentials = Credentials(self.consul, AGENT_IDENTITY)
-        self.ingress_port = self.memory.ingress_port(
-            settings.ingress,
-            self.claimed_ports(),
-            self._held_ingress_port(),
-            lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.ingress.service),
-        )
+        self.ingress_port = self._ingress_port()
         self._ingress_hosts = await self.runtime.ingress_hosts() or self._ingress_hosts
         self._prover = Prover(self.credentials, settings.agent.proof_seconds, self._wake)
         observer = Observer(
@@ -305,6 +300,18 @@ class Mesh:
                 kong_process.forget(self.home)
         self.runtime.forget_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
+
+    def _ingress_port(self) -> int:
+        """Ours to open, or that of a Kong which listens there already."""
+        settings = self.settings
+        if self.kong_wanted and settings.kong.admin is not None:
+            return settings.ingress.port or INGRESS_PORT
+        return self.memory.ingress_port(
+            settings.ingress,
+            self.claimed_ports(),
+            self._held_ingress_port(),
+            lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.ingress.service),
+        )
 
     def _held_ingress_port(self) -> int | None:
         roles = (GATEWAY, kong_process.ROLE)

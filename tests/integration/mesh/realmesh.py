@@ -77,7 +77,9 @@ class RealMesh:
         base = 21000 + os.getpid() % 50 * 200
         ports = {"MCPMESH_PORTS__INFRASTRUCTURE": str(base), "MCPMESH_PORTS__SERVICES": str(base + 20)}
         folders = {"XDG_STATE_HOME": str(self.state), "TMPDIR": str(self.scratch)}
-        return {**mine, **ports, **folders, **self.environment}
+        # Also where a Kong is on PATH.
+        ingress = {"MCPMESH_INGRESS__KIND": "api-gateway"}
+        return {**mine, **ports, **folders, **ingress, **self.environment}
 
     def argv(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "mcpmesh", "--name", self.name, *words]

@@ -48,9 +48,9 @@ class KongHands:
         """Ends it and all that it started."""
         await kong_process.end(process)
 
-    async def end_leftover(self) -> bool:
-        """Ends what outlived the shell that kept it; whether there was something."""
-        return await kong_process.end_leftover(self._home)
+    async def end_leftover(self) -> None:
+        """Ends what outlived the shell that kept it."""
+        await kong_process.end_leftover(self._home)
 
     async def post(self, process: Process | None, document: Document) -> bool:
         """Hands a document over; whether Kong had this very one from us before, and lost it."""

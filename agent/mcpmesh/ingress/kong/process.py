@@ -1,8 +1,7 @@
 """Our own Kong, from start to end: found again by the mark that a shell keeps for it (kong/keep.sh).
 
 The nginx below that shell shows no environment. Should the shell be killed
-alone, the next start finds what it left by the process number that nginx wrote
-into its prefix.
+alone, what it left is found by the folder in which it works.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from mcpmesh.kit.resources import handed
 from mcpmesh.settings import KongSettings
 
 ROLE = "kong"
+
+# Its working folder below the mesh's, which is empty of everything else.
+_PREFIX = "kong"
 
 # nginx ends in milliseconds when told to; a `kong start` that is still at its beginning takes a second or two.
 _STOP_SECONDS = 5.0
@@ -73,7 +75,7 @@ def environment(home: Path, listens: Listens, settings: KongSettings, log: Path,
         "KONG_ADMIN_ACCESS_LOG": "off",
         "KONG_PROXY_ERROR_LOG": str(log),
         "KONG_ADMIN_ERROR_LOG": str(log),
-        "KONG_PREFIX": str(home / "kong"),
+        "KONG_PREFIX": str(home / _PREFIX),
     }
     if settings.traces_url:
         found |= {"KONG_TRACING_INSTRUMENTATIONS": "request,router,balancer", "KONG_TRACING_SAMPLING_RATE": "1"}
@@ -86,7 +88,7 @@ def environment(home: Path, listens: Listens, settings: KongSettings, log: Path,
 def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> int:
     """Starts it; returns the pid of the shell that keeps its mark. What it says goes to the mesh's logs."""
     home = Path(mark.home)
-    prefix, log = private_folder(home / "kong"), home / "logs" / f"{mark.instance}.{ROLE}.log"
+    prefix, log = private_folder(home / _PREFIX), home / "logs" / f"{mark.instance}.{ROLE}.log"
     private_folder(log.parent)
     for path in (log, log.with_suffix(".access.log")):
         path.touch(mode=0o600)
@@ -98,7 +100,7 @@ def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> i
 def drain(process: Process) -> None:
     """Stops listening; what is under way goes on, and Kong ends with the last of it."""
     with suppress(ProcessLookupError):
-        os.kill(process.pid, signal.SIGQUIT)
+        os.kill(_master(Path(process.mark.home) / _PREFIX) or process.pid, signal.SIGQUIT)
 
 
 async def end(process: Process) -> None:
@@ -107,25 +109,35 @@ async def end(process: Process) -> None:
     await end_leftover(Path(process.mark.home))
 
 
-async def end_leftover(home: Path) -> bool:
-    """Ends an nginx of this mesh's Kong that outlived its shell; whether there was one."""
-    master = _master(home / "kong")
-    if master is None:
-        return False
-    with suppress(ProcessLookupError):
-        os.kill(master, signal.SIGTERM)
-    for _ in range(round(_LEFTOVER_SECONDS / _POLL_SECONDS)):
-        if _master(home / "kong") is None:
-            return True
-        await asyncio.sleep(_POLL_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(os.getpgid(master), signal.SIGKILL)
-    return True
+async def end_leftover(home: Path) -> None:
+    """Ends what of this mesh's Kong outlived the shell that kept it; nobody else works in its prefix."""
+    for number, seconds in ((signal.SIGTERM, _LEFTOVER_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
+        for pid in _inside(home / _PREFIX):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        for _ in range(round(seconds / _POLL_SECONDS)):
+            if not _inside(home / _PREFIX):
+                return
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _inside(prefix: Path) -> list[int]:
+    """Processes of ours that work in `prefix`, and for no terminal, as nobody's shell does."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with suppress(OSError, ValueError, IndexError):
+                if os.readlink(f"{entry.path}/cwd") == str(prefix):  # noqa: PTH115 - of each process there is
+                    # proc(5): behind the name come the state, four numbers, and the terminal's.
+                    state, *numbers = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
+                    if state not in "ZX" and numbers[3] == "0":
+                        found.append(int(entry.name))
+    return found
 
 
 def forget(home: Path) -> None:
     """Removes what Kong kept for its next start: the document, and so the keys of consumers."""
-    rmtree(home / "kong", ignore_errors=True)
+    rmtree(home / _PREFIX, ignore_errors=True)
 
 
 def _master(prefix: Path) -> int | None:
