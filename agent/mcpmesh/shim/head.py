@@ -19,6 +19,8 @@ SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", 
 # A length has no more digits than this; what has is parsed, and refused, in full.
 MAX_DIGITS: Final = 12
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,12})\r\n", re.IGNORECASE)
+# A chunked body's framing, between two of its bytes, and its trailers are no longer than this.
+FRAMING_BYTES: Final = 64 * 1024
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 TRACE: Final = (b"traceparent", b"tracestate", b"baggage")
 
@@ -124,21 +126,22 @@ class _Collector:
         self.url = b""
         self.pairs: list[tuple[bytes, bytes]] = []
         self.complete = False
-        self.body: list[bytes] = []
+        self.body = bytearray()
         self.ended = False
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # llhttp leaves white space at the end (RFC 9110, 5.5).
-        self.pairs.append((name, value.rstrip(b" \t")))
+        # llhttp leaves white space at the end (RFC 9110, 5.5). Trailers are not kept: nothing here goes by them.
+        if not self.complete:
+            self.pairs.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True
 
     def on_body(self, data: bytes) -> None:
-        self.body.append(data)
+        self.body += data
 
     def on_message_complete(self) -> None:
         self.ended = True
@@ -150,23 +153,29 @@ class ChunkedBody:
     def __init__(self, parser: httptools.HttpRequestParser, collector: _Collector) -> None:
         self._parser = parser
         self._collector = collector
-        self.size = 0
+        self._framing = 0
+
+    @property
+    def size(self) -> int:
+        return len(self._collector.body)
 
     def feed(self, data: bytes) -> None:
         """More bytes; raises BadHead when the framing is wrong. What follows the body must not be fed."""
-        before = len(self._collector.body)
+        before = self.size
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             raise BadHead(400, f"the chunked body is malformed ({error})") from None
-        self.size += sum(map(len, self._collector.body[before:]))
+        self._framing = self._framing + len(data) if self.size == before else 0
+        if self._framing > FRAMING_BYTES:
+            raise BadHead(431, f"more than {FRAMING_BYTES} bytes of the chunked body are no part of it")
 
     @property
     def ended(self) -> bool:
         return self._collector.ended
 
     def take(self) -> bytes:
-        return b"".join(self._collector.body)
+        return bytes(self._collector.body)
 
 
 class Rules:

@@ -122,6 +122,27 @@ def test_a_body_in_chunks_is_cut_where_the_limit_is(start):
     assert shim.metric("http_answers_total", status="413") == 1
 
 
+FLOODS = {
+    "trailers": (b"1\r\nx\r\n0\r\n", b"X-More: yyyyyyyy\r\n", b"431"),
+    "one trailer": (b"1\r\nx\r\n0\r\nX-More: ", b"y" * 16, b"431"),
+    "a chunk's extension": (b"5;", b"y" * 16, b"431"),
+    "a chunk's length": (b"0", b"0" * 16, b"4"),
+    "chunks of two bytes": (b"", b"2\r\nxy\r\n", b"413"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_a_chunked_bodys_framing_cannot_fill_the_memory(start, flood):
+    shim = start(limits={"body_bytes": 4 * MIB})
+    first, piece, status = FLOODS[flood]
+    before = memory(shim, "VmHWM")
+    block = piece * (MIB // len(piece))
+    answer = send(shim, post(None) + first, [block] * 64)
+    assert not answer or answer.startswith(b"HTTP/1.1 " + status), answer[:80]
+    assert memory(shim, "VmHWM") - before < 2 * 4 + SLACK_MIB
+    assert shim.http.get("/health").status_code == 200
+
+
 def test_the_body_limit_is_a_setting_and_exact(start, modern):
     shim = start(limits={"body_bytes": 10_000})
     client = modern(shim)
