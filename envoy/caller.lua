@@ -12,6 +12,8 @@
 
 -- These alone may ask for input (2026-07-28/basic/patterns/mrtr.mdx).
 local MAY_ASK = { ["tools/call"] = true, ["prompts/get"] = true, ["resources/read"] = true }
+-- The first revision that has no sessions; revisions are dates.
+local STATELESS = "2026-07-28"
 -- Envoy holds a body back while it is looked at, and refuses what is longer
 -- than its buffer of 1 MiB. A longer one, or one of unknown length, goes
 -- through unseen (docs/decisions/0014).
@@ -35,6 +37,10 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local session = headers:get("mcp-session-id")
+  local version = headers:get("mcp-protocol-version")
+  if version ~= nil and version >= STATELESS then
+    session = nil -- an id that comes all the same means nothing
+  end
   local owner
   if session ~= nil then
     owner = string.match(session, "@([%x%.:%[%]]+:%d+)$")

@@ -168,6 +168,14 @@ def test_a_session_goes_to_its_owner(caller: Caller) -> None:
         assert caller.met(b"{}", method=None, mcp_session_id=f"abc@127.0.0.1:{port}") == {port}
 
 
+def test_a_session_id_means_nothing_in_the_revision_without_sessions(caller: Caller) -> None:
+    stray = {"mcp_session_id": f"abc@127.0.0.1:{caller.ports[0]}"}
+    modern = {"mcp_protocol_version": "2026-07-28"}
+    assert caller.met(b"{}", **stray, mcp_protocol_version="2025-11-25") == {caller.ports[0]}
+    assert caller.met(b"{}", **stray, **modern) == set(caller.ports)
+    assert caller.met(retry(f"abc@127.0.0.1:{caller.ports[1]}"), **stray, **modern) == {caller.ports[1]}
+
+
 @pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read"])
 def test_a_retry_goes_to_the_owner_of_its_state(caller: Caller, method: str) -> None:
     for port in caller.ports:
