@@ -223,7 +223,8 @@ class Applier:
     async def _start_kong(self, deed: StartKong) -> None:
         do = self._do
         key = f"kong:{deed.instance_id}"
-        await self._fail_if_it_did_not_stay(key, "Kong", f"{deed.instance_id}.kong")
+        if self._ended_at_once(key):
+            raise WorkloadError(f"cannot keep Kong running: it ended at once; {do.kong.last_words(deed.instance_id)}")
         await do.kong.end_leftover()
         if not is_free(deed.port, do.kong.host):
             raise _ingress_port_taken(deed.port)
@@ -248,10 +249,13 @@ class Applier:
         )
 
     async def _fail_if_it_did_not_stay(self, key: str, what: str, name: str) -> None:
-        since = self._started.pop(key, None)
-        if since is not None and time.monotonic() - since < _STAYED_UP_SECONDS:
+        if self._ended_at_once(key):
             words = await self._do.runtime.last_words(name)
             raise WorkloadError(f"cannot keep {what} running: it ended at once; its last words: {words}")
+
+    def _ended_at_once(self, key: str) -> bool:
+        since = self._started.pop(key, None)
+        return since is not None and time.monotonic() - since < _STAYED_UP_SECONDS
 
     async def _drain(self, id_: str, desired: Desired) -> None:
         if id_ == desired.ingress_id:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree, which
 
-from mcpmesh.errors import SettingsError
+from mcpmesh.errors import SettingsError, WorkloadError
 from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import Mark, Process, spawn, stop
 from mcpmesh.kit.resources import handed
@@ -29,7 +30,11 @@ _PREFIX = "kong"
 _STOP_SECONDS = 5.0
 _LEFTOVER_SECONDS = 2.0
 _POLL_SECONDS = 0.05
-_MOST_WORD = 4096
+_MOST_WORDS = 8192
+_TELLING = re.compile(r"\b(error|emerg|alert|crit)\b", re.I)
+# sockaddr_un holds no longer path (unix(7)), and Kong has sockets in its prefix.
+_LONGEST_SOCKET = 107
+_SOCKET = "sockets/we"
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,34 @@ def environment(home: Path, listens: Listens, settings: KongSettings, log: Path,
 def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> int:
     """Starts it; returns the pid of the shell that keeps its mark. What it says goes to the mesh's logs."""
     home = Path(mark.home)
-    prefix, log = private_folder(home / _PREFIX), home / "logs" / f"{mark.instance}.{ROLE}.log"
+    if len(str(home / _PREFIX / _SOCKET)) > _LONGEST_SOCKET:
+        raise WorkloadError(
+            f"cannot start Kong: the path of its sockets in {home / _PREFIX} is too long for the system; set a shorter "
+            "MCPMESH_STATE_DIR"
+        )
+    prefix, log = private_folder(home / _PREFIX), log_of(home, mark.instance)
     private_folder(log.parent)
     for path in (log, log.with_suffix(".access.log")):
         path.touch(mode=0o600)
     env = environment(home, listens, settings, log, root=os.getuid() == 0)
     argv = ["/bin/sh", str(handed("kong/keep.sh")), str(kong), str(prefix)]
     return spawn(mark, argv, env=env, log=log, cwd=prefix)
+
+
+def log_of(home: Path, instance: str) -> Path:
+    """Where what it says goes."""
+    return home / "logs" / f"{instance}.{ROLE}.log"
+
+
+def reason_in(log: Path) -> str:
+    """The last line that tells of an error, else the last one: Kong ends each complaint with advice on verbosity."""
+    try:
+        lines = log.read_bytes()[-_MOST_WORDS:].decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    said = [line.strip() for line in lines if line.strip()]
+    telling = [line for line in said if _TELLING.search(line)]
+    return (telling or said or ["(none)"])[-1]
 
 
 def drain(process: Process) -> None:
@@ -143,7 +169,7 @@ def forget(home: Path) -> None:
 def _master(prefix: Path) -> int | None:
     """The living nginx whose number stands in `prefix`, by the prefix in its own command line."""
     try:
-        pid = int((prefix / "pids" / "nginx.pid").read_text().strip()[:_MOST_WORD])
+        pid = int((prefix / "pids" / "nginx.pid").read_text().strip())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except (OSError, ValueError):
         return None
