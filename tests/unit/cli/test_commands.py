@@ -49,6 +49,24 @@ def test_verify_that_broke_off_is_no_success(mesh: Mesh, agent: Agent) -> None:
     assert "0 failed" not in result.stdout
 
 
+def test_the_document_for_kong_is_printed_as_yaml_without_secrets(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("ingress", "render")
+    assert result.exit_code == 0
+    assert result.stdout == "_format_version: '3.0'\nservices: []\nconsumers:\n- username: '***'\n"
+    assert agent.standin.asked == [("ingress_document", False)]
+
+
+def test_the_document_for_kong_is_printed_as_json_with_secrets_where_asked(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("ingress", "render", "--secrets", "--json")
+    assert json.loads(result.stdout)["consumers"] == [{"username": "ada"}]
+
+
+def test_without_kong_there_is_no_document_and_the_next_step_is_named(mesh: Mesh, agent: Agent) -> None:
+    agent.standin.error = Refused("cannot render a document: the ingress is Consul's API gateway")
+    result = mesh.run("ingress", "render")
+    assert result.exit_code == 6 and "API gateway" in result.stderr
+
+
 def test_tools_are_listed_by_service(mesh: Mesh, agent: Agent) -> None:
     agent.standin.offered.append(Tool("time", "now"))
     result = mesh.run("tools")

@@ -74,3 +74,18 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
     key = Memory(tmp_path).key()
     assert Memory(tmp_path).key() == key and len(key) == 64
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_each_name_keeps_its_port_whatever_others_come_and_go(tmp_path: Path) -> None:
+    first = Memory(tmp_path).ports_for(["files", "time"], Ports(27200), set(), holding=False)
+    more = Memory(tmp_path).ports_for(["shop", "files"], Ports(27200), set(), holding=False)
+    assert more["files"] == first["files"] and more["shop"] not in first.values()
+    assert Memory(tmp_path).ports_for(["time"], Ports(27200), set(), holding=False) == {"time": first["time"]}
+
+
+def test_a_port_that_somebody_took_is_given_up_alone(tmp_path: Path) -> None:
+    first = Memory(tmp_path).ports_for(["files", "time"], Ports(27300), set(), holding=False)
+    with hold(first["files"]):
+        assert Memory(tmp_path).ports_for(first, Ports(27300), set(), holding=True) == first
+        second = Memory(tmp_path).ports_for(first, Ports(27300), set(), holding=False)
+    assert second["time"] == first["time"] and second["files"] not in first.values()

@@ -23,7 +23,7 @@ from mcpmesh.verify import registered as claims_of_consul
 from mcpmesh.verify.finding import good
 from mcpmesh.verify.knock import Outcome, Reply
 from mcpmesh.verify.policy import Visit
-from mcpmesh.verify.routes import covering
+from mcpmesh.verify.routes import covering, taken_by_own
 from mcpmesh.verify.world import World
 from mcpmesh.workload import runtime
 from mcpmesh.workload.process import Processes
@@ -297,6 +297,12 @@ def test_a_path_falls_under_a_route_as_a_folder() -> None:
     assert covering(routes, "/mcp/filesystem") is None
     assert covering(routes, "/web") == "web"
     assert covering({"all": "/"}, "/anything") == "all"
+
+
+def test_a_path_of_a_persons_own_document_is_told_as_kong_matches_it() -> None:
+    assert taken_by_own(["/shop", "~/v[0-9]+/"], "/shopping") == "/shop"
+    assert taken_by_own(["/shop", "~/v[0-9]+/"], "/v2/x") == "~/v[0-9]+/"
+    assert taken_by_own(["/shop", "~/v[0-9]+/"], "/mcp/files") is None
 
 
 def test_lists_of_tools_are_compared_by_name() -> None:
