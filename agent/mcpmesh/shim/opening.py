@@ -78,11 +78,16 @@ class Opening(Owner):
 
     def _begin(self) -> None:
         own = self.app.config.isolation == "session" and self.app.profile.legacy is not False
-        child = self.app.supply.spare() if own else None
-        if child is not None:
+        supply = self.app.supply
+        if not own:
+            if supply.main is not None and supply.main.alive:
+                self._open_shared()
+            else:
+                self.app.spawn(self._open_shared_later(), "open a session")
+        elif (child := supply.spare()) is not None:
             self._ask(child)
         else:
-            self.app.spawn(self._open_own() if own else self._open_shared(), "open a session")
+            self.app.spawn(self._open_own(), "open a session")
 
     def again(self) -> None:
         """Begin anew after it turned out which eras the server speaks."""
@@ -113,9 +118,17 @@ class Opening(Owner):
         except Failure as failure:
             call.failed(failure)
 
-    async def _open_shared(self) -> None:
+    async def _open_shared_later(self) -> None:
         try:
             await self.app.supply.ready_main()
+        except Failure as failure:
+            self.end(None)
+            reply_failure(self.exchange, self.id, failure)
+        else:
+            self._open_shared()
+
+    def _open_shared(self) -> None:
+        try:
             members = wire.members(self.message.params) if self.message.params else {}
             session = SharedSession(self.app, self.session_id, members)
         except wire.Malformed:

@@ -92,7 +92,10 @@ class Subscriptions:
     def session_opened(self, session: SharedSession) -> None:
         """Its client is initialized and may be told of changes."""
         self.sessions.setdefault(session, set())
-        self.app.spawn(self._settle(), "subscribe")
+        main = self.app.supply.main
+        # A session that names no resources yet changes nothing but where it is the first that a modern server has.
+        if main is not None and main.modern and self.own is None:
+            self.app.spawn(self._settle(), "subscribe")
 
     def session_closed(self, session: SharedSession) -> None:
         """Nobody is left to tell."""

@@ -7,6 +7,7 @@ results are open objects. Requests differ in the envelope in `_meta`.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from mcpmesh.shim import wire
@@ -24,6 +25,9 @@ NO_ROOTS: Final = b'{"roots":[]}'
 MAY_ASK: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 
+_EMPTY: Final = re.compile(rb"\{\s*\}")
+
+
 def dress(result: wire.Buffer, method: str, server: dict[str, Any]) -> bytes:
     """A legacy result with what a modern one must have, put in front so that the rest stays as it came."""
     raw = bytes(result).lstrip()
@@ -35,7 +39,8 @@ def dress(result: wire.Buffer, method: str, server: dict[str, Any]) -> bytes:
         front += b',"ttlMs":0,"cacheScope":"private"'
     if server and b'"_meta"' not in raw:
         front += b',"_meta":' + wire.encode({wire.SERVER_INFO_KEY: server})
-    return front + (b"" if raw[1:].lstrip()[:1] == b"}" else b",") + raw[1:]
+    # Joined around a view: a long result is copied once.
+    return b"".join((front, b"" if _EMPTY.match(raw) else b",", memoryview(raw)[1:]))
 
 
 def modern_error(error: wire.Buffer) -> wire.Buffer:
