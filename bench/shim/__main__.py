@@ -23,7 +23,7 @@ from bench.shim.systems import SYSTEMS, System
 
 RESULTS = BENCH / "results"
 ROUNDS = 5
-SECONDS = 1.5
+SECONDS = 1.0
 # Systems that have just started still load things.
 SETTLE_SECONDS = 3.0
 

@@ -46,7 +46,7 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
         *table(results, _figure_cell, memory=True),
         "",
         "CPU and memory are the bridge's own; the MCP server behind it and the load generator are not counted. "
-        "Memory is RSS in MiB, idle and after all rounds (PSS in brackets). Crossed or wrong: another call's answer, or "
+        "Memory is RSS in MiB, idle and after all rounds (PSS in brackets). Crossed or wrong: another call's answer or "
         "not what was asked for; failed: errors and refusals. Left: servers that ran on after SIGTERM / SIGKILL to the "
         "bridge, with one session open and a server that does not leave when its stdin ends.",
         "",
