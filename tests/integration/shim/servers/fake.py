@@ -22,7 +22,11 @@ parser.add_argument("--version", default="2025-11-25")
 parser.add_argument("--ignore-eof", action="store_true")
 parser.add_argument("--ignore-term", action="store_true")
 parser.add_argument("--slow-start", type=float, default=0.0)
-parser.add_argument("--no-ping", action="store_true", help="ping is answered with an error")
+parser.add_argument("--no-ping", type=int, nargs="?", const=-32601, help="ping is answered with this error")
+parser.add_argument("--no-lists", action="store_true", help="it says that it has resources and prompts, and lists none")
+parser.add_argument("--one-at-a-time", action="store_true", help="nothing else is read while a call runs")
+parser.add_argument("--slow-exit", type=float, default=0.0, help="seconds between stdin's end and its own")
+parser.add_argument("--exit-code", type=int, default=0, help="at stdin's end and at SIGTERM")
 parser.add_argument("--mute-unknown", action="store_true", help="what it doesn't know is not answered")
 parser.add_argument("--die-unknown", action="store_true", help="what it doesn't know ends it")
 parser.add_argument("--die-at-start", action="store_true")
@@ -204,6 +208,8 @@ def call(id: Any, params: dict[str, Any]) -> None:
         sys.stderr.write(given["text"] + "\n")
         sys.stderr.flush()
         text(id, "complained")
+    elif name == "error":
+        error(id, given["code"], given["message"])
     elif name == "fail":
         result(id, {"content": [{"type": "text", "text": "no"}], "isError": True})
     else:
@@ -287,8 +293,12 @@ def handle(message: dict[str, Any]) -> None:
         discover(id)
     elif method == "subscriptions/listen" and options.modern:
         listen(id, params)
-    elif method == "ping" and not options.modern and not options.no_ping:
+    elif method == "ping" and not options.modern and options.no_ping is None:
         result(id, {})
+    elif method == "ping" and not options.modern:
+        error(id, options.no_ping, "Unknown method: ping")
+    elif options.no_lists and method in ("resources/list", "prompts/list", "resources/templates/list"):
+        unknown(id, method)
     elif method == "tools/list":
         result(id, {"tools": TOOLS})
     elif method == "resources/list":
@@ -300,6 +310,8 @@ def handle(message: dict[str, Any]) -> None:
     elif method in ("resources/subscribe", "resources/unsubscribe", "logging/setLevel"):
         level = params.get("level", level)
         result(id, {})
+    elif method == "tools/call" and options.one_at_a_time:
+        call(id, params)
     elif method == "tools/call":
         threading.Thread(target=call, args=(id, params), daemon=True).start()
     else:
@@ -319,6 +331,8 @@ def main() -> None:
     if options.ignore_term:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+    elif options.exit_code:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(options.exit_code))
     if options.die_at_start:
         sys.stderr.write("cannot open the database\nsecond line\n")
         sys.stderr.flush()
@@ -342,7 +356,8 @@ def main() -> None:
             time.sleep(600)
     while options.ignore_eof:
         time.sleep(1)
-    os._exit(0)
+    time.sleep(options.slow_exit)
+    os._exit(options.exit_code)
 
 
 main()

@@ -1,0 +1,143 @@
+"""The manners of the real servers, by a fake that has them. With the real ones: tests/integration/twenty.
+
+| server | manner | where |
+|---|---|---|
+| claude-flow | its list of tools is one line of 263 kB | `test_a_tool_list_of_a_quarter_megabyte_is_read` |
+| claude-flow, nx-mcp | says that it has resources, and answers their list with -32601 | here |
+| ruv-swarm | log lines and a notification of no meaning on stdout | `test_rubbish_on_stdout_is_counted_…` |
+| ruv-swarm, extended-memory | ping is answered with -32601, -32603 | here |
+| ruv-swarm, github in Go | ends at its start: another Node, no token | `test_a_server_that_dies_at_its_start_…` |
+| files | asks its client for roots as soon as it may | here |
+| context7, ddg, compass-mcp | a failure is ordinary text, "no results", -32603 | here |
+| ddg | log messages in the middle of a call | here |
+| sequentialthinking | state in the process | here |
+| nx-mcp | exits with 1 at stdin's end and at SIGTERM | here |
+| ultimatecoder | answers nothing else while a call runs | here |
+| playwright-mcp, npx | many processes, wrappers that leave theirs behind | `test_nothing_is_left_however_stubborn_…` |
+| language-server, postgres-mcp | ignores stdin's end, SIGTERM, SIGINT | `test_nothing_is_left_however_stubborn_…` |
+| postgres-mcp | answers nothing for long while its database is down | here |
+| server-postgres | needs seconds to leave after stdin's end | here |
+
+The tests that are not here are in `test_shim_processes.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from shim_running import events, until
+
+
+def test_a_list_that_the_server_claims_to_have_and_has_not_is_an_error_and_no_more(start, legacy, modern):
+    shim = start("--no-lists")
+    assert shim.info()["capabilities"]["resources"]
+    for client in (legacy(shim), modern(shim)):
+        for method in ("resources/list", "prompts/list"):
+            assert client.request(method)[-1]["error"]["code"] == -32601
+        assert client.text("echo", text="as before") == "as before"
+    assert shim.state()["state"] == "ready"
+
+
+@pytest.mark.parametrize("code", ["-32601", "-32603"])
+def test_a_ping_that_fails_is_a_sign_of_life(start, legacy, code):
+    shim = start("--no-ping", code, limits={"probe_seconds": 0.05, "spares": 0})
+    before = shim.servers()
+    for _ in range(5):
+        time.sleep(0.06)  # long enough for the next look to ask the server
+        assert shim.state()["state"] == "ready"
+    assert shim.servers() == before
+    assert legacy(shim).request("ping")[-1]["error"]["code"] == int(code)
+
+
+def test_a_server_that_asks_for_roots_at_once_gets_its_clients(start, legacy):
+    client = legacy(start("--ask-roots-at-once"), {"roots": {}})
+    with client.listen() as stream:
+        question = next(events(stream))
+        assert question["method"] == "roots/list"
+        client.respond(question["id"], {"roots": [{"uri": "file:///mine"}]})
+    assert client.text("echo", text="go on") == "go on"
+
+
+@pytest.mark.parametrize("isolation", ["session", "shared", "request"])
+def test_a_server_that_asks_for_roots_at_once_serves_clients_without_any(start, legacy, modern, isolation):
+    shim = start("--ask-roots-at-once", isolation=isolation)
+    for client in (legacy(shim), modern(shim)):
+        assert client.text("echo", text="go on") == "go on"
+
+
+def test_an_error_keeps_its_code_and_its_words(start, legacy, modern):
+    shim = start()
+    for client in (legacy(shim), modern(shim)):
+        error = client.call("error", code=-32603, message="MCP error: fetch failed")["error"]
+        assert (error["code"], error["message"]) == (-32603, "MCP error: fetch failed")
+
+
+def test_log_messages_in_a_call_come_before_its_answer_and_to_who_wants_them(start, legacy, modern):
+    shim = start()
+    *notes, answer = legacy(shim).request("tools/call", {"name": "log", "arguments": {"data": "searching"}})
+    assert [note["params"]["data"] for note in notes] == ["searching"]
+    assert answer["result"]
+    level = {"io.modelcontextprotocol/logLevel": "debug"}
+    *notes, _ = modern(shim).request("tools/call", {"name": "log", "arguments": {"data": "searching"}}, **level)
+    assert [note["params"]["data"] for note in notes] == ["searching"]
+    assert len(modern(shim).request("tools/call", {"name": "log", "arguments": {}})) == 1
+
+
+def test_state_in_the_process_is_its_sessions_own(start, legacy):
+    shim = start()
+    one, two = legacy(shim), legacy(shim)
+    one.call("echo")
+    assert one.text("seen").count("tools/call") == 2
+    assert two.text("seen").count("tools/call") == 1
+
+
+def test_a_server_that_leaves_with_an_error_when_told_to_leave_has_not_failed(start, legacy):
+    shim = start("--exit-code", "1", limits={"spares": 0})
+    client = legacy(shim)
+    client.http.delete("/mcp", headers=client.headers)
+    until(lambda: shim.info()["children"] == 1)
+    assert shim.state()["state"] == "ready"
+    assert shim.stop() == 0
+    assert not [line for line in shim.lines if "exited with code 1" in line]
+
+
+def test_a_server_that_does_one_thing_at_a_time_is_waited_for(start, legacy, modern):
+    shim = start("--one-at-a-time", limits={"probe_seconds": 0.05, "probe_timeout_seconds": 0.1})
+    client = modern(shim)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(client.call, "sleep", seconds=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        next_in_line = pool.submit(modern(shim).text, "echo", text="my turn")
+        assert legacy(shim).text("echo", text="its own process") == "its own process"
+        assert not slow.done()
+        assert shim.state()["state"] == "ready"
+        assert next_in_line.result() == "my turn"
+        assert slow.done()
+
+
+def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_understood(start, legacy, modern):
+    # Past SILENCE_SECONDS of handshake.py: server/discover and initialize both wait for it.
+    shim = start("--slow-start", "3.5", ready=False)
+    assert shim.state()["state"] == "starting"
+    with ThreadPoolExecutor(2) as pool:
+        early = [pool.submit(kind(shim).text, "echo", text="early") for kind in (modern, legacy)]
+        assert [call.result() for call in early] == ["early", "early"]
+    assert shim.info()["eras"] == ["legacy"]
+    assert shim.metric("server_exits_total") == 0
+
+
+def test_a_server_that_leaves_slowly_is_given_its_time(start, legacy):
+    shim = start("--slow-exit", "0.8", "--exit-code", "0", limits={"spares": 0, "stop_seconds": 5})
+    client = legacy(shim)
+    began = time.monotonic()
+    client.http.delete("/mcp", headers=client.headers)
+    until(lambda: shim.info()["children"] == 1)
+    assert 0.7 < time.monotonic() - began < 4
+    shim.process.send_signal(signal.SIGTERM)
+    assert shim.process.wait(20) == 0
+    assert not os.path.exists(f"/proc/{shim.process.pid}")
+    shim.stop()
