@@ -63,6 +63,8 @@ class App:
         self.sessions: dict[str, Session] = {}
         self.opening = 0
         self.connections: set[Connection] = set()
+        self.incoming = 0
+        """Bytes of request bodies that are not whole yet."""
         self.draining = False
         self.hurry = False
         self._suffix = f"@{config.affinity}" if config.affinity else ""

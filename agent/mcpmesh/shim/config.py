@@ -26,6 +26,8 @@ class Limits:
 
     body_bytes: int = 32 * MIB
     """Longest request body; beyond: 413."""
+    incoming_bytes: int = 256 * MIB
+    """Bytes of request bodies that are still coming in, of all connections together."""
     header_bytes: int = 64 * 1024
     """Longest request head; beyond: 431."""
     line_bytes: int = 64 * MIB

@@ -61,6 +61,12 @@ class Failure(Exception):
         return self.message
 
 
+def header_lines(failure: Failure) -> bytes:
+    """What a failure adds to the head of its answer."""
+    lines = b"".join(f"{key}: {text}\r\n".encode("latin-1") for key, text in failure.headers.items())
+    return lines if failure.retry_after is None else lines + b"retry-after: %d\r\n" % failure.retry_after
+
+
 def unavailable(message: str, reason: str, retry_after: int = 1) -> Failure:
     """503: the call was not started and may be sent again, here or elsewhere."""
     return Failure(

@@ -12,8 +12,9 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from mcpmesh.shim.exchange import Exchange, Source
+from mcpmesh.shim.failure import header_lines, unavailable
 from mcpmesh.shim.head import BadHead, ChunkedBody, Head, Known, parse
-from mcpmesh.shim.wire import Buffer
+from mcpmesh.shim.wire import Buffer, error_pieces
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -48,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_chunked",
+        "_counted",
         "_have",
         "_head",
         "_held",
@@ -68,6 +70,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._have = 0
         self._chunked: ChunkedBody | None = None
+        self._counted = 0
         self.exchange: Exchange | None = None
         self._ahead = b""
         self._paused = False
@@ -90,6 +93,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.app.disconnected(self)
+        self._release()
         self.resume_writing()
         if self.exchange is not None:
             exchange, self.exchange = self.exchange, None
@@ -154,7 +158,7 @@ class Connection(asyncio.Protocol):
         else:
             self.since = self.app.now()
             self._head, self._body, self._have = head, [data[end:]], have
-            if head.expects:
+            if self._take(have) and head.expects:
                 self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _begin_chunked(self, head: Head, chunked: ChunkedBody, rest: bytes) -> None:
@@ -171,6 +175,7 @@ class Connection(asyncio.Protocol):
         assert head is not None
         if (chunked := self._chunked) is not None:
             self.since = self.app.now()
+            before = chunked.size
             try:
                 chunked.feed(data)
             except BadHead as error:
@@ -181,11 +186,14 @@ class Connection(asyncio.Protocol):
             elif chunked.ended:
                 self._head = self._chunked = None
                 self._request(head, chunked.take())
+            else:
+                self._take(chunked.size - before)
             return
         self.since = self.app.now()
         self._have += len(data)
         self._body.append(data)
         if self._have < head.length:
+            self._take(len(data))
             return
         body, self._body, self._head = b"".join(self._body), [], None
         if self._have > head.length:
@@ -193,7 +201,27 @@ class Connection(asyncio.Protocol):
             body = body[: head.length]
         self._request(head, body)
 
+    def _take(self, size: int) -> bool:
+        """Count bytes of a body that is still coming in; refuses the request when all connections have too many."""
+        self._counted += size
+        self.app.incoming += size
+        if self.app.incoming <= self.app.limits.incoming_bytes:
+            return True
+        told = f"cannot take the request: {self.app.incoming} bytes of unfinished requests are here already"
+        failure = unavailable(f"{told} (limits.incoming_bytes)", "busy")
+        self.app.metrics.status(failure.status)
+        self._close_with(
+            failure.status, b"".join(map(bytes, error_pieces(b"null", failure.body))), header_lines(failure)
+        )
+        return False
+
+    def _release(self) -> None:
+        self.app.incoming -= self._counted
+        self._counted = 0
+
     def _request(self, head: Head, body: bytes) -> None:
+        if self._counted:
+            self._release()
         exchange = Exchange(self, head, self.app.now())
         self.exchange = exchange
         if len(body) > self.app.limits.body_bytes:
@@ -208,12 +236,16 @@ class Connection(asyncio.Protocol):
 
     def _reject(self, status: int, message: str) -> None:
         """Answer what is not worth parsing further, and close: its end can't be trusted."""
+        self._close_with(status, self.app.rejection(status, message))
+
+    def _close_with(self, status: int, body: bytes, extra: bytes = b"") -> None:
         self.exchange = None
         self._head = self._chunked = None
-        body = self.app.rejection(status, message)
+        self._body = []
+        self._release()
         self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-            % (status, REASONS[status], len(body), body)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
+            % (status, REASONS[status], len(body), extra, body)
         )
         self.transport.close()
 

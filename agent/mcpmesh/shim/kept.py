@@ -124,9 +124,14 @@ class Kept:
         if child is not None:
             self._put(call, child, use, send)
             return
+        self.wait()
+        self.app.spawn(self._place_later(call, use, send), "wait for a server")
+
+    def wait(self) -> None:
+        """One more call waits for a process; raises Failure when too many do."""
         if self.waiting >= self.app.limits.waiting:
             raise unavailable(f"cannot take the call: {self.waiting} wait for a server already", "busy")
-        self.app.spawn(self._place_later(call, use, send), "wait for a server")
+        self.waiting += 1
 
     def _use(self, call: CallerCall) -> Use:
         if not call.askable:
@@ -144,7 +149,6 @@ class Kept:
             raise
 
     async def _place_later(self, call: CallerCall, use: Use, send: Callable[[Child], None]) -> None:
-        self.waiting += 1
         try:
             child = await self.app.supply.obtain(use)
             if call.exchange.live:

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Call
 from mcpmesh.shim.exchange import Exchange, Owner
-from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure
+from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure, header_lines
 from mcpmesh.shim.head import TRACE, Head
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
 
-RETRY: Final = b"retry-after: %d\r\n"
 # A result up to this length is looked through as a whole.
 ENDS_BYTES: Final = 512
 
@@ -29,11 +28,8 @@ def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
         exchange.event(pieces)
         exchange.end()
         return
-    extra = b"".join(f"{key}: {text}\r\n".encode("latin-1") for key, text in failure.headers.items())
-    if failure.retry_after is not None:
-        extra += RETRY % failure.retry_after
     exchange.conn.app.metrics.status(failure.status)
-    exchange.reply(failure.status, pieces, extra=extra)
+    exchange.reply(failure.status, pieces, extra=header_lines(failure))
 
 
 def needs_rewrite(head: Head, params: wire.Buffer) -> bool:

@@ -136,6 +136,7 @@ class Routes:
         if main is not None and main.alive:
             self._dispatch(exchange, head, message, meta, name)
         else:
+            self.app.kept.wait()
             exchange.owner = Waiting()
             self.app.spawn(self._when_ready(exchange, head, message, meta, name), "wait for the server")
 
@@ -146,6 +147,8 @@ class Routes:
                 self._dispatch(exchange, head, message, meta, name)
         except Failure as failure:
             reply_failure(exchange, wire.id_json(message.id), failure)
+        finally:
+            self.app.kept.waiting -= 1
 
     def _dispatch(self, exchange: Exchange, head: Head, message: Any, meta: modern.Meta, name: str) -> None:
         app = self.app

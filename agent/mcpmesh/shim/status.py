@@ -69,6 +69,7 @@ def metrics(app: App, exchange: Exchange) -> None:
         "sessions": ("Legacy sessions.", counts["sessions"]),
         "in_flight": ("Calls in flight.", counts["in_flight"]),
         "connections": ("Client connections.", len(app.connections)),
+        "incoming_bytes": ("Bytes of request bodies that are still coming in.", app.incoming),
         "suspended": ("Calls that wait for their client's input.", len(app.suspended)),
     }
     labels = {"service": app.config.name, "instance": app.config.instance}

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,43 @@ def test_the_body_limit_is_a_setting_and_exact(start, modern):
         body["params"]["arguments"]["text"] = "x" * (room + extra)
         response = shim.http.post("/mcp", content=json.dumps(body), headers=client.headers(body))
         assert response.status_code == status
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_unfinished_bodies_of_all_connections_are_bounded_together(start, framing):
+    shim = start(limits={"incoming_bytes": 5 * MIB, "body_bytes": 4 * MIB})
+    half = b'{"x":"' + b"y" * (2 * MIB - 6)
+    head, part = (post(4 * MIB), half) if framing == "length" else (post(None), b"%x\r\n" % len(half) + half + b"\r\n")
+    rest = b"z" * (2 * MIB - 2) + b'"}'
+    rest = rest if framing == "length" else b"%x\r\n" % len(rest) + rest + b"\r\n0\r\n\r\n"
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(socket.create_connection(("127.0.0.1", shim.port))) for _ in range(2))
+        for raw in (first, second):
+            raw.sendall(head + part)
+        until(lambda: shim.metric("incoming_bytes") == 4 * MIB)
+        refused = send(shim, head + part)
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in refused
+        assert b"\r\nX-Mcpmesh-Not-Started: 1\r\n" in refused
+        second.close()
+        until(lambda: shim.metric("incoming_bytes") == 2 * MIB)
+        first.sendall(rest)
+        # It is whole, and no JSON-RPC.
+        assert first.recv(65536).startswith(b"HTTP/1.1 400 ")
+    assert shim.metric("incoming_bytes") == 0
+
+
+def test_calls_that_wait_for_a_server_to_start_are_bounded(start, modern):
+    shim = start("--slow-start", "4", ready=False, limits={"waiting": 2})
+    client = modern(shim)
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(client.call, "echo", text="w") for _ in range(2)]
+        until(lambda: shim.info()["in_flight"] == 2)
+        response = client.post(client.body("tools/call", {"name": "echo", "arguments": {}}))
+        assert (response.status_code, response.json()["error"]["data"]["started"]) == (503, False)
+        assert response.headers["retry-after"]
+        assert [call.result()["result"]["content"][0]["text"] for call in waiting] == ["w", "w"]
+    assert client.text("echo", text="later") == "later"
 
 
 def test_a_head_without_end_is_cut_where_the_limit_is(start):
