@@ -7,6 +7,11 @@ RUN npm ci --prefix /opt/servers --omit=dev --ignore-scripts --no-audit --no-fun
 
 FROM hashicorp/consul:1.22 AS consul
 
+FROM python:3.11-slim-bookworm AS stdio
+RUN apt-get update -q && apt-get install -qy --no-install-recommends gcc libc6-dev
+COPY agent/mcpmesh/workload/containers/stdio.c /tmp/stdio.c
+RUN gcc -O2 -Wall -Wextra -Werror -static -o /mcpmesh-stdio /tmp/stdio.c
+
 FROM python:3.11-slim-bookworm AS build
 COPY examples/requirements.txt /tmp/requirements.txt
 RUN python3 -m venv /opt/servers/python \
@@ -30,6 +35,7 @@ RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
  && ln -s ../lib/node_modules/npm/bin/npx-cli.js /usr/local/bin/npx
 COPY --from=consul /bin/consul /usr/local/bin/consul
 COPY --from=build /opt/mcpmesh /opt/mcpmesh
+COPY --from=stdio /mcpmesh-stdio /opt/mcpmesh/bin/mcpmesh-stdio
 COPY --from=node /opt/servers/node_modules /opt/servers/node_modules
 COPY --from=build /opt/servers/python /opt/servers/python
 RUN ln -s /opt/mcpmesh/bin/mcpmesh /opt/mcpmesh/bin/mcpmesh-shim /usr/local/bin/

@@ -135,6 +135,18 @@ class Composed:
         words = [word for each in filters for word in ("--filter", each)]
         return docker("ps", "--format", "{{.Names}}", *words).split()
 
+    def ids(self) -> dict[str, str]:
+        """The same, each with its id."""
+        listed = docker(
+            "ps",
+            "--no-trunc",
+            "--format",
+            "{{.Names}} {{.ID}}",
+            "--filter",
+            f"label=mcpmesh.owner={self.project}/default",
+        )
+        return dict(line.split() for line in listed.splitlines())
+
     def left(self) -> list[str]:
         """All that Docker still has of this project."""
         label = f"label=com.docker.compose.project={self.project}"

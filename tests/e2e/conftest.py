@@ -37,6 +37,18 @@ def image() -> str:
 
 
 @pytest.fixture(scope="session")
+def clock_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A public image as others make them: an entrypoint that speaks MCP, a user, default arguments."""
+    folder = tmp_path_factory.mktemp("clock")
+    (folder / "Dockerfile").write_text(
+        f'FROM {image}\nUSER 12345\nENTRYPOINT ["mcp-server-time"]\nCMD ["--local-timezone", "UTC"]\n'
+    )
+    docker("build", "-q", "-t", "mcpmesh-e2e-clock:1", str(folder))
+    yield "mcpmesh-e2e-clock:1"
+    docker("rmi", "-f", "mcpmesh-e2e-clock:1", check=False)
+
+
+@pytest.fixture(scope="session")
 def mesh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     """The mesh of compose.yaml, up; with Kong where its image is here, else with the API gateway."""
     folder = tmp_path_factory.mktemp("mesh")

@@ -247,7 +247,7 @@ class Observer:
         suspects = {
             process.pid: Stray(process.pid, process.mark.role, process.mark.instance)
             for process in found
-            if process.mark.role not in _APART and not _descends(process, accounted)
+            if process.mark.role not in _APART and not self._runtime.came_from(process, accounted)
         }
         confirmed = tuple(stray for pid, stray in suspects.items() if pid in self._suspects)
         self._suspects = frozenset(suspects)
@@ -310,19 +310,6 @@ def _by_instance(found: Sequence[Process], roles: tuple[str, ...]) -> dict[str, 
         if process.mark.role in roles:
             chosen.setdefault(process.mark.instance, process)
     return chosen
-
-
-def _descends(process: Process, ancestors: set[int]) -> bool:
-    """Whether a process is or came from one of `ancestors`: what a server starts inherits its mark."""
-    pid = process.pid
-    while pid > 1:
-        if pid in ancestors:
-            return True
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return True  # gone meanwhile: nothing to end
-    return False
 
 
 async def _known(reading: Awaitable[T]) -> T | Unknown:

@@ -18,7 +18,7 @@ from mcpmesh.verify import sockets, tree
 from mcpmesh.verify.sockets import Sockets, Table
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import GATEWAY, SIDECAR
-from mcpmesh.workload.runtime import Runtime
+from mcpmesh.workload.runtime import SHIM, Runtime
 
 # Docker's own resolver listens in every namespace, at an address that nobody outside reaches.
 _RESOLVER = "127.0.0.11"
@@ -49,7 +49,7 @@ async def look(runtime: Runtime, processes: Collection[Process]) -> Ground:
         family = await asyncio.to_thread(tree.look)
         return Ground(family, await asyncio.to_thread(sockets.look))
     told = await asyncio.gather(*(runtime.run_beside(envoy, ["-m", sockets.__name__]) for envoy in envoys))
-    programs = {p.mark.instance: p.pid for p in processes if p.mark.role not in (SIDECAR, GATEWAY)}
+    programs = {p.mark.instance: p.pid for p in processes if p.mark.role == SHIM}
     family = Tree({process.pid: Kin(0, process.mark.role, "S") for process in processes})
     found = zip(envoys, told, strict=True)
     return Ground(

@@ -96,6 +96,18 @@ class Processes:
             return replace(shims.begun(process), state="ready" if listens else "starting")
         return await shims.ask(self._http, process)
 
+    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+        """See Runtime."""
+        pid = process.pid
+        while pid > 1:
+            if pid in ancestors:
+                return True
+            try:
+                pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                return True  # gone meanwhile: nothing to end
+        return False
+
     async def stop(self, process: Process, drain_seconds: float) -> None:
         """See Runtime."""
         # A shim needs its own time to stop the server in order after it has drained.

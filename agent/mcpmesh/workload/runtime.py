@@ -18,6 +18,7 @@ from mcpmesh.model.service import ServiceSpec
 
 SHIM = "shim"
 PLAIN = "plain"
+SERVER = "server"
 SIDECAR = "sidecar"
 GATEWAY = "gateway"
 
@@ -72,6 +73,9 @@ class Runtime(Protocol):
 
     async def observe(self, process: Process) -> Workload:
         """What the instance answers now; never raises, a silent one is "unreachable"."""
+
+    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+        """Whether it is one of `ancestors` (pids), or was started by one: it bears that one's mark then."""
 
     async def stop(self, process: Process, drain_seconds: float) -> None:
         """Lets an instance finish what it does within `drain_seconds`, then ends it and its server."""

@@ -161,6 +161,10 @@ def translated(error: Exception, address: str) -> PeerError | WorkloadError | No
         said = _said(error)
         if "no space left on device" in said:
             return WorkloadError(f"cannot go on: the disk of Docker is full ({said}); see: docker system df")
+        if "no available IPv4 addresses" in said:
+            return WorkloadError(
+                f"cannot start another container: its network is full ({said}); give it a larger subnet"
+            )
         if error.status_code == requests.codes.conflict and "name" in said:
             return NotOurs(f"cannot create a container: {said}; remove the one of that name, it is none of this mesh")
         if error.status_code in (401, 403):

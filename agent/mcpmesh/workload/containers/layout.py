@@ -7,7 +7,9 @@ shim, an admin address or Consul:
     KEY-shim/shim.sock          its shim's pages, for the agent
     KEY-envoy/admin.sock        its Envoy's admin address, for the agent
     KEY-envoy/bootstrap.json    0600, since it holds Consul's token
+    KEY-server/stdio.sock       the program of an image, for its shim
     consul/grpc.sock            Consul's xDS, for Envoys
+    bin/mcpmesh-stdio           what serves that program there
 """
 
 from __future__ import annotations
@@ -25,15 +27,24 @@ from mcpmesh.workload.runtime import Published
 # Labels. The mark is what the agent reads; the others are for people and filters.
 OWNER = "mcpmesh.owner"
 MARK = "mcpmesh.mark"
+ROLE = "mcpmesh.role"
 # The life (id and start) of the container whose network namespace an Envoy is in.
 JOINED = "mcpmesh.joined"
 # compose.yaml sets it on the container whose network namespace the ingress has.
 INGRESS = "mcpmesh.ingress"
 
+# The image whose program a shim serves, where that is in a container of its own.
+IMAGE = "mcpmesh.image"
+
 # Inside every container of ours.
 HERE = "/run/mcpmesh"
 CONSUL_HERE = "/run/consul"
 DATA_HERE = "/data"
+STDIO_HERE = "/run/mcpmesh-stdio"
+STDIO = "/opt/mcpmesh/bin/mcpmesh-stdio"
+# Where the container of an image is given the program that serves it.
+PROGRAMS_HERE = "/.mcpmesh"
+BOOTSTRAP = "bootstrap.json"
 
 # No file of an image belongs to it.
 NOBODY = 65532
@@ -73,11 +84,12 @@ def name(mark: Mark) -> str:
     return f"mcpmesh-{mark.instance}-{mark.role}"
 
 
-def labels(owner: str, mark: Mark, joined: str = "") -> dict[str, str]:
+def labels(owner: str, mark: Mark, joined: str = "", image: str = "") -> dict[str, str]:
     """All that finds a container again."""
-    told = {"mcpmesh.mesh": mark.mesh, "mcpmesh.role": mark.role, "mcpmesh.instance": mark.instance}
+    told = {"mcpmesh.mesh": mark.mesh, ROLE: mark.role, "mcpmesh.instance": mark.instance}
     told |= {"mcpmesh.service": mark.service, "mcpmesh.digest": mark.digest[:12]}
-    return {OWNER: owner, MARK: mark.dump(), **told, **({JOINED: joined} if joined else {})}
+    told |= {name: value for name, value in ((JOINED, joined), (IMAGE, image)) if value}
+    return {OWNER: owner, MARK: mark.dump(), **told}
 
 
 def life(inspected: Mapping[str, Any]) -> str:
@@ -111,6 +123,11 @@ def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) 
         # The agent starts it again, with its secrets; Docker could only do it without.
         "restart_policy": {"Name": "no"},
     }
+
+
+def of_server(settings: ContainerSettings, holder: str, binds: Sequence[str]) -> dict[str, Any]:
+    """The same, for the program of an image: many write into their own folders, so its files are a layer of its own."""
+    return {**of_program(settings, f"container:{holder}", binds), "read_only": False}
 
 
 def of_envoy(settings: ContainerSettings, holder: str, binds: Sequence[str]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Pump:
     def end(self, id_: str, log: Path) -> None:
         """Returns when all that an ended container said is in `log`."""
         self.begin(id_, log)
-        self._threads.pop(id_).join(_END_SECONDS)
+        if thread := self._threads.pop(id_, None):
+            thread.join(_END_SECONDS)
 
     def _copy(self, id_: str, log: Path) -> None:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

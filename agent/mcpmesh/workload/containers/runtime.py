@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.process import Mark, Process
@@ -25,13 +23,15 @@ from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Plain, Remote, ServiceSpec, Stdio
 from mcpmesh.settings import Settings
 from mcpmesh.workload import shims
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import layout, lives, places
 from mcpmesh.workload.containers.engine import Engine, Json
 from mcpmesh.workload.containers.images import Images
+from mcpmesh.workload.containers.order import Order, create, of_server, program_of
+from mcpmesh.workload.containers.places import Places
 from mcpmesh.workload.containers.pump import Pump
 from mcpmesh.workload.containers.surroundings import PROJECT, Surroundings, ip_on, look
 from mcpmesh.workload.containers.watch import Watch
-from mcpmesh.workload.runtime import SHIM, Envoy, Kept, Published
+from mcpmesh.workload.runtime import SERVER, SHIM, Envoy, Kept, Published
 from mcpmesh.workload.words import NONE, last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
@@ -77,40 +77,30 @@ class Containers:
         """See Runtime; what has ended is put away on the way, and so is an Envoy whose namespace has."""
         surroundings = await self._surroundings()
         self._watch.begin(f"{layout.OWNER}={surroundings.owner}")
-        lives = await self._lives(f"{layout.OWNER}={surroundings.owner}")
+        known = await lives.look(self._engine, f"{layout.OWNER}={surroundings.owner}")
         found: list[Process] = []
         ids: dict[tuple[str, str], str] = {}
-        for id_, inspected in lives.items():
-            mark = Mark.parse(_label(inspected, layout.MARK)) if inspected else None
-            if inspected is None or mark is None or _label(inspected, layout.OWNER) != surroundings.owner:
+        for id_, inspected in known.items():
+            if inspected is None or lives.label(inspected, layout.OWNER) != surroundings.owner:
                 continue
-            if not inspected["State"]["Running"] or not _has_namespace(inspected, lives):
+            mark = Mark.parse(lives.label(inspected, layout.MARK))
+            if mark is None:
+                continue
+            if lives.over(inspected, known):
                 if layout.name(mark) not in self._starting:
                     await self._put_away(id_, mark)
                 continue
-            found.append(self._process(mark, inspected, lives))
+            holder = known.get(lives.joined(inspected)) or inspected
+            found.append(self._process(mark, inspected, holder))
             ids[mark.role, mark.instance] = id_
             self._pump.begin(id_, self._log_of(mark))
         self._ids = ids
         return found
 
-    async def _lives(self, label: str) -> dict[str, Json | None]:
-        """Ours by their ids, and those in whose network namespaces ours are."""
-        lives: dict[str, Json | None] = {}
-        ids = {one["Id"] for one in await self._engine.labelled(label)}
-        while ids:
-            found = await asyncio.gather(*map(self._engine.inspect, ids))
-            lives |= dict(zip(ids, found, strict=True))
-            joined = {_joined(each).partition("@")[0] for each in found if each}
-            ids = joined - lives.keys() - {""}
-        return lives
-
-    def _process(self, mark: Mark, inspected: Json, lives: Mapping[str, Json | None]) -> Process:
+    def _process(self, mark: Mark, inspected: Json, holder: Json) -> Process:
         socket = "shim" if mark.role == SHIM else "admin"
         inner = host_of(layout.folder(mark), socket)
-        holder = lives.get(_joined(inspected).partition("@")[0])
-        host = ip_on(holder or inspected, self._settings.network)
-        return Process(int(inspected["State"]["Pid"]), mark, host, inner)
+        return Process(int(inspected["State"]["Pid"]), mark, ip_on(holder, self._settings.network), inner)
 
     async def _put_away(self, id_: str, mark: Mark) -> None:
         """Removes a container that has ended, once its last words are in the mesh's logs."""
@@ -136,58 +126,63 @@ class Containers:
         """See Runtime; in a namespace of its own an instance has the same ports as every other."""
         if isinstance(spec.start, Plain):
             raise WorkloadError(
-                f'cannot run "{spec.name}" in a container: only MCP servers (command, url) are; '
+                f'cannot run "{spec.name}" in a container: only MCP servers (command, image, url) are; '
                 "run it beside the mesh, or run the mesh without containers"
             )
         surroundings = await self._surroundings()
-        await self._images.have(surroundings.image)
+        served, program = None, []
+        if isinstance(spec.start, Stdio) and (served := spec.start.image):
+            program = program_of(await self._images.have(served), spec.start.args)
         ports = {"http": self._port, "sidecar": self._port + 1, "check": self._port + 2}
         for number, upstream in enumerate(spec.upstreams):
             ports[f"upstream:{upstream.service}"] = upstream.port or self._port + 3 + number
         mark = Mark(self._mesh, str(self._home), SHIM, instance.id, spec.name, instance.digest, ports)
-        user, cwd, binds = await asyncio.to_thread(self._folders, spec, mark, surroundings)
+        given = await asyncio.to_thread(places.of_instance, spec, mark, self._settings, surroundings.place)
+        # Both are there, or neither: until then nobody takes the one for bereft of the other.
+        self._starting.add(layout.name(mark))
+        try:
+            shim = await self._run(self._shim(spec, instance, mark, given, surroundings))
+            if served:
+                binds = [*given.programs, *given.stdio, *given.data]
+                limits = layout.of_server(self._settings, shim, binds)
+                try:
+                    await self._run(of_server(served, mark, program, limits, await self._life(shim)))
+                except BaseException:
+                    await asyncio.shield(self._engine.remove(shim))
+                    raise
+        finally:
+            self._starting.discard(layout.name(mark))
 
-        def config(inspected: Json) -> bytes:
-            host = ip_on(inspected, self._settings.network)
-            told = shims.configuration(spec, instance, ports, f"{host}:{ports['sidecar']}", {host, *self._names})
-            return json.dumps({**told, "cwd": cwd, "socket": f"{layout.HERE}/shim.sock"}).encode()
-
-        limits = layout.of_program(self._settings, self._settings.network, binds)
-        networks = [self._settings.egress] if spec.egress or isinstance(spec.start, Remote) else []
-        await self._run(mark, _SHIM, user, limits, networks=networks, said=config)
-
-    def _folders(self, spec: ServiceSpec, mark: Mark, around: Surroundings) -> tuple[str, str, list[str]]:
-        """User, working directory and binds: the socket's folder, the service's /data, and its own `cwd`."""
+    def _shim(self, spec: ServiceSpec, instance: Instance, mark: Mark, given: Places, around: Surroundings) -> Order:
         start = spec.start
-        # The folder of the catalog itself holds other services' secrets: only one below it is shared.
-        shared = isinstance(start, Stdio) and str(start.cwd) not in around.place.given
-        cwd = start.cwd if isinstance(start, Stdio) and shared else None
-        uid, gid = self._user(cwd)
-        data = self._settings.data / spec.name
-        data.mkdir(mode=0o700, exist_ok=True)
-        sockets = self._settings.sockets / layout.folder(mark)
-        sockets.mkdir(mode=0o700, exist_ok=True)
-        for folder in (data, sockets):
-            os.chown(folder, uid, gid)
-        binds = [f"{self._outside(around, sockets)}:{layout.HERE}", f"{self._outside(around, data)}:{layout.DATA_HERE}"]
-        if cwd is None:
-            return f"{uid}:{gid}", layout.DATA_HERE, binds
-        return f"{uid}:{gid}", str(cwd), [*binds, f"{self._outside(around, cwd)}:{cwd}"]
+        served = start.image if isinstance(start, Stdio) else None
+        if isinstance(start, Stdio) and served:
+            connect = ("connect", f"{layout.STDIO_HERE}/stdio.sock", *start.env)
+            spec = replace(spec, start=replace(start, command=layout.STDIO, args=connect))
 
-    def _user(self, cwd: Path | None) -> tuple[int, int]:
-        if self._settings.user:
-            user, _, group = self._settings.user.partition(":")
-            return int(user), int(group or user)
-        if cwd is not None and (owner := cwd.stat()).st_uid:
-            return owner.st_uid, owner.st_gid
-        return layout.NOBODY, layout.NOBODY
+        def told(inspected: Json) -> bytes:
+            host, ports = ip_on(inspected, self._settings.network), mark.ports
+            config = shims.configuration(spec, instance, ports, f"{host}:{ports['sidecar']}", {host, *self._names})
+            cwd = "/" if served else given.cwd
+            return json.dumps({**config, "cwd": cwd, "socket": f"{layout.HERE}/shim.sock"}).encode()
 
-    @staticmethod
-    def _outside(around: Surroundings, path: Path) -> str:
-        outside = around.place.outside(path)
-        if outside is None:
-            raise WorkloadError(f"cannot share {path} with a container: it is in no volume of the agent's")
-        return outside
+        binds = [*given.shim, *(given.stdio if served else given.data)]
+        return Order(
+            mark=mark,
+            image=around.image,
+            command=_SHIM,
+            limits=layout.of_program(self._settings, self._settings.network, binds),
+            user=given.user,
+            networks=[self._settings.egress] if spec.egress or isinstance(start, Remote) else (),
+            served=served or "",
+            said=told,
+        )
+
+    async def _life(self, id_: str) -> str:
+        inspected = await self._engine.inspect(id_)
+        if inspected is None:
+            raise WorkloadError("cannot start it: its shim was gone at once; its log says why")
+        return layout.life(inspected)
 
     async def start_envoy(self, envoy: Envoy, taken: Collection[int]) -> None:
         """See Runtime; its admin address is a socket that the agent alone can open."""
@@ -195,17 +190,17 @@ class Containers:
         mark = replace(envoy.mark, ports={**envoy.mark.ports, "admin": 80})
         holder = await self._holder(mark)
         text = await envoy.bootstrap(Path(layout.HERE, "admin.sock"))
-        folder = self._settings.sockets / layout.folder(mark)
-        await asyncio.to_thread(_written, folder, text)
-        consul = self._settings.sockets / "consul"
-        binds = [
-            f"{self._outside(surroundings, folder)}:{layout.HERE}",
-            f"{self._outside(surroundings, consul)}:{layout.CONSUL_HERE}:ro",
-        ]
-        limits = layout.of_envoy(self._settings, holder["Id"], binds)
-        user = f"{layout.NOBODY}:{layout.NOBODY}"
-        command = list(envoy.arguments(Path(layout.HERE, "bootstrap.json")))
-        await self._run(mark, command, user, limits, joined=layout.life(holder))
+        binds = await asyncio.to_thread(places.of_envoy, mark, text, self._settings, surroundings.place)
+        await self._run(
+            Order(
+                mark=mark,
+                image=surroundings.image,
+                command=envoy.arguments(Path(layout.HERE, layout.BOOTSTRAP)),
+                limits=layout.of_envoy(self._settings, holder["Id"], binds),
+                user=f"{layout.NOBODY}:{layout.NOBODY}",
+                joined=layout.life(holder),
+            )
+        )
 
     async def _holder(self, mark: Mark) -> Json:
         """The container whose network namespace an Envoy shares."""
@@ -217,53 +212,30 @@ class Containers:
             raise WorkloadError(f"cannot start the sidecar of {mark.instance}: no container runs for it")
         return inspected
 
-    async def _run(
-        self,
-        mark: Mark,
-        command: Sequence[str],
-        user: str,
-        limits: Mapping[str, Any],
-        *,
-        networks: Sequence[str] = (),
-        joined: str = "",
-        said: Any = None,
-    ) -> None:
+    async def _run(self, order: Order) -> str:
+        """Creates and starts it; returns its id. What could not be started is removed again."""
         surroundings = await self._surroundings()
-        name = layout.name(mark)
-        self._starting.add(name)
+        self._starting.add(order.name)
         try:
-
-            def create(api: Any) -> str:
-                found: str = api.create_container(
-                    surroundings.image,
-                    command=list(command),
-                    name=name,
-                    user=user,
-                    stdin_open=said is not None,
-                    environment={"HOME": "/tmp"},  # noqa: S108 - a tmpfs of its own
-                    labels=layout.labels(surroundings.owner, mark, joined),
-                    entrypoint=[],
-                    healthcheck={"test": ["NONE"]},
-                    host_config=api.create_host_config(**limits),
-                )["Id"]
-                for network in networks:
-                    api.connect_container_to_network(found, network)
-                return found
-
-            id_ = await self._engine.do(create)
+            id_ = await self._engine.do(lambda api: create(api, order, surroundings.owner))
             try:
-                if said is None:
+                if order.said is None:
                     await self._engine.do(lambda api: api.start(id_))
                 else:
-                    await self._engine.start_with_input(id_, said)
+                    await self._engine.start_with_input(id_, order.said)
             except BaseException:
                 await asyncio.shield(self._engine.remove(id_))
                 raise
-            self._ids[mark.role, mark.instance] = id_
+            self._ids[order.mark.role, order.mark.instance] = id_
+            return id_
         finally:
-            self._starting.discard(name)
+            self._starting.discard(order.name)
 
     # Ending.
+
+    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+        """See Runtime; the program of an image is where its shim is, or it is not found."""
+        return process.pid in ancestors or process.mark.role == SERVER
 
     async def stop(self, process: Process, drain_seconds: float) -> None:
         """See Runtime."""
@@ -338,29 +310,3 @@ class Containers:
 
     def _log(self, name: str) -> Path:
         return self._home / "logs" / f"{name}.log"
-
-
-def _label(inspected: Json, label: str) -> str:
-    return str((inspected["Config"].get("Labels") or {}).get(label, ""))
-
-
-def _joined(inspected: Json) -> str:
-    return _label(inspected, layout.JOINED)
-
-
-def _has_namespace(inspected: Json, lives: Mapping[str, Json | None]) -> bool:
-    """Whether the container whose network namespace this one is in still lives the same life."""
-    joined = _joined(inspected)
-    holder = lives.get(joined.partition("@")[0])
-    return not joined or bool(holder and holder["State"]["Running"] and layout.life(holder) == joined)
-
-
-def _written(folder: Path, bootstrap: str) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / "admin.sock").unlink(missing_ok=True)
-    path = folder / "bootstrap.json"
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(bootstrap)
-    for each in (folder, path):
-        os.chown(each, layout.NOBODY, layout.NOBODY)

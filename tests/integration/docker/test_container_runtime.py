@@ -1,0 +1,198 @@
+"""The container runtime on a real Docker, driven from the machine itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from tests.e2e.composed import docker, inspect
+
+from mcpmesh.errors import Unreachable, WorkloadError
+from mcpmesh.kit.process import Process
+from mcpmesh.model.instance import Instance
+from mcpmesh.model.observed import Workload
+from mcpmesh.model.service import Isolation, ServiceSpec, Stdio
+from mcpmesh.settings import ContainerSettings, Settings
+from mcpmesh.workload.containers.runtime import Containers
+from mcpmesh.workload.runtime import Kept
+
+CLOCK = ServiceSpec("clock", Stdio("mcp-server-time", ("--local-timezone", "UTC")), route="/mcp/clock")
+ONE = Instance("test", "clock", 1, "0" * 64)
+
+
+@pytest.fixture
+def network() -> Iterator[str]:
+    name = f"mcpmesh-test-{os.getpid()}"
+    docker("network", "create", "--internal", name)
+    yield name
+    docker("network", "rm", name)
+
+
+@pytest.fixture
+def settings(image: str, network: str, tmp_path: Path) -> Settings:
+    for folder in ("sockets", "data"):
+        (tmp_path / folder).mkdir()
+    # The socket's path has to stay below 108 bytes.
+    containers = ContainerSettings(
+        image=image, network=network, sockets=tmp_path / "sockets", data=tmp_path / "data", memory_mebibytes=256
+    )
+    return Settings(runtime="containers", containers=containers)
+
+
+@pytest.fixture
+async def runtime(settings: Settings, tmp_path: Path) -> AsyncIterator[Containers]:
+    made = Containers(settings, "test", tmp_path / "home")
+    yield made
+    for process in await made.found():
+        await made.end(process, 0)
+    await made.close()
+    assert docker("ps", "-aq", "--filter", f"label=mcpmesh.owner={tmp_path / 'home'}/test") == ""
+
+
+async def until(ask: Callable[[], Awaitable[object]], what: str, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not await ask():
+        assert time.monotonic() < end, what
+        await asyncio.sleep(0.1)
+
+
+async def ready(runtime: Containers, count: int = 1) -> list[Workload]:
+    seen: list[Workload] = []
+
+    async def all_ready() -> bool:
+        nonlocal seen
+        seen = [await runtime.observe(process) for process in await runtime.found()]
+        return len(seen) == count and all(workload.ready for workload in seen)
+
+    await until(all_ready, f"{count} that are ready: {seen}")
+    return seen
+
+
+async def start(runtime: Containers, spec: ServiceSpec = CLOCK, instance: Instance = ONE) -> None:
+    await runtime.start(spec, instance, Kept(), ())
+
+
+async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(runtime: Containers) -> None:
+    await start(runtime)
+    [workload] = await ready(runtime)
+    assert (workload.instance, workload.port, workload.sidecar_port) == (ONE.id, 11100, 11101)
+    assert workload.info and {tool.name for tool in workload.info.tools} == {"get_current_time", "convert_time"}
+    [process] = await runtime.found()
+    assert workload.host == process.host != "127.0.0.1"
+
+
+async def test_another_agent_finds_the_same_instance(runtime: Containers, settings: Settings, tmp_path: Path) -> None:
+    await start(runtime)
+    await ready(runtime)
+    other = Containers(settings, "test", tmp_path / "home")
+    try:
+        assert await other.found() == await runtime.found()
+        assert [workload.ready for workload in await ready(other)] == [True]
+    finally:
+        await other.close()
+
+
+async def test_another_mesh_finds_nothing_of_it(runtime: Containers, settings: Settings, tmp_path: Path) -> None:
+    await start(runtime)
+    other = Containers(settings, "test", tmp_path / "elsewhere")
+    try:
+        assert await other.found() == []
+    finally:
+        await other.close()
+
+
+async def test_instances_have_the_same_ports_and_addresses_of_their_own(runtime: Containers) -> None:
+    await start(runtime)
+    await start(runtime, instance=replace(ONE, ordinal=2))
+    first, second = await ready(runtime, 2)
+    assert (first.port, first.sidecar_port) == (second.port, second.sidecar_port)
+    assert first.host != second.host
+
+
+async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runtime: Containers) -> None:
+    spec = replace(CLOCK, start=replace(CLOCK.start, env={"TOKEN": SecretStr("sesame-open")}))
+    await start(runtime, spec)
+    await ready(runtime)
+    name = f"mcpmesh-{ONE.id}-shim"
+    assert "sesame-open" not in json.dumps(inspect(name))
+    pids = docker("top", name, "-eo", "pid").split()[1:]
+    assert any(b"TOKEN=sesame-open" in Path(f"/proc/{pid}/environ").read_bytes() for pid in pids)
+
+
+async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: Containers) -> None:
+    spec = replace(CLOCK, start=Stdio("no-such-program", isolation=Isolation.SHARED))
+    await start(runtime, spec)
+    [process] = await runtime.found()
+    docker("kill", f"mcpmesh-{ONE.id}-shim")
+
+    async def gone() -> bool:
+        return await runtime.found() == []
+
+    await until(gone, "the end of it")
+    assert docker("ps", "-aq", "--filter", f"name=mcpmesh-{ONE.id}-shim") == ""
+    assert "mcpmesh-shim" in await runtime.last_words(ONE.id)
+    assert not list(runtime.sockets.iterdir()) if runtime.sockets else False
+    assert isinstance(process, Process)
+
+
+async def test_a_change_is_told_at_once(runtime: Containers) -> None:
+    await start(runtime)
+    processes = await runtime.found()
+    waiting = asyncio.create_task(runtime.any_end(processes))
+    # The events that Docker still has of the start may come first.
+    while waiting in (await asyncio.wait([waiting], timeout=2))[0]:
+        waiting = asyncio.create_task(runtime.any_end(processes))
+    docker("kill", f"mcpmesh-{ONE.id}-shim")
+    await asyncio.wait_for(waiting, 10)
+
+
+async def test_an_image_that_cannot_be_pulled_is_told(runtime: Containers) -> None:
+    spec = replace(CLOCK, start=Stdio("", image="registry.invalid/mcpmesh/absent:1"))
+    with pytest.raises(WorkloadError, match="is being pulled"):
+        await start(runtime, spec)
+
+    async def told() -> bool:
+        try:
+            await start(runtime, spec)
+        except WorkloadError as error:
+            return "cannot pull the image registry.invalid/mcpmesh/absent:1" in str(error)
+        return False
+
+    await until(told, "the reason")
+
+
+async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
+    settings: Settings, network: str, tmp_path: Path
+) -> None:
+    # Room for the bridge and one more.
+    docker("network", "create", "--internal", "--subnet", "10.213.7.0/30", f"{network}-small")
+    small = settings.containers.model_copy(update={"network": f"{network}-small"})
+    runtime = Containers(settings.model_copy(update={"containers": small}), "small", tmp_path / "home")
+    try:
+        await start(runtime)
+        second = replace(ONE, ordinal=2)
+        with pytest.raises(WorkloadError, match="its network is full"):
+            await start(runtime, instance=second)
+        assert docker("ps", "-aq", "--filter", f"name=mcpmesh-{second.id}") == ""
+        for process in await runtime.found():
+            await runtime.end(process, 0)
+    finally:
+        await runtime.close()
+        docker("network", "rm", f"{network}-small")
+
+
+async def test_a_docker_that_does_not_run_is_told_with_its_address(settings: Settings, tmp_path: Path) -> None:
+    away = settings.containers.model_copy(update={"engine": f"unix://{tmp_path}/no.sock"})
+    runtime = Containers(settings.model_copy(update={"containers": away}), "test", tmp_path / "home")
+    try:
+        with pytest.raises(Unreachable, match=r"cannot reach Docker at unix://.*no\.sock: is it running"):
+            await runtime.found()
+    finally:
+        await runtime.close()
