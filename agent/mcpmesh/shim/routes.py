@@ -51,6 +51,8 @@ class Routes:
                 raise refused(404, "here are /mcp, /health, /ready, /info and /metrics")
         except Failure as failure:
             reply_failure(exchange, NULL, failure)
+        except wire.Malformed as error:
+            reply_failure(exchange, NULL, _unreadable(error))
 
     def _mcp(self, exchange: Exchange, head: Head, body: bytes) -> None:
         if head.method == b"POST":
@@ -105,8 +107,9 @@ class Routes:
                 self._modern(exchange, head, message)
             else:
                 self._legacy(exchange, head, message, raw)
-        except Failure as failure:
+        except (Failure, wire.Malformed) as error:
             asked = message.method is not wire.UNSET and message.id is not wire.UNSET
+            failure = error if isinstance(error, Failure) else _unreadable(error)
             reply_failure(exchange, wire.id_json(message.id) if asked else NULL, failure)
 
     @staticmethod
@@ -236,6 +239,11 @@ class Routes:
 
 class Waiting(Owner):
     """Of an exchange whose call was not sent yet; starting a process has its own deadline."""
+
+
+def _unreadable(error: wire.Malformed) -> Failure:
+    """Spans of a message are looked into late, and may hold what can't be read: a number too long, half a character."""
+    return modern.invalid(f"the params can't be read ({error})")
 
 
 def _twice(header: str) -> Failure:
