@@ -34,7 +34,9 @@ def ask(client, tool=CONFIRM):
 
 def again(client, state, keys, tool=CONFIRM):
     """The retry with the input; its answer."""
-    return client.call(tool, more={"requestState": state, "inputResponses": dict.fromkeys(keys, {"action": "accept"})})
+    return client.call(
+        tool, more={"requestState": state, "inputResponses": {key: {"action": "accept"} for key in keys}}
+    )
 
 
 def test_a_state_ends_in_the_owners_address_and_the_server_never_sees_it(owned, modern):
