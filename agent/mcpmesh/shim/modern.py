@@ -96,7 +96,7 @@ def check(head: Head, method: str, params: wire.Buffer) -> tuple[Meta, str]:
     if head.mcp_method != method:
         raise mismatch(f"the header Mcp-Method says {head.mcp_method!r}, the body {method!r}")
     if method in NAMED:
-        _check_name(head, method, body.name)
+        _check_name(head, method, body.name, params)
     if meta.version != MODERN:
         raise unsupported(str(meta.version))
     if isinstance(meta.log_level, str) and meta.log_level not in LOG_LEVELS:
@@ -104,8 +104,12 @@ def check(head: Head, method: str, params: wire.Buffer) -> tuple[Meta, str]:
     return meta, body.name if method in NAMED else ""
 
 
-def _check_name(head: Head, method: str, name: Any) -> None:
+def _check_name(head: Head, method: str, name: Any, params: wire.Buffer) -> None:
     key = NAMED[method]
+    # Go's encoding/json takes members of any case, so a server may call what no header said.
+    for member in wire.members(params or b"{}"):
+        if member != key and member.lower() == key:
+            raise invalid(f"params.{member} could be taken for params.{key}")
     if name is UNSET or name is None:
         raise invalid(f"params.{key} is missing")
     if head.mcp_name is None:

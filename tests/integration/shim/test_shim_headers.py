@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from shim_running import ACCEPT, MODERN
 
@@ -85,6 +87,24 @@ def test_prompts_and_resources_are_named_too(plain, modern, method):
         response = client.post(body, Mcp_Name=name)
         assert (response.status_code, response.json()["error"]["code"]) == (400, -32020)
     assert client.post(body).json().get("error", {}).get("code") != -32020
+
+
+@pytest.mark.parametrize("other", ["Name", "NAME", "nAme"])
+def test_a_second_name_in_other_letters_is_refused_since_some_servers_would_take_it(plain, modern, other):
+    client = modern(plain)
+    body = client.body("tools/call", {"name": "echo", other: "die", "arguments": {other: "is fine here"}})
+    response = client.post(body)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32602)
+    del body["params"][other]
+    assert client.post(body).status_code == 200
+
+
+def test_of_a_name_given_twice_the_last_is_compared(plain, modern):
+    client = modern(plain)
+    body = client.body("tools/call", {"name": "echo", "arguments": {}})
+    content = json.dumps(body).replace('"name": "echo"', '"name": "echo", "name": "die"')
+    response = plain.http.post("/mcp", content=content, headers=client.headers(body))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, -32020)
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/info", "/metrics", "/mcp"])
