@@ -46,7 +46,20 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 
 .PHONY: test
 test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
-	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker $(ARGS)
+	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker --ignore tests/integration/twenty $(ARGS)
+
+.PHONY: soak
+soak: $(BIN)/.installed ## drop 2,000 sessions impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)
+	exec $(BIN)/python -m tests.soak $(ARGS)
+
+# Their npm packages alone are 900 MB, so neither `make setup` nor `make test` asks for them.
+.PHONY: twenty
+twenty: | python-found ## install the servers of examples/twenty, as far as this machine can
+	PYTHON=$(PYTHON) exec examples/twenty/install
+
+.PHONY: test-twenty
+test-twenty: setup twenty ## bring them up in one mesh, print the table and write it into docs/servers.md
+	exec $(BIN)/python -m pytest tests/integration/twenty $(ARGS)
 
 .PHONY: conformance
 conformance: setup tests/conformance/node_modules/.installed ## the official suite against the shim, alone and in a whole mesh
@@ -73,6 +86,7 @@ check: $(BIN)/.installed ## format, lint, strict types, import contracts
 .PHONY: clean
 clean: ## remove what setup and the tools made in this folder
 	rm -rf .venv examples/.venv examples/node_modules tests/conformance/node_modules dist
+	rm -rf examples/twenty/{.venv,bin,.installed,node_modules,claude-flow/node_modules,ruv-swarm/node_modules}
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
