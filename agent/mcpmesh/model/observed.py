@@ -123,6 +123,11 @@ class Registration:
     failing: tuple[str, ...] = ()
     sidecar_host: str = "127.0.0.1"
 
+    @property
+    def has_own_address(self) -> bool:
+        """Whether its sidecar is at an address that comes and goes with it."""
+        return self.sidecar_host != "127.0.0.1"
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -45,6 +45,9 @@ def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:
 def _instance(look: Look, wanted: Wanted, instance: Instance) -> Iterator[Action | Step]:
     workload = look.observed.workloads.get(instance.id)
     known = look.registrations.get(instance.id)
+    if workload is None and known is not None and known.has_own_address:
+        # It went with the instance: callers let go of it at once, or their calls would wait there for nobody.
+        yield Deregister(instance.id, instance.sidecar_id if known.sidecar_port is not None else None)
     if workload is None and instance.id in look.observed.held:
         yield Step(wanted.spec.name, look.observed.held[instance.id], waiting=True)
     elif workload is None:

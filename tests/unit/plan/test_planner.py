@@ -223,6 +223,18 @@ def test_a_shim_that_died_comes_back_at_its_ports() -> None:
     assert kinds(world) == ["StartWorkload"]
 
 
+def test_an_address_that_died_with_its_instance_is_forgotten_before_another_starts() -> None:
+    world = World()
+    world.settle(desired(FILES))
+    id_ = next(iter(world.workloads))
+    world.registrations[id_] = replace(world.registrations[id_], sidecar_host="172.18.0.7")
+    world.workloads.clear()
+    world.sidecars.pop(id_)
+    world.done.clear()
+    world.settle(desired(FILES))
+    assert kinds(world)[:3] == ["Deregister", "StartWorkload", "Register"]
+
+
 def test_an_envoy_that_does_not_answer_is_replaced() -> None:
     world = World()
     world.settle(desired(FILES))
