@@ -62,7 +62,7 @@ SHORT = [each.scaled(0.04) for each in FULL]
 
 def soak(server: str, rounds: list[Round]) -> Report:
     """All rounds, one after the other."""
-    report = Report("isolation")
+    report = Report()
     total: Counter[str] = Counter()
     began = time.monotonic()
     for each in rounds:

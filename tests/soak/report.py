@@ -1,4 +1,4 @@
-"""What a soak found, as a table, and whether it is within its bounds."""
+"""What a soak found, and whether it is within its bounds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Report:
-    """Bounds with what was seen."""
+    """What is said goes to stdout; `broken` names the bounds that do not hold."""
 
-    title: str
-    lines: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     def say(self, line: str) -> None:
         """A line, shown at once: a soak takes minutes."""
-        self.lines.append(line)
         print(f"  {line}", flush=True)
 
     def bound(self, what: str, seen: float, most: float, unit: str = "") -> None:

@@ -65,7 +65,7 @@ SHORT = Size(warm_up=15, each_way=15, clients=1, client_sessions=4, shims=1, shi
 
 def soak(server: str, size: Size) -> Report:
     """All of it."""
-    report = Report(f"{size.sessions} sessions dropped")
+    report = Report()
     began = time.monotonic()
     shim = Shim({"command": server, "limits": SOON})
     try:
@@ -82,6 +82,8 @@ def soak(server: str, size: Size) -> Report:
         opened = shim.metric("sessions_opened_total")
         report.say(f"the end, {opened:.0f} sessions opened:  {end}, {left:+d} processes")
         report.say(f"memory {end.grown(start):+.2f} % (the worse of RSS and PSS)")
+        wanted = len(WAYS) * (size.warm_up + size.each_way) + 2 * size.clients * size.client_sessions
+        report.bound("sessions that were not opened", max(0, wanted - opened), 0)
         report.bound("processes more than at the start", left, 0)
         report.bound("descriptors more than at the start", end.descriptors - start.descriptors, 0)
         report.bound("memory over the start", end.grown(start), MEMORY_PERCENT, " %")

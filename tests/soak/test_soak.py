@@ -108,7 +108,7 @@ def test_a_lost_answer_and_a_bound_that_is_passed_are_told() -> None:
     tally = Tally()
     legacy_line(tally).judge("who", Reply(messages=[{"id": 1, "error": {"message": "no"}}]))
     assert len(tally.wrong) == 1
-    report = Report("a report")
+    report = Report()
     report.bound("memory", Count(10, 1060, 1000).grown(Count(10, 1000, 1000)), 5.0, " %")
     report.bound("descriptors", 0, 0)
     assert report.broken == ["memory"]
