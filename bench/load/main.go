@@ -36,6 +36,7 @@ type worker struct {
 	sample   []time.Duration
 	verdicts [4]int
 	calls    int
+	row      int
 	fault    error
 }
 
@@ -109,19 +110,15 @@ func run(count int, work func(n int, w *worker, warm, end time.Time)) {
 func repeat(as *client, number int, w *worker, warm, end time.Time) {
 	on := conn{address: as.target.address}
 	defer on.close()
-	row := 0
-	for n := 1; row < hopeless; n++ {
+	for n := 1; w.row < hopeless; n++ {
 		began := time.Now()
 		if began.After(end) {
 			return
 		}
 		verdict, at, err := as.call(&on, *tool, number, n)
 		w.count(verdict, err)
-		if row++; verdict == right {
-			row = 0
-			if began.After(warm) {
-				w.sample = append(w.sample, at.Sub(began))
-			}
+		if verdict == right && began.After(warm) {
+			w.sample = append(w.sample, at.Sub(began))
 		}
 	}
 }
@@ -130,8 +127,7 @@ func repeat(as *client, number int, w *worker, warm, end time.Time) {
 func visit(to *target, number int, w *worker, warm, end time.Time) {
 	on := conn{address: to.address}
 	defer on.close()
-	row := 0
-	for n := 1; row < hopeless; n++ {
+	for n := 1; w.row < hopeless; n++ {
 		began := time.Now()
 		if began.After(end) {
 			return
@@ -143,11 +139,8 @@ func visit(to *target, number int, w *worker, warm, end time.Time) {
 			verdict, at, err = as.call(&on, "echo", 0, n)
 		}
 		w.count(verdict, err)
-		if row++; verdict == right {
-			row = 0
-			if began.After(warm) {
-				w.sample = append(w.sample, at.Sub(began))
-			}
+		if verdict == right && began.After(warm) {
+			w.sample = append(w.sample, at.Sub(began))
 		}
 		as.leave(&on)
 	}
@@ -173,11 +166,16 @@ func open(to *target, w *worker) {
 	}
 }
 
+// count notes a verdict. What is answered wrongly is answered: only failures in
+// a row end a caller, so that the load is the same for all.
 func (w *worker) count(verdict int, err error) {
 	w.calls++
 	w.verdicts[verdict]++
 	if err != nil && w.fault == nil {
 		w.fault = err
+	}
+	if w.row++; verdict != failed {
+		w.row = 0
 	}
 }
 
