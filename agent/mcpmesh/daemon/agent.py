@@ -175,7 +175,7 @@ class Agent:
 
     async def _watch_documents(self) -> None:
         """Reads a person's own documents for Kong again when one was saved, came or went."""
-        folder = self.mesh.documents
+        folder = self.mesh.documents if self.mesh.ingress_kind == "kong" else None
         known = await asyncio.to_thread(own.fingerprint, folder)
         while True:
             await asyncio.sleep(_DOCUMENTS_SECONDS)

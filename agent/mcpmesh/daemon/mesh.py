@@ -187,6 +187,7 @@ class Mesh:
         await asyncio.Event().wait()
 
     def _kong_wish(self, catalog: Catalog) -> KongWish:
+        kong = self.settings.kong
         routed = [name for name, spec in catalog.services.items() if spec.route]
         ingress_id = nothing(self.name, self.settings.ingress.service).ingress_id
         holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in marked(self.home))
@@ -199,8 +200,9 @@ class Mesh:
         return KongWish(
             sidecar_port=ports[_SIDECAR_PORT],
             ports={name: ports[_upstream(name)] for name in routed},
-            plugins=plugins(self.settings.kong),
+            plugins=plugins(kong),
             own=self._own,
+            digest=kong_process.digest(kong_process.find_kong(kong.binary), self.settings.ingress.host, kong),
         )
 
     # --- its life

@@ -92,12 +92,16 @@ class KongContent:
 
 @dataclass(frozen=True)
 class Kong:
-    """Kong at the ingress; `pid` is None where somebody else runs it. `port` is its proxy's."""
+    """Kong at the ingress; `pid` is None where somebody else runs it. `port` is its proxy's.
+
+    `digest` is that of the settings that ours was started with.
+    """
 
     pid: int | None
     port: int
     listening: bool
     content: KongContent | Unknown
+    digest: str = ""
 
     @property
     def hash(self) -> str | None:

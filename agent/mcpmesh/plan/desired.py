@@ -33,13 +33,15 @@ class WantedKong:
 
     Its sidecar listens at `ports` for each service with a route; `registrar`
     gives both registrations for such ports, `document` what Kong is handed for
-    those services that it may lead to now.
+    those services that it may lead to now. `digest` is that of the settings
+    that a Kong of ours has to be started with.
     """
 
     sidecar_port: int
     ports: Mapping[str, int]
     registrar: Callable[[Mapping[str, int]], tuple[dict[str, Any], ...]]
     document: Callable[[Collection[str]], Document]
+    digest: str = ""
 
 
 @dataclass(frozen=True)

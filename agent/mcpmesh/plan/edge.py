@@ -36,25 +36,32 @@ def kong(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action
         return
     yield from look.unwritten(wanted.entries)
     yield from _gateway_entries(look)
+    envoy = look.observed.sidecars.get(wanted.id)
+    if envoy and envoy.port == wanted.port:  # the API gateway of an earlier time
+        yield StopSidecar(wanted.id)
+        return
     seen = look.observed.kong
-    yield from _process(look, wanted, seen)
+    yield from _process(look, wanted, edge, seen)
     known = look.registrations.get(wanted.id)
-    if known is None and not (seen and seen.listening):
+    unregistered = known is None or known.sidecar_port is None
+    if unregistered and not (seen and seen.listening):
         return  # nothing is registered before it answers
     content = None if seen is None or isinstance(seen.content, Unknown) else seen.content
     payloads = edge.registrar({**(content.ports if content else {}), **edge.ports})
-    if known is None or (content and not matches(known, payloads)):
+    if unregistered or (content and not matches(known, payloads)):
         yield Register(wanted.id, payloads)
     yield from _sidecar(look, wanted, edge)
 
 
-def _process(look: Look, wanted: WantedIngress, seen: Kong | None) -> Iterator[Action | Step]:
+def _process(look: Look, wanted: WantedIngress, edge: WantedKong, seen: Kong | None) -> Iterator[Action | Step]:
     name, held = look.desired.ingress_service, look.observed.held.get(wanted.id)
     if seen is None and held:
         yield Step(name, held, waiting=True)
     elif seen is None:
         yield StartKong(wanted.id, name, wanted.port)
-    elif seen.pid is not None and (seen.pid in look.observed.stuck or seen.port != wanted.port):
+    elif seen.pid is not None and (
+        seen.pid in look.observed.stuck or (seen.port, seen.digest) != (wanted.port, edge.digest)
+    ):
         yield StopKong(wanted.id)
     elif isinstance(seen.content, Unknown):
         yield Step(name, f"wait for Kong: {seen.content.reason}", waiting=True)

@@ -26,13 +26,14 @@ AGENT_IDENTITY = "mcpmesh-agent"
 class KongWish:
     """What Kong has beside the routes of the catalog: `plugins` for all calls, and a person's `own` documents.
 
-    `ports` are those of its sidecar, one for each service with a route.
+    `ports` are those of its sidecar, one for each service with a route; `digest` is that of its own settings.
     """
 
     sidecar_port: int
     ports: Mapping[str, int]
     plugins: Sequence[Content]
     own: Own
+    digest: str = ""
 
 
 def desire(
@@ -86,7 +87,7 @@ def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongWish) 
     def handed_over(leads: Collection[str]) -> Document:
         return document(kong_content(catalog, mesh, kong, leads))
 
-    return WantedKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over)
+    return WantedKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over, kong.digest)
 
 
 def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> Wanted:

@@ -332,7 +332,26 @@ def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(kong_mesh
     assert hash_of(kong_mesh) == ours and status_of(kong_mesh, "/mcp/clock") == 200
 
 
-# --- the end
+# --- beginning and end
+
+
+def test_kong_takes_over_from_the_api_gateway_and_gives_way_to_it_while_services_run(tmp_path: Path) -> None:
+    kong = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(tmp_path))}
+    with real_mesh(tmp_path, {"services": {"clock": the_time()}}) as mesh:
+        mesh.up()
+        shims = mesh.pids("shim")
+        for environment, kind in ((kong, "kong"), ({}, "api-gateway")):
+            mesh.kill(mesh.agent)
+            wait_for("no agent", lambda: mesh.processes("agent") == [])
+            mesh.environment = environment
+            mesh.up()
+            mesh.wait_until_ready()
+            assert mesh.status()["ingress_kind"] == kind
+            assert status_of(mesh, "/mcp/clock") == 200
+            *claims, _ = mesh.lines("verify")
+            assert [claim for claim in claims if not claim["ok"]] == []
+        assert mesh.pids("shim") == shims
+        assert "WARNING" not in mesh.log()
 
 
 def test_down_lets_calls_finish_and_leaves_nothing(tmp_path: Path) -> None:

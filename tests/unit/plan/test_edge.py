@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.plan.world import INGRESS, MESH, NOTHING, World, behind_kong, desired, kong_document, spec
@@ -109,6 +110,17 @@ def test_a_kong_that_does_not_answer_is_stopped(world: World) -> None:
     assert plan(target, observed).deeds[INGRESS] == (StopKong(ID),)
 
 
+@pytest.mark.parametrize("changed", [{"port": 8001}, {"digest": "of other settings"}])
+def test_a_kong_that_was_started_otherwise_is_started_anew(world: World, changed: dict[str, Any]) -> None:
+    target = behind_kong(FILES)
+    world.settle(target)
+    assert world.kong is not None
+    world.kong = replace(world.kong, **changed)
+    world.done.clear()
+    assert world.settle(target).in_sync
+    assert [type(deed) for deed in world.done] == [StopKong, StartKong, PostDocument]
+
+
 def test_down_begins_with_kong_and_ends_with_nothing(world: World) -> None:
     world.settle(behind_kong(FILES))
     world.done.clear()
@@ -141,7 +153,11 @@ def test_a_kong_of_somebody_else_is_left_without_our_routes_and_running(world: W
 
 def test_the_api_gateway_of_before_gives_way_to_kong(world: World) -> None:
     world.settle(desired(FILES))
+    world.done.clear()
     assert world.settle(behind_kong(FILES)).in_sync
+    # It holds the port that Kong is to have, and has no sidecar that an Envoy could be made for.
+    mine = [type(deed) for deed in world.done if getattr(deed, "instance_id", "") == ID]
+    assert mine == [StopSidecar, StartKong, Register, StartSidecar]
     assert {kind for kind, name in world.entries if name == INGRESS} == {"service-defaults"}
     assert ("http-route", "files") not in world.entries and routed(world) == {"files"}
 

@@ -37,7 +37,8 @@ class KongHands:
             raise WorkloadError("cannot start Kong: there is none on PATH; install it, or set MCPMESH_KONG__BINARY")
         listens = kong_process.Listens(self.host, port, self._ports.take(taken))
         ports = {"public": port, "admin": listens.admin_port}
-        mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, ports=ports)
+        digest = kong_process.digest(program, self.host, self._settings)
+        mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
         return kong_process.start(program, mark, listens, self._settings)
 
     def last_words(self, instance: str) -> str:

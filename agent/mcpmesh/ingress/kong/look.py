@@ -33,6 +33,7 @@ class KongLook:
             port=process.mark.ports["public"] if process and self.external is None else port,
             listening=await connects(probed, port),
             content=await self._content(url),
+            digest=process.mark.digest if process and self.external is None else "",
         )
 
     def address(self, process: Process | None) -> str | None:

@@ -89,7 +89,11 @@ def read_folder(folder: Path) -> Own:
 def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
     """Tells whether there is another document in `folder` than before, or another text in one."""
     found: dict[Path, bytes | None] = {}
-    for path in files(folder) if folder else ():
+    try:
+        paths = files(folder) if folder else []
+    except DocumentError:
+        return {} if folder is None else {folder: None}
+    for path in paths:
         try:
             found[path] = hashlib.sha256(read_regular(path, MAX_BYTES)[0]).digest()
         except OSError:

@@ -7,6 +7,7 @@ alone, what it left is found by the folder in which it works.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import signal
@@ -88,6 +89,13 @@ def environment(home: Path, listens: Listens, settings: KongSettings, log: Path,
         # Workers of another user could not read the mesh's private folder.
         found["KONG_NGINX_USER"] = "root root"
     return found
+
+
+def digest(kong: Path | None, host: str, settings: KongSettings) -> str:
+    """Of all that a running Kong cannot change any more: another one means another process; pure."""
+    # Its ports are in its mark, its plugins in its document; spans need settings of its own.
+    parts = [str(kong), host, str(settings.workers), str(bool(settings.traces_url))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> int:
