@@ -47,6 +47,14 @@ async def test_a_document_handed_over_again_has_the_same_hash(kong: RunningKong,
     assert await admin.hash(kong.admin) == first
 
 
+async def test_a_document_without_anything_in_it_has_the_hash_that_we_expect(
+    kong: RunningKong, admin: KongAdmin
+) -> None:
+    bare = document(rendered("m", {}, plugins(KongSettings(prometheus=False, correlation_header=""))))
+    await admin.post(kong.admin, bare)
+    assert await admin.hash(kong.admin) == bare.hash
+
+
 async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
     handed = document(of_both())
     await admin.post(kong.admin, handed)

@@ -23,6 +23,9 @@ FORMAT = "3.0"
 OWNER_TAG = "mcpmesh-owner:"
 DIGEST_TAG = "mcpmesh-digest:"
 
+# What Kong tells of any document without an entity in it.
+EMPTY = "0" * 32
+
 # The sidecar is on the same host: it accepts at once or not at all.
 _CONNECT_MS = 3000
 # Kong takes no longer time-out than this (24 days).
@@ -49,7 +52,10 @@ def as_text(text: str) -> Document:
 
 def document(content: Content) -> Document:
     """The same text for equal content, whatever the order of its keys."""
-    return as_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False))
+    found = as_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False))
+    return (
+        found if any(isinstance(value, list) and value for value in content.values()) else Document(found.text, EMPTY)
+    )
 
 
 def rendered(mesh: str, routed: Mapping[str, tuple[ServiceSpec, int]], plugins: Sequence[Content]) -> Content:
