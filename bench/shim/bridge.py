@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,13 +48,13 @@ class Bridge:
     """A system that was started. `stop` has to be called, whatever happens."""
 
     def __init__(self, system: System, package: Path, child: Path, folder: Path, stubborn: bool = False) -> None:
-        """`child` is the server's program; the bridge gets a name of its own for it, in `folder`, which is its own.
+        """`child` is the server's program; the bridge gets a copy of its own of it, in `folder`, which is its own.
 
         A stubborn server does not leave when its stdin ends.
         """
         self.system = system
         self.child = folder / (STUBBORN if stubborn else "bench-child")
-        os.link(child, self.child)
+        shutil.copy2(child, self.child)
         self.port = free_port()
         self.log = folder / "bridge.log"
         words = system.command(Start(package, str(self.child), self.port, folder))

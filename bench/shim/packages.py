@@ -114,7 +114,10 @@ def _run(title: str, words: list[str], cwd: Path, log: Path, say: Say) -> None:
     """A command with a line of progress every few seconds; raises Unavailable with the last thing that it said."""
     began = time.monotonic()
     with log.open("ab") as out:
-        process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        try:
+            process = subprocess.Popen(words, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        except OSError as error:
+            raise Unavailable(f"{title} needs {words[0]}: {error.strerror}") from None
         ended = threading.Event()
 
         def progress() -> None:
