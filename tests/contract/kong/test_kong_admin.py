@@ -120,7 +120,7 @@ async def test_each_reason_of_kong_reaches_the_person(
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["{", "- a", "a: b: c"])
+@pytest.mark.parametrize("text", ["{", "a: b: c"])
 async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: KongAdmin, text: str) -> None:
     with pytest.raises(Refused, match="refuses it"):
         await admin.post(kong.admin, as_text(text))
