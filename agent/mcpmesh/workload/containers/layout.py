@@ -79,9 +79,9 @@ def folder(mark: Mark) -> str:
     return f"{key(mark.instance)}-{mark.role}"
 
 
-def name(mark: Mark) -> str:
-    """What a container is called; the name of an instance begins with the mesh's."""
-    return f"mcpmesh-{mark.instance}-{mark.role}"
+def name(prefix: str, mark: Mark) -> str:
+    """What a container is called: the project tells it from another's, the instance's name begins with the mesh's."""
+    return f"{prefix}-{mark.instance}-{mark.role}"
 
 
 def labels(owner: str, mark: Mark, joined: str = "", image: str = "") -> dict[str, str]:

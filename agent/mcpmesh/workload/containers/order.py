@@ -12,6 +12,7 @@ from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.process import Mark
 from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.engine import Json
+from mcpmesh.workload.containers.surroundings import Surroundings
 from mcpmesh.workload.runtime import SERVER
 
 
@@ -34,24 +35,19 @@ class Order:
     served: str = ""
     said: Callable[[Json], bytes] | None = None
 
-    @property
-    def name(self) -> str:
-        """What the container is called."""
-        return layout.name(self.mark)
 
-
-def create(api: APIClient, order: Order, owner: str) -> str:
+def create(api: APIClient, order: Order, around: Surroundings) -> str:
     """Creates it; returns its id."""
     found: str = api.create_container(
         order.image,
         # Nothing of the image's own, which may be anything.
         entrypoint=list(order.command[:1]),
         command=list(order.command[1:]),
-        name=order.name,
+        name=layout.name(around.project or "mcpmesh", order.mark),
         user=order.user,
         stdin_open=order.said is not None,
         environment=dict(order.environment),
-        labels=layout.labels(owner, order.mark, order.joined, order.served),
+        labels=layout.labels(around.owner, order.mark, order.joined, order.served),
         healthcheck={"test": ["NONE"]},
         host_config=api.create_host_config(**order.limits),
     )["Id"]

@@ -36,6 +36,8 @@ from mcpmesh.workload.words import NONE, last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 2.0
+# A shim and the program that it serves, in two containers.
+_PAIR = "pair"
 # The image's Python, which is the agent's.
 _PYTHON = "/opt/mcpmesh/bin/python"
 _SHIM = [_PYTHON, "-m", "mcpmesh.shim", "--config", "-"]
@@ -58,7 +60,7 @@ class Containers:
         self._http = client(self._settings.sockets, timeout=5.0)
         self._known: Surroundings | None = None
         self._ids: dict[tuple[str, str], str] = {}
-        self._starting: set[str] = set()
+        self._starting: set[tuple[str, str]] = set()
 
     @property
     def sockets(self) -> Path | None:
@@ -87,7 +89,7 @@ class Containers:
             if mark is None:
                 continue
             if lives.over(inspected, known):
-                if layout.name(mark) not in self._starting:
+                if not {(mark.role, mark.instance), (_PAIR, mark.instance)} & self._starting:
                     await self._put_away(id_, mark)
                 continue
             holder = known.get(lives.joined(inspected)) or inspected
@@ -139,7 +141,7 @@ class Containers:
         mark = Mark(self._mesh, str(self._home), SHIM, instance.id, spec.name, instance.digest, ports)
         given = await asyncio.to_thread(places.of_instance, spec, mark, self._settings, surroundings.place)
         # Both are there, or neither: until then nobody takes the one for bereft of the other.
-        self._starting.add(layout.name(mark))
+        self._starting.add((_PAIR, instance.id))
         try:
             shim = await self._run(self._shim(spec, instance, mark, given, surroundings))
             if served:
@@ -151,7 +153,7 @@ class Containers:
                     await asyncio.shield(self._engine.remove(shim))
                     raise
         finally:
-            self._starting.discard(layout.name(mark))
+            self._starting.discard((_PAIR, instance.id))
 
     def _shim(self, spec: ServiceSpec, instance: Instance, mark: Mark, given: Places, around: Surroundings) -> Order:
         start = spec.start
@@ -215,9 +217,9 @@ class Containers:
     async def _run(self, order: Order) -> str:
         """Creates and starts it; returns its id. What could not be started is removed again."""
         surroundings = await self._surroundings()
-        self._starting.add(order.name)
+        self._starting.add((order.mark.role, order.mark.instance))
         try:
-            id_ = await self._engine.do(lambda api: create(api, order, surroundings.owner))
+            id_ = await self._engine.do(lambda api: create(api, order, surroundings))
             try:
                 if order.said is None:
                     await self._engine.do(lambda api: api.start(id_))
@@ -229,7 +231,7 @@ class Containers:
             self._ids[order.mark.role, order.mark.instance] = id_
             return id_
         finally:
-            self._starting.discard(order.name)
+            self._starting.discard((order.mark.role, order.mark.instance))
 
     # Ending.
 
