@@ -23,11 +23,6 @@ def restart() -> None:
         os.kill(pid, signal.SIGTERM)
         until(lambda: not Path(f"/proc/{pid}").exists(), "the engine's end")
         with (_FOLDER / "log").open("ab") as log:
-            subprocess.Popen(
-                ["dockerd", "--pidfile", str(pid_file)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            argv = ["setsid", "--fork", "dockerd", "--pidfile", str(pid_file)]
+            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
     until(lambda: subprocess.run(["docker", "info"], capture_output=True).returncode == 0, "an engine that answers")

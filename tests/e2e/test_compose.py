@@ -179,7 +179,7 @@ def test_a_missing_image_is_told_and_holds_up_nobody(mesh: Composed) -> None:
 
 def test_an_image_serves_its_own_program(mesh: Composed, clock_image: str) -> None:
     mesh.write({**CATALOG, "clock": {"image": clock_image, "env": {"TOKEN": "file:secret"}}})
-    until(lambda: mesh.ready("clock"), "the image's server")
+    until(lambda: mesh.ready("clock") and mesh.settled(), "the image's server")
     url = f"{mesh.ingress}/mcp/clock"
     assert "Asia/Tokyo" in json.dumps(call(url, "get_current_time", {"timezone": "Asia/Tokyo"}))
     [server] = mesh.containers("server", "clock")
