@@ -157,12 +157,12 @@ async def end_leftover(home: Path) -> None:
 
 def _inside(prefix: Path) -> list[int]:
     """Processes of ours that work in `prefix`, and for no terminal, as nobody's shell does."""
-    found = []
+    found, folder = [], os.path.realpath(prefix)
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with suppress(OSError, ValueError, IndexError):
-                if os.readlink(f"{entry.path}/cwd") == str(prefix):  # noqa: PTH115 - of each process there is
-                    # proc(5): behind the name come the state, four numbers, and the terminal's.
+                if os.readlink(f"{entry.path}/cwd") == folder:  # noqa: PTH115 - of each process there is
+                    # proc(5): behind the name come the state, three numbers, and the terminal's.
                     state, *numbers = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                     if state not in "ZX" and numbers[3] == "0":
                         found.append(int(entry.name))
