@@ -34,8 +34,16 @@ def request_digest(method: str, params: dict[str, Any]) -> bytes:
     """What two requests must share to be one request and its retry: method and params without the retry's own."""
     import hashlib  # here and not at the start of every shim
 
-    lasting = {key: wire.value(item) for key, item in params.items() if key not in RETRYS_OWN}
+    lasting = {key: _comparable(item) for key, item in params.items() if key not in RETRYS_OWN}
     return hashlib.sha256(msgspec.json.encode([method, lasting], order="sorted")).digest()[:16]
+
+
+def _comparable(item: wire.Buffer) -> Any:
+    """A value, so that its members' order does not count; as it stands where it can't be read."""
+    try:
+        return wire.value(item)
+    except wire.Malformed:
+        return bytes(item).decode("latin-1")
 
 
 def without_address(state: str) -> str:

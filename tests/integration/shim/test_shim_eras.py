@@ -33,6 +33,21 @@ def test_each_kind_of_question_of_a_legacy_server_becomes_input(start, modern, t
     assert json.loads(result["content"][0]["text"]) == answer
 
 
+@pytest.mark.parametrize("odd", ["1" * 40, '{"n": 1e400}', '{"b": 1, "a": 2}'])
+def test_a_question_in_a_call_with_arguments_that_nobody_can_read(plain, modern, odd):
+    client = modern(plain, {"elicitation": {}})
+
+    def call(**params):
+        body = client.body("tools/call", {"name": "elicit", "arguments": {"odd": "ODD"}, **params})
+        content = json.dumps(body).replace('"ODD"', odd)
+        return plain.http.post("/mcp", content=content, headers=client.headers(body)).json()["result"]
+
+    asked = call()
+    (key,) = asked["inputRequests"]
+    answer = call(requestState=asked["requestState"], inputResponses={key: {"action": "accept"}})
+    assert json.loads(answer["content"][0]["text"]) == {"action": "accept"}
+
+
 def test_a_legacy_server_hears_of_subscriptions_and_of_their_end(start, modern):
     shim = start()
     client, other = modern(shim), modern(shim)
