@@ -28,6 +28,13 @@ class NotMcp(Exception):
     """The server answered, but not as an MCP server; the message is a sentence."""
 
 
+class SpokeBoth(Exception):
+    """The process answered in the modern era, and had heard `initialize` too: some servers go by that from then on.
+
+    The profile knows now that the server is modern; a new process that hears nothing else can be relied on.
+    """
+
+
 def modern_meta() -> dict[str, Any]:
     """The metadata of the shim's own requests to a modern server."""
     return {wire.VERSION_KEY: MODERN, wire.CLIENT_INFO_KEY: CLIENT, wire.CAPABILITIES_KEY: {}}
@@ -36,7 +43,7 @@ def modern_meta() -> dict[str, Any]:
 async def introduce(child: Child, profile: Profile, seconds: float, discover: bool = True) -> None:
     """Open the process for many callers, in the newest era that it speaks; updates the profile.
 
-    Raises TimeoutError after `seconds`, Failure when it ended, NotMcp.
+    Raises TimeoutError after `seconds`, Failure when it ended, NotMcp, and SpokeBoth where its era was not known.
     """
     async with asyncio.timeout(seconds):
         if discover and profile.modern is not False and await _discover(child, profile):
@@ -50,27 +57,29 @@ async def _discover(child: Child, profile: Profile) -> bool:
     question = Question()
     child.send(question, "server/discover", wire.encode({"_meta": modern_meta()}))
     try:
-        message = await asyncio.wait_for(asyncio.shield(question.future), SILENCE_SECONDS)
+        # One that is known to be modern is merely slow.
+        patience = None if profile.modern else SILENCE_SECONDS
+        message = await asyncio.wait_for(asyncio.shield(question.future), patience)
     except TimeoutError:
-        return await _either(child, profile, question)
+        await _either(child, profile, question)
+        return False
     finally:
         if question.future.done():
             child.forget(question)
     return _is_discovered(message, profile)
 
 
-async def _either(child: Child, profile: Profile, discover: Question) -> bool:
-    """Neither answered yet: whichever result comes first decides."""
+async def _either(child: Child, profile: Profile, discover: Question) -> None:
+    """Neither answered yet: whichever result comes first decides. Returns when it is legacy, else raises SpokeBoth."""
     initialize = Question()
     child.send(initialize, "initialize", wire.encode(_initialize_params()))
     try:
         await asyncio.wait({discover.future, initialize.future}, return_when=asyncio.FIRST_COMPLETED)
         if discover.future.done():
             if _is_discovered(discover.future.result(), profile):
-                return True
+                raise SpokeBoth
             await asyncio.wait({initialize.future})
         _initialized(child, profile, initialize.future.result())
-        return False
     finally:
         child.forget(discover)
         child.forget(initialize)

@@ -9,7 +9,7 @@ from typing import Final
 from mcpmesh.shim.child import Child, Question
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.guardian import SpawnError
-from mcpmesh.shim.handshake import NotMcp, introduce, list_tools, probe
+from mcpmesh.shim.handshake import NotMcp, SpokeBoth, introduce, list_tools, probe
 from mcpmesh.shim.listens import OwnListen
 from mcpmesh.shim.log import say
 from mcpmesh.shim.subscriptions import Subscriptions
@@ -53,6 +53,11 @@ class Keeper:
             return
         try:
             await self._open(child)
+        except SpokeBoth:
+            await supply.stop(child)
+            if not supply.closing:
+                await self._live()
+            return
         except (Failure, TimeoutError, NotMcp) as error:
             await self._failed(child, error)
             return

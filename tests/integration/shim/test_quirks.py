@@ -16,6 +16,7 @@
 | playwright-mcp, npx | many processes, wrappers that leave theirs behind | `test_nothing_is_left_however_stubborn_…` |
 | language-server, postgres-mcp | ignores stdin's end, SIGTERM, SIGINT | `test_nothing_is_left_however_stubborn_…` |
 | postgres-mcp | answers nothing for long while its database is down | here |
+| context7 | speaks both eras, and goes by `initialize` once it heard that | here |
 | server-postgres | needs seconds to leave after stdin's end | here |
 
 The tests that are not here are in `test_shim_processes.py`.
@@ -128,6 +129,17 @@ def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_under
         assert [call.result() for call in early] == ["early", "early"]
     assert shim.info()["eras"] == ["legacy"]
     assert shim.metric("server_exits_total") == 0
+
+
+def test_a_slow_server_that_goes_by_the_last_era_it_heard_of_is_met_in_one_alone(start, modern, legacy):
+    shim = start("--both-eras", "--slow-start", "3.5", isolation="shared")
+    for client in (modern(shim), legacy(shim)):
+        assert client.text("echo", text="as one") == "as one"
+    discovered = modern(shim).request("tools/list")[-1]["result"]
+    assert discovered["resultType"] == "complete"
+    assert shim.info()["eras"] == ["modern"]
+    assert shim.metric("server_exits_total") == 0
+    assert not [line for line in shim.lines if "failure" in line]
 
 
 def test_a_server_that_leaves_slowly_is_given_its_time(start, legacy):

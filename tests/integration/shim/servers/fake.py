@@ -18,6 +18,7 @@ from typing import Any
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--modern", action="store_true", help="speak 2026-07-28 only")
+parser.add_argument("--both-eras", action="store_true", help="2026-07-28 until it hears initialize, the older one then")
 parser.add_argument("--version", default="2025-11-25")
 parser.add_argument("--ignore-eof", action="store_true")
 parser.add_argument("--ignore-term", action="store_true")
@@ -39,6 +40,7 @@ parser.add_argument("--stop-reading", action="store_true", help="after initializ
 parser.add_argument("--hang-after-init", action="store_true", help="after tools/list nothing is answered any more")
 parser.add_argument("--many-tools", type=int, default=0)
 options = parser.parse_args()
+options.modern = options.modern or options.both_eras
 
 lock = threading.Lock()
 asked: dict[Any, Any] = {}
@@ -287,7 +289,8 @@ def handle(message: dict[str, Any]) -> None:
     modern = VERSION_KEY in (params.get("_meta") or {})
     if modern != options.modern and method != "initialize":
         unknown(id, method)
-    elif method == "initialize" and not options.modern:
+    elif method == "initialize" and (options.both_eras or not options.modern):
+        options.modern = False
         initialize(id, params)
     elif method == "server/discover" and options.modern:
         discover(id)
