@@ -117,9 +117,9 @@ SERVERS = {
     "language-server": Server(
         "Go mcp-language-server v0.1.1 with gopls v0.21.0",
         "bin/mcp-language-server",
-        "definition",
-        {"symbolName": "Hello"},
-        "func Hello",
+        "hover",
+        {"filePath": "{home}/workspace/hello.go", "line": 5, "column": 7},
+        "Hello greets",
     ),
     "claude-task-runner": Server(
         "the repository grahama1970/claude-task-runner", "claude-task-runner/.venv/bin/python"

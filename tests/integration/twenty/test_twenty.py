@@ -54,7 +54,7 @@ def test_what_is_installed_is_ready_and_the_rest_says_what_is_missing(twenty: Re
         else:
             assert line["state"] == "failed", name
             assert server.program in line["detail"], line["detail"]
-            assert "there is no such file" in line["detail"], line["detail"]
+            assert "does not exist; install it" in line["detail"], line["detail"]
     told = twenty.run("status", code=None).stdout
     assert all(name in told for name in SERVERS)
 
