@@ -1,3 +1,19 @@
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterator
+
+import pytest
 from tests.e2e.conftest import image
 
 __all__ = ["image"]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Docker's SDK leaves the end of a connection that it took over to the collector, which warns of it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

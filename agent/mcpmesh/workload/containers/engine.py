@@ -11,6 +11,7 @@ import functools
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,9 +39,15 @@ class Engine:
         self.address = address
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._api: docker.APIClient | None = None
+        self._streams: set[Any] = set()
+        self._closed = False
 
     async def close(self) -> None:
         """Lets go of the connections; what is under way in a thread ends by its own bound."""
+        self._closed = True
+        for stream in list(self._streams):
+            with suppress(OSError, DockerException):
+                stream.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._api is not None:
             self._api.close()
@@ -110,13 +117,14 @@ class Engine:
         def work(api: docker.APIClient) -> None:
             # Attached before it starts, or what it asks first could be lost.
             attached = api.attach_socket(id_, params={"stdin": 1, "stream": 1})
+            stream: socket.socket = getattr(attached, "_sock", attached)
             try:
                 api.start(id_)
-                stream: socket.socket = getattr(attached, "_sock", attached)
                 stream.settimeout(_SECONDS)
                 stream.sendall(said(api.inspect_container(id_)))
                 stream.shutdown(socket.SHUT_WR)
             finally:
+                stream.close()
                 attached.close()
 
         await self.do(work)
@@ -134,23 +142,36 @@ class Engine:
         except WorkloadError:
             return ""
 
+    # For threads of their own, until `close`.
+
     def said(self, id_: str, since: float) -> Iterator[bytes]:
-        """What a container says from a time (Unix seconds) to its end; for a thread of its own. Raises PeerError."""
-        try:
-            api = docker.APIClient(base_url=self.address, version="auto", timeout=_EVENT_SECONDS)
-            yield from api.logs(id_, stream=True, follow=True, since=since or None)
-        except NotFound:
-            return
-        except (DockerException, requests.RequestException, OSError) as error:
-            raise translated(error, self.address) from error
+        """What a container says from a time (Unix seconds) to its end. Raises PeerError."""
+        with suppress(NotFound):
+            yield from self._streamed(lambda api: api.logs(id_, stream=True, follow=True, since=since or None))
 
     def events(self, label: str) -> Iterator[Json]:
-        """Changes of containers with that label, for ever; for a thread of its own. Raises PeerError."""
+        """Changes of containers with that label, for ever. Raises PeerError."""
+        filters = {"type": "container", "label": [label]}
+        yield from self._streamed(lambda api: api.events(decode=True, filters=filters))
+
+    def _streamed(self, begin: Callable[[docker.APIClient], Any]) -> Iterator[Any]:
+        api = stream = None
         try:
             api = docker.APIClient(base_url=self.address, version="auto", timeout=_EVENT_SECONDS)
-            yield from api.events(decode=True, filters={"type": "container", "label": [label]})
+            stream = begin(api)
+            self._streams.add(stream)
+            if not self._closed:
+                yield from stream
+        except NotFound:
+            raise
         except (DockerException, requests.RequestException, OSError) as error:
             raise translated(error, self.address) from error
+        finally:
+            self._streams.discard(stream)
+            # Closing a stream only interrupts it; its response holds the connection.
+            for each in filter(None, (stream, getattr(stream, "_response", None), api)):
+                with suppress(OSError, DockerException):
+                    each.close()
 
 
 def translated(error: Exception, address: str) -> PeerError | WorkloadError | NotOurs:
