@@ -10,4 +10,9 @@ export KONG_PROXY_LISTEN="$edge:8000"
 export KONG_ADMIN_LISTEN="$edge:8001"
 export KONG_STATUS_LISTEN=off
 export KONG_ADMIN_GUI_LISTEN=off
-exec /docker-entrypoint.sh kong docker-start
+# The image's own entrypoint, under either of the names that it has had.
+for entry in /docker-entrypoint.sh /entrypoint.sh; do
+  [ ! -x "$entry" ] || exec "$entry" kong docker-start
+done
+echo "cannot start Kong: this image has neither /docker-entrypoint.sh nor /entrypoint.sh" >&2
+exit 1
