@@ -26,6 +26,9 @@ from mcpmesh.shim.process import Exit, Tail, pass_on
 GHOST_SECONDS: Final = 30.0
 
 
+UNREADABLE: Final = lost("the server's answer can't be read", "answer-unreadable")
+
+
 class Call:
     """A request in flight at a server; subclasses say what becomes of its answer."""
 
@@ -237,8 +240,21 @@ class Child:
                 self._stray(line, id)
                 return
             self.last_answer = time.monotonic()
-            call.answered(message)
-        elif id is wire.UNSET:
+            try:
+                call.answered(message)
+            except wire.Malformed:
+                self._rubbish(line)
+                call.failed(UNREADABLE)
+            return
+        try:
+            self._said(message, id, line)
+        except wire.Malformed:
+            # Spans of a message are looked into late, and may hold what can't be read.
+            self._rubbish(line)
+
+    def _said(self, message: Any, id: Any, line: bytes) -> None:
+        """A request or a notification of the server's own."""
+        if id is wire.UNSET:
             if message.method == "notifications/progress":
                 self._progress(message)
             elif self.listener is not None:
@@ -250,8 +266,8 @@ class Child:
 
     def _progress(self, message: Any) -> None:
         with contextlib.suppress(wire.Malformed):
-            token = wire.members(message.params).get("progressToken")
-            call = self.calls.get(wire.value(token)) if token is not None else None
+            token = wire.value(wire.members(message.params).get("progressToken", b"null"))
+            call = self.calls.get(token) if type(token) is int else None
             if call is not None:
                 call.progressed(message.params)
                 return
@@ -275,7 +291,7 @@ class Child:
         if b'"result"' in line[:256] or b'"error"' in line[:256]:
             call = self.calls.pop(wire.find_id(line[:256], line[-256:]) or 0, None)
             if call is not None:
-                call.failed(lost("the server's answer can't be read as JSON", "answer-unreadable"))
+                call.failed(UNREADABLE)
 
     def _show(self, line: bytes) -> None:
         self.tail.add(line)

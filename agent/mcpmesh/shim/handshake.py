@@ -93,7 +93,8 @@ def _is_discovered(message: Any, profile: Profile) -> bool:
         result = wire.value(message.result) if message.result else None
     except wire.Malformed:
         result = None
-    if isinstance(result, dict) and MODERN in result.get("supportedVersions", []):
+    versions = result.get("supportedVersions") if isinstance(result, dict) else None
+    if isinstance(result, dict) and isinstance(versions, list) and MODERN in versions:
         profile.learn_discovered(result)
         return True
     profile.modern = False

@@ -81,16 +81,20 @@ class Mirrors:
         return self._declared.get(name, ())
 
 
+def argument(arguments: wire.Buffer, path: tuple[str, ...]) -> Any:
+    """The value of an argument, None where there is none; raises Malformed. What stands beside it is not looked at."""
+    for step in path:
+        if not bytes(arguments).lstrip().startswith(b"{"):
+            return None
+        arguments = wire.members(arguments).get(step, b"null")
+    return wire.value(arguments)
+
+
 def check(parameters: tuple[Parameter, ...], head: Head, params: wire.Buffer) -> None:
-    """Each header against its argument; raises Failure (-32020)."""
-    try:
-        arguments = wire.value(wire.members(params).get("arguments", b"{}"))
-    except wire.Malformed:
-        return
+    """Each header against its argument; raises Failure (-32020), or Malformed where that argument can't be read."""
+    arguments = wire.members(params).get("arguments", b"{}")
     for parameter in parameters:
-        value = arguments
-        for step in parameter.path:
-            value = value.get(step) if isinstance(value, dict) else None
+        value = argument(arguments, parameter.path)
         raw = head.headers.get(parameter.header)
         name = parameter.header.decode()
         where = ".".join(parameter.path)

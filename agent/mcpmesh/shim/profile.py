@@ -79,7 +79,8 @@ class Profile:
             self.server = info
         capabilities = result.get("capabilities")
         if isinstance(capabilities, dict):
-            self.capabilities = capabilities
+            # What is no object promises nothing.
+            self.capabilities = {key: item for key, item in capabilities.items() if isinstance(item, dict)}
         instructions = result.get("instructions")
         if isinstance(instructions, str):
             self.instructions = instructions

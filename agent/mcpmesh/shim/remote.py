@@ -18,7 +18,7 @@ from mcpmesh.shim import wire
 from mcpmesh.shim.failure import INTERNAL_ERROR
 from mcpmesh.shim.lines import KEPT_BYTES
 from mcpmesh.shim.modern import NAMED
-from mcpmesh.shim.parameters import Mirrors
+from mcpmesh.shim.parameters import Mirrors, argument
 from mcpmesh.shim.process import Exit, Tail
 
 if TYPE_CHECKING:
@@ -160,9 +160,7 @@ class RemoteServer:
     def _mirrored(self, tool: str, params: dict[str, Any]) -> dict[str, str]:
         headers: dict[str, str] = {}
         for parameter in self._mirrors.of(self.profile.tools, tool):
-            value = wire.value(params.get("arguments", b"{}"))
-            for step in parameter.path:
-                value = value.get(step) if isinstance(value, dict) else None
+            value = argument(params.get("arguments", b"{}"), parameter.path)
             if isinstance(value, bool):
                 value = "true" if value else "false"
             if isinstance(value, str | int | float):

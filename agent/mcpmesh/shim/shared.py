@@ -105,7 +105,7 @@ class SharedCall(CallerCall):
         self.asks = set(requests)
         for key, request in requests.items():
             parts = wire.members(request)
-            self.session.ask(str(wire.value(parts["method"])), parts.get("params", b""), Input(self, key))
+            self.session.ask(str(wire.value(parts.get("method", b"null"))), parts.get("params", b""), Input(self, key))
         if not requests:
             self._retry()
         return True

@@ -202,6 +202,8 @@ class Subscriptions:
         elif method == UPDATED:
             whole, _ = translate.split(params)
             uri = wire.value(whole.get("uri", b"null"))
+            if not isinstance(uri, str):
+                return False
         else:
             return False
         for listen in list(self.listens):

@@ -70,6 +70,17 @@ def test_a_mirrored_parameter_is_compared_after_decoding(plain, modern, value, h
     assert client.post(other, Mcp_Param_Region=header).json()["error"]["code"] == -32020
 
 
+def test_what_stands_beside_a_mirrored_parameter_hides_nothing(plain, modern):
+    client = modern(plain)
+    for beside in ("1" * 40, "1e400"):
+        body = client.body("tools/call", {"name": "mirrored", "arguments": {"region": "us", "beside": "BESIDE"}})
+        content = json.dumps(body).replace('"BESIDE"', beside)
+        for told, refused in ((None, True), ("eu", True), ("us", False)):
+            headers = {**client.headers(body), **({"Mcp-Param-Region": told} if told else {})}
+            error = plain.http.post("/mcp", content=content, headers=headers).json()["error"]
+            assert (error["code"] == -32020) is refused
+
+
 @pytest.mark.parametrize("header", ["=?base64?!?=", "=?BASE64?w7w=?=", "=?base64?w7w?=", "=?base64?/w==?="])
 def test_a_broken_encoding_of_a_parameter_is_refused(plain, modern, header):
     client = modern(plain)

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from shim_running import MODERN, running
+from shim_running import MODERN, running, until
 
 # Each as it stands in the text, since Python can't write some of them.
 ODD = {
@@ -105,9 +105,9 @@ def filled(message, odd):
     return json.dumps(message).replace(json.dumps(HERE), odd).encode()
 
 
-def sound(shim):
+def sound(shim, exits=0):
     """Nothing that is a bug was logged, and the server lives."""
-    assert shim.metric("server_exits_total") == 0
+    assert exits is None or shim.metric("server_exits_total") == exits
     told = [line for line in shim.lines if "mcpmesh/shim/" in line or "a bug in" in line or "Fatal error" in line]
     assert not told, "\n".join(shim.lines[-40:])
 
@@ -154,6 +154,87 @@ def test_odd_members_of_a_message(shim, legacy, member):
         assert response.status_code in FINE, (name, response.status_code)
     sound(shim)
     assert legacy(shim).text("echo", text="fine") == "fine"
+
+
+# A server that says odd things: what follows "say" in the tool's name is the line, with ID for the call's id.
+ODD_SERVER = PATIENT.replace(
+    "    answer = {",
+    """    if method == "tools/call" and params["name"].startswith("say"):
+        for said in json.loads(params["name"][3:]):
+            print(said.replace("ID", str(message["id"])), flush=True)
+        continue
+    answer = {""",
+)
+SAID = {
+    "error": '{"jsonrpc":"2.0","id":ID,"error":{"code":-32002,"message":"x","data":ODD}}',
+    "code": '{"jsonrpc":"2.0","id":ID,"error":{"code":ODD,"message":"-32042"}}',
+    "whole error": '{"jsonrpc":"2.0","id":ID,"error":ODD}',
+    "whole result": '{"jsonrpc":"2.0","id":ID,"result":ODD}',
+    "result": '{"jsonrpc":"2.0","id":ID,"result":{"resultType":"input_required","inputRequests":ODD}}',
+    "state": '{"jsonrpc":"2.0","id":ID,"result":{"resultType":"input_required","requestState":ODD}}',
+}
+NOTED = {
+    "token": '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":ODD}}',
+    "level": '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":ODD}}',
+    "uri": '{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":ODD}}',
+    "subscription": '{"jsonrpc":"2.0","method":"notifications/tools/list_changed","params":{"_meta":ODD}}',
+    "question": '{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":ODD}',
+    "mode": '{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"mode":ODD}}',
+    "params": '{"jsonrpc":"2.0","method":"notifications/message","params":ODD}',
+}
+ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}'
+
+
+@pytest.fixture(scope="module", params=[("legacy", "session"), ("legacy", "shared"), ("modern", "shared")])
+def odd_shim(request):
+    """A shim over a server that says what it is told to say."""
+    era, isolation = request.param
+    server = {"command": sys.executable, "args": ["-c", ODD_SERVER, era], "affinity": "127.0.0.1:1"}
+    with running(**server, isolation=isolation, request_seconds=2.0) as running_shim:
+        yield running_shim.wait_ready()
+
+
+@pytest.mark.parametrize("said", [*SAID, *NOTED])
+def test_odd_words_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, said):
+    client = modern(odd_shim, {"elicitation": {}}, timeout=20)
+    session = legacy(odd_shim, {"elicitation": {}}, timeout=20)
+    for name, odd in ODD.items():
+        lines = [SAID[said].replace("ODD", odd)] if said in SAID else [NOTED[said].replace("ODD", odd), ANSWER]
+        tool = "say" + json.dumps(lines)
+        body = client.body("tools/call", {"name": tool, "arguments": {}})
+        response = client.post(body)
+        assert response.status_code in FINE, (name, response.status_code)
+        assert response.content, name
+        assert session.request("tools/call", {"name": tool}), name
+    sound(odd_shim)
+    assert client.text("echo", text="fine") == "fine"
+
+
+# What stands in the patient server's text, and what instead of it, `odd` being the odd value.
+GREETINGS = {
+    "a legacy version": ("legacy", '"2025-11-25"', "odd"),
+    "modern versions": ("modern", '["2026-07-28"]', "odd"),
+    "a legacy ability": ("legacy", '"tools": {}', '"tools": odd'),
+    "a modern ability": ("modern", '"tools": {}', '"tools": odd'),
+    "a name": ("legacy", '{"name": "patient"}', "odd"),
+    "a cache's scope": ("modern", '"private"', "odd"),
+}
+
+
+@pytest.mark.parametrize("place", GREETINGS)
+def test_a_server_that_introduces_itself_oddly_is_served_or_told_about(place, modern):
+    era, right, instead = GREETINGS[place]
+    server = PATIENT.replace(right, instead).replace(
+        "import json, sys", "import json, sys\nodd = json.loads(sys.argv[2])"
+    )
+    for name in ("a truth", "nothing", "a list", "a fraction", "a long integer"):
+        with running(command=sys.executable, args=["-c", server, era, ODD[name]], start_seconds=3.0) as shim:
+            until(lambda shim=shim: shim.state()["state"] != "starting")
+            assert shim.http.get("/info").status_code == 200
+            if shim.state()["state"] == "ready":
+                assert modern(shim).text("echo") == "fine"
+            sound(shim, exits=None)
+            assert shim.process.poll() is None
 
 
 @pytest.mark.parametrize("member", ["protocolVersion", "capabilities", "clientInfo"])
