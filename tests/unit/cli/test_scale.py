@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import Agent, Mesh
+
+
+def test_it_asks_for_each_number_and_says_so(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("scale", "files=3", "postgres=catalog")
+    assert result.exit_code == 0
+    assert agent.standin.asked[-2:] == [("scale", "files", 3), ("scale", "postgres", None)]
+    assert result.stdout.splitlines() == [
+        "files: 3; see: mcpmesh status",
+        "postgres: as many as the catalog says; see: mcpmesh status",
+    ]
+
+
+def test_for_programs_it_says_the_numbers(mesh: Mesh, agent: Agent) -> None:
+    assert json.loads(mesh.run("scale", "files=3", "--json").stdout) == {"scaled": {"files": 3}}
+
+
+@pytest.mark.parametrize("word", ["files", "files=0", "files=101", "files=many", "=3", "files="])
+def test_a_word_that_is_no_number_of_instances_is_refused(mesh: Mesh, agent: Agent, word: str) -> None:
+    result = mesh.run("scale", word)
+    assert result.exit_code == 2
+    assert "SERVICE=N" in result.stderr
+    assert agent.standin.asked == []
+
+
+def test_an_unknown_service_is_refused(mesh: Mesh, agent: Agent) -> None:
+    result = mesh.run("scale", "fils=3")
+    assert result.exit_code == 2
+    assert 'did you mean "files"' in result.stderr
