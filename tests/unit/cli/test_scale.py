@@ -6,14 +6,11 @@ import pytest
 from conftest import Agent, Mesh
 
 
-def test_it_asks_for_each_number_and_says_so(mesh: Mesh, agent: Agent) -> None:
-    result = mesh.run("scale", "files=3", "postgres=catalog")
-    assert result.exit_code == 0
-    assert agent.standin.asked[-2:] == [("scale", "files", 3), ("scale", "postgres", None)]
-    assert result.stdout.splitlines() == [
-        "files: 3; see: mcpmesh status",
-        "postgres: as many as the catalog says; see: mcpmesh status",
-    ]
+def test_it_asks_for_the_number_and_says_so(mesh: Mesh, agent: Agent) -> None:
+    assert mesh.run("scale", "files=3").stdout == "files: 3; see: mcpmesh status\n"
+    back = mesh.run("scale", "files=catalog")
+    assert (back.exit_code, back.stdout) == (0, "files: as many as the catalog says; see: mcpmesh status\n")
+    assert agent.standin.asked == [("scale", "files", 3), ("scale", "files", None)]
 
 
 def test_for_programs_it_says_the_numbers(mesh: Mesh, agent: Agent) -> None:
