@@ -27,6 +27,8 @@ class ConsulSettings(BaseModel):
 
     address: str | None = None
     """An existing Consul, "http://host:port"; None starts an embedded one."""
+    url: str | None = None
+    """That existing Consul as people reach it, where that is another address; None is the same."""
     grpc_address: str | None = None
     """The xDS address of that existing Consul, "host:port"; None asks its agent."""
     token: SecretStr | None = None

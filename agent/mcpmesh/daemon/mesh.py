@@ -327,7 +327,7 @@ class Mesh:
         """Of the existing Consul in the settings, or of ours, which is started where it doesn't run."""
         configured = self.settings.consul
         if configured.address is not None:
-            self.consul_url = configured.address
+            self.consul_url = configured.url or configured.address
             grpc = configured.grpc_address
             if grpc is None:
                 consul = Consul(configured.address, configured.token)
