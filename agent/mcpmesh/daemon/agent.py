@@ -69,12 +69,16 @@ class Agent:
         """Starts everything in the background; what happens is in the journal."""
         for warning in self._catalog.warnings:
             self.journal.say(Level.TROUBLE, warning, "catalog")
+        if self._settings.runtime == "containers":
+            self._companion.come()
         self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
         self._background(self._watch_catalog(), "watch the catalog")
         self._background(self._watch_documents(), "watch the documents for Kong")
 
     async def end(self) -> None:
         """Stops the agent; the mesh runs on."""
+        if self._settings.runtime == "containers":
+            self._companion.leave()
         tasks = [*self._tasks, *([self._bringing_up] if self._bringing_up else [])]
         for task in tasks:
             task.cancel()

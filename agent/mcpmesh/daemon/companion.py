@@ -2,7 +2,8 @@
 
 compose.yaml's `servers` leaves the file `wanted` while it runs, takes it away
 when it is told to stop, and then waits for our `gone`. So `docker compose
-down` ends every server, and the end of the agent ends none.
+down` ends every server, and the end of the agent ends none. It waits only
+while there is our `agent`: when Docker itself stops, all are told at once.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ _LOOK_SECONDS = 0.3
 
 
 class Companion:
-    """The two files in `folder`."""
+    """The three files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._wanted = folder / "wanted"
         self._gone = folder / "gone"
+        self._agent = folder / "agent"
 
     def wants(self) -> bool:
         """Whether the servers are wanted now."""
@@ -33,6 +35,14 @@ class Companion:
                 before = now
                 yield now
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def come(self) -> None:
+        """Says that there is an agent to wait for."""
+        self._agent.touch()
+
+    def leave(self) -> None:
+        """Says that there is none any more."""
+        self._agent.unlink(missing_ok=True)
 
     def gone(self) -> None:
         """Says that no server is left."""

@@ -14,6 +14,15 @@ async def test_it_tells_what_is_wanted_now_and_each_change(tmp_path: Path) -> No
     assert await anext(states) is False
 
 
+def test_there_is_somebody_to_wait_for_while_the_agent_is_there(tmp_path: Path) -> None:
+    companion = Companion(tmp_path)
+    companion.come()
+    assert (tmp_path / "agent").exists()
+    companion.leave()
+    companion.leave()
+    assert not (tmp_path / "agent").exists()
+
+
 def test_nothing_is_gone_while_the_servers_are_wanted(tmp_path: Path) -> None:
     (tmp_path / "wanted").touch()
     Companion(tmp_path).gone()
