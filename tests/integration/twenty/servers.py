@@ -40,7 +40,12 @@ def npm(name: str) -> str:
 
 SERVERS = {
     "claude-flow": Server(
-        "npm claude-flow 3.43.0", "claude-flow/" + npm("claude-flow"), "agent_list", {}, "agents", "models: an API key"
+        "npm claude-flow 3.43.0",
+        "claude-flow/" + npm("claude-flow"),
+        "agent_list",
+        {},
+        "agents",
+        "an API key for its models",
     ),
     "ruv-swarm": Server(
         "npm ruv-swarm 1.0.20", "ruv-swarm/" + npm("ruv-swarm"), "swarm_init", {"topology": "mesh"}, "swarm"
