@@ -253,7 +253,7 @@ def test_the_internal_network_has_no_way_out(mesh: Composed) -> None:
     assert list(found["NetworkSettings"]["Networks"]) == [f"{mesh.project}_{INTERNAL}"]
     assert json.loads(docker("network", "inspect", f"{mesh.project}_{INTERNAL}"))[0]["Internal"] is True
     host = found["HostConfig"]
-    assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges:true"])
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges"])
     mounted = {mount["Destination"] for mount in found["Mounts"]}
     assert mounted == {"/run/mcpmesh", "/data"}
 

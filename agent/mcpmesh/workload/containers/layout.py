@@ -115,7 +115,7 @@ def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) 
         "read_only": True,
         "tmpfs": {"/tmp": f"rw,exec,nosuid,nodev,size={settings.tmp_mebibytes}m,mode=1777"},  # noqa: S108
         "cap_drop": ["ALL"],
-        "security_opt": ["no-new-privileges:true"],
+        "security_opt": ["no-new-privileges"],
         "mem_limit": settings.memory_mebibytes * _MIB,
         "nano_cpus": round(settings.cpus * 1e9),
         "pids_limit": settings.processes,
