@@ -224,7 +224,8 @@ class Mesh:
         self.consul = Consul(address.http, settings.consul.token)
         self.credentials = Credentials(self.consul, AGENT_IDENTITY)
         self.ingress_port = self._ingress_port()
-        self._ingress_hosts = await self.runtime.ingress_hosts() or self._ingress_hosts
+        # An ingress that is not there yet holds up no service; it is looked for again.
+        await self.ingress_moved()
         self._prover = Prover(self.credentials, settings.agent.proof_seconds, self._wake)
         observer = Observer(
             self.name, self.home, self.consul, self.runtime, self.admin, self._prover, self.ports, self._kong_look
