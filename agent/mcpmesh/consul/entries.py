@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mcpmesh.consul.marks import stamped
+from mcpmesh.consul.marks import POLICY, stamped
 from mcpmesh.model.service import Protocol, ServiceSpec
 
 # What may be tried again on another instance: nothing of the call was processed
@@ -55,7 +55,7 @@ def _resolver(spec: ServiceSpec) -> dict[str, Any]:
     return entry
 
 
-def reconnecting(entries: Iterable[dict[str, Any]], policy: str, mesh: str) -> list[dict[str, Any]]:
+def reconnecting(entries: Iterable[dict[str, Any]], policy: str) -> list[dict[str, Any]]:
     """The entries of a service, such that its callers connect anew whenever `policy` (a digest, hex) differs.
 
     An Envoy applies a changed intention to a connection that is idle only
@@ -66,7 +66,9 @@ def reconnecting(entries: Iterable[dict[str, Any]], policy: str, mesh: str) -> l
     microseconds = int(policy, 16) % 1_000_000
     timeout = f"{_CONNECT_TIMEOUT * 1_000_000 + microseconds:.0f}us"
     return [
-        stamped({**entry, "ConnectTimeout": timeout}, mesh=mesh)[0] if entry["Kind"] == "service-resolver" else entry
+        {**entry, "ConnectTimeout": timeout, "Meta": {**entry["Meta"], POLICY: policy}}
+        if entry["Kind"] == "service-resolver"
+        else entry
         for entry in entries
     ]
 

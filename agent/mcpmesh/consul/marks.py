@@ -18,6 +18,8 @@ from mcpmesh.model.instance import canonical
 
 OWNER = "mcpmesh-owner"
 DIGEST = "mcpmesh-digest"
+# Of what was said of a service's callers when its entry was written; the digest above is not of it.
+POLICY = "mcpmesh-policy"
 
 _DESCRIPTION = re.compile(r"written by mcpmesh \((?P<mesh>[^()]+)\)")
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from mcpmesh.consul.marks import DIGEST, OWNER, described_owner
+from mcpmesh.consul.marks import DIGEST, OWNER, POLICY, described_owner
 from mcpmesh.model.instance import canonical
 from mcpmesh.model.observed import Entry, Intention, Registration
 
@@ -76,7 +76,7 @@ def entries(lists: Iterable[Iterable[Json]]) -> dict[tuple[str, str], Entry]:
 def entry(item: Json) -> Entry:
     """One config entry."""
     meta = item.get("Meta") or {}
-    return Entry(item["Kind"], item["Name"], meta.get(OWNER), meta.get(DIGEST))
+    return Entry(item["Kind"], item["Name"], meta.get(OWNER), meta.get(DIGEST), meta.get(POLICY))
 
 
 def intentions(items: Iterable[Json]) -> Iterator[Intention]:

@@ -135,12 +135,13 @@ class Registration:
 
 @dataclass(frozen=True)
 class Entry:
-    """A config entry; `owner` and `digest` come from its Meta, None where it carries no mark."""
+    """A config entry; `owner`, `digest` and `policy` come from its Meta, None where it carries no such mark."""
 
     kind: str
     name: str
     owner: str | None
     digest: str | None
+    policy: str | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mcpmesh.consul.entries import reconnecting
 from mcpmesh.consul.intentions import missing_and_stale, policy_digest
+from mcpmesh.consul.marks import DIGEST, POLICY
 from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
@@ -94,12 +95,13 @@ class Look:
         """Config entries that are missing or differ."""
         for payload in payloads:
             entry = self.entries.get((payload["Kind"], payload["Name"]))
-            if entry is None or entry.digest != payload["Meta"]["mcpmesh-digest"]:
+            meta = payload["Meta"]
+            if entry is None or (entry.digest, entry.policy) != (meta[DIGEST], meta.get(POLICY)):
                 yield WriteEntry(payload)
 
-    def entries_of(self, wanted: Wanted) -> tuple[Payload, ...]:
-        """The config entries of a service, which follow what is said of its callers."""
-        return as_ruled(wanted, self.intentions, self.desired.mesh)
+    def entries_of(self, wanted: Wanted) -> list[Payload]:
+        """The config entries of a service, such that its callers connect anew when what is said of them changes."""
+        return reconnecting(wanted.entries, policy_digest(wanted.spec.name, self.intentions))
 
     def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
         """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""
@@ -108,14 +110,9 @@ class Look:
         yield from map(Revoke, stale)
 
 
-def as_ruled(wanted: Wanted, present: Iterable[Intention], mesh: str) -> tuple[Payload, ...]:
-    """The config entries of a service while these intentions stand: its callers connect anew when they change."""
-    return tuple(reconnecting(wanted.entries, policy_digest(wanted.spec.name, present), mesh))
-
-
 def matches(known: Registration | None, payloads: tuple[Payload, ...]) -> bool:
     """Whether Consul has exactly these registrations, ports included."""
-    if known is None or known.digest != payloads[0]["Meta"]["mcpmesh-digest"]:
+    if known is None or known.digest != payloads[0]["Meta"][DIGEST]:
         return False
     ports = (known.port, known.sidecar_port)
     return ports == (payloads[0]["Port"], payloads[1]["Port"] if len(payloads) > 1 else None)

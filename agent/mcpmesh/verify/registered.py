@@ -5,7 +5,6 @@ from __future__ import annotations
 from mcpmesh.consul.marks import DIGEST
 from mcpmesh.model.observed import Registration, Unknown
 from mcpmesh.plan.desired import Wanted
-from mcpmesh.plan.look import as_ruled
 from mcpmesh.verify.catalog import Entry
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import Finding, bad, each, good
@@ -97,8 +96,7 @@ def judge_checks(world: World, id_: str, found: list[Entry]) -> Finding:
 async def configured(facts: Facts, wanted: Wanted) -> list[Finding]:
     """The config entries of the service, its route among them, stand in Consul as they are wanted."""
     present = known(facts.entries, facts.world)
-    entries = as_ruled(wanted, known(facts.intentions, facts.world), facts.world.mesh)
-    payloads = (*entries, *((wanted.route,) if wanted.route else ()))
+    payloads = (*wanted.entries, *((wanted.route,) if wanted.route else ()))
 
     async def probe(payload: dict[str, object]) -> Finding:
         kind, name, meta = str(payload["Kind"]), str(payload["Name"]), payload["Meta"]

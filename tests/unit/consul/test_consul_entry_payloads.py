@@ -30,11 +30,11 @@ def lua(proxy: str, *listeners: str) -> list[dict[str, Any]]:
 
 def test_the_resolver_alone_differs_with_what_is_said_of_the_callers() -> None:
     entries = service_entries(FILES, "m", LUA, LUA)
-    one, other = reconnecting(entries, "a1", "m"), reconnecting(entries, "a2", "m")
+    one, other = reconnecting(entries, "a1"), reconnecting(entries, "a2")
     assert [mine == theirs for mine, theirs in zip(one, other, strict=True)] == [True, False, True]
     assert (one[1]["ConnectTimeout"], other[1]["ConnectTimeout"]) == ("3000161us", "3000162us")
-    assert one[1]["Meta"]["mcpmesh-digest"] != other[1]["Meta"]["mcpmesh-digest"]
-    assert one == reconnecting(one, "a1", "m")
+    assert one[1]["Meta"] == {**entries[1]["Meta"], "mcpmesh-policy": "a1"}
+    assert one == reconnecting(one, "a1")
 
 
 def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:

@@ -175,7 +175,9 @@ class World:
             case WriteEntry(item):
                 meta = item["Meta"]
                 key = (item["Kind"], item["Name"])
-                self.entries[key] = Entry(*key, meta["mcpmesh-owner"], meta["mcpmesh-digest"])
+                self.entries[key] = Entry(
+                    *key, meta["mcpmesh-owner"], meta["mcpmesh-digest"], meta.get("mcpmesh-policy")
+                )
             case DeleteEntry(kind, name):
                 del self.entries[kind, name]
             case Allow(source, destination):
