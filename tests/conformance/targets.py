@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conformance.suite import HERE
-from tests.integration.mesh.realmesh import RealMesh, real_mesh, wait_for
 from tests.integration.shim.shim_running import running, until
+from tests.support.mesh import RealMesh, real_mesh, wait_for
 
 START_SECONDS = 60.0
 # The suite's calls come faster than Python servers start: where each call has a process of its own, so many are there

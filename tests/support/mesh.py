@@ -1,29 +1,31 @@
-"""A whole mesh as a person runs it: the real command line, Consul, Envoys and servers, in a state folder of its own.
+"""A whole mesh as a person runs it: the command line in a process of its own, real Consul, Envoys and servers.
 
-A test module asks `start_mesh` for one (starting takes seconds, so tests of a
-module share it); when the module ends it is taken down, and whatever of it
-still runs then fails the run.
+Every mesh has its own state folder and its own folder for temporary files, so
+that what it leaves behind can be counted.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 import yaml
 from tests.support.consul import consul_binary
 
+from mcpmesh.kit.ports import is_free
 from mcpmesh.kit.process import Process, marked
 
 T = TypeVar("T")
@@ -32,145 +34,13 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 TIME_SERVER = EXAMPLES / ".venv/bin/mcp-server-time"
 GIT_SERVER = EXAMPLES / ".venv/bin/mcp-server-git"
+EVERYTHING = EXAMPLES / "node_modules/.bin/mcp-server-everything"
+PROGRAMS = ROOT / "tests/integration/mesh/programs"
 
-# Machines may be slow; none is slower than this.
-COMMAND_SECONDS = 120.0
-UP_SECONDS = 240.0
+# A loaded machine is slow, never this slow.
+SECONDS = 90.0
 
-
-@dataclass(frozen=True)
-class RunningMesh:
-    """One mesh that runs; `env` is what every command of it needs."""
-
-    name: str
-    home: Path
-    ingress_url: str
-    consul_url: str
-    env: Mapping[str, str]
-    catalog: Path
-    consul_program: Path
-
-    # --- what a person types
-
-    def run(self, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """`mcpmesh --name … words`; with `code`, that has to be its exit code."""
-        return _mcpmesh(self.name, self.env, words, code, COMMAND_SECONDS)
-
-    def json(self, *words: str, code: int | None = 0) -> Any:
-        """The one JSON value that a command prints."""
-        return json.loads(self.run(*words, "--json", code=code).stdout)
-
-    def lines(self, *words: str, code: int | None = 0) -> list[Any]:
-        """The JSON values that a command prints, one a line."""
-        return [json.loads(line) for line in self.run(*words, "--json", code=code).stdout.splitlines()]
-
-    def consul(self, *words: str) -> str:
-        """The `consul` command against this mesh's Consul."""
-        environment = {"CONSUL_HTTP_ADDR": self.consul_url, "PATH": os.environ["PATH"]}
-        done = subprocess.run(
-            [self.consul_program, *words], env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS
-        )
-        assert done.returncode == 0, f"consul {' '.join(words)}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    # --- what can be seen
-
-    def get(self, path: str) -> Any:
-        """What Consul's HTTP API answers."""
-        answer = httpx.get(f"{self.consul_url}{path}", trust_env=False, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
-
-    def put(self, path: str, body: Any) -> None:
-        """A write to Consul's HTTP API."""
-        httpx.put(f"{self.consul_url}{path}", json=body, trust_env=False, timeout=30).raise_for_status()
-
-    def processes(self, role: str, service: str | None = None) -> list[Process]:
-        """Its live processes in this role."""
-        return [
-            process
-            for process in marked(self.home)
-            if process.mark.role == role and service in (None, process.mark.service)
-        ]
-
-    def one(self, role: str, service: str | None = None) -> Process:
-        """Its only process in this role."""
-        found = self.processes(role, service)
-        assert len(found) == 1, f"{len(found)} processes of role {role}"
-        return found[0]
-
-    def api(self, method: str, path: str) -> httpx.Response:
-        """What the agent's API answers, without the second that a command takes to start."""
-        address = json.loads((self.home / "agent.json").read_text())["address"]
-        token = {"Authorization": f"Bearer {(self.home / 'token').read_text().strip()}"}
-        answer = httpx.request(method, f"{address}{path}", headers=token, trust_env=False, timeout=COMMAND_SECONDS)
-        answer.raise_for_status()
-        return answer
-
-    def ready(self) -> bool:
-        """Whether everything wanted is there, and nothing is left to do."""
-        status = self.api("GET", "/v1/status").json()
-        return bool(
-            status["in_sync"]
-            and status["ingress_ready"]
-            and all(service["state"] == "ready" for service in status["services"])
-        )
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing is healed inside the block; after it, everything is before anybody goes on."""
-        self.api("POST", "/v1/pause")
-        try:
-            yield
-        finally:
-            self.api("POST", "/v1/resume")
-            wait_for("the mesh has healed", self.ready)
-
-
-class StartMesh(Protocol):
-    """Starts a mesh from a catalog's text, its mapping, or a file; more settings as environment variables."""
-
-    def __call__(self, catalog: str | Path | Mapping[str, Any], **environment: str) -> RunningMesh: ...
-
-
-@pytest.fixture(scope="module")
-def start_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartMesh]:
-    """Meshes that live as long as the module's tests."""
-    started: list[tuple[str, Path, dict[str, str]]] = []
-
-    def start(catalog: str | Path | Mapping[str, Any], **environment: str) -> RunningMesh:
-        name = f"test-{os.getpid()}-{len(started) + 1}"
-        folder = tmp_path_factory.mktemp("mesh")
-        env = _environment(folder, len(started), environment)
-        path = _written(catalog, folder)
-        home = folder / "state" / "mcpmesh" / name
-        started.append((name, home, env))
-        _mcpmesh(name, env, ("up", "-f", str(path), "--detach"), 0, UP_SECONDS)
-        status = json.loads(_mcpmesh(name, env, ("status", "--json"), None, COMMAND_SECONDS).stdout)
-        mesh = RunningMesh(
-            name=name,
-            home=home,
-            ingress_url=status["ingress"],
-            consul_url=status["consul"],
-            env=env,
-            catalog=path,
-            consul_program=consul_binary(),
-        )
-        wait_for("the mesh is in sync", mesh.ready)
-        return mesh
-
-    yield start
-    left = [problem for name, home, env in started for problem in _taken_down(name, home, env)]
-    assert not left, "; ".join(left)
-
-
-def wait_for(what: str, look: Callable[[], T], seconds: float = 90.0) -> T:
-    """What `look` returns, as soon as that is true."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.1)
-    return found
+OK, FAILED, INPUT, NO_AGENT, NOT_READY, LOST, REFUSED, CHANGES, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
 
 
 def need(*programs: Path) -> None:
@@ -180,50 +50,263 @@ def need(*programs: Path) -> None:
             pytest.fail(f"the example server {program.relative_to(ROOT)} is not installed; run: make setup")
 
 
-def _mcpmesh(
-    name: str, env: Mapping[str, str], words: tuple[str, ...], code: int | None, seconds: float
-) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "mcpmesh", "--name", name, *words]
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=seconds)
-    said = f"mcpmesh {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
-    assert code is None or done.returncode == code, said
-    return done
+def need_servers() -> None:
+    """Fails where the public servers of the examples are not installed."""
+    need(EVERYTHING, TIME_SERVER)
+    if shutil.which("node") is None:
+        pytest.fail("node is not on PATH, and four example servers need it; install Node.js, then run: make setup")
 
 
-def _environment(folder: Path, number: int, more: Mapping[str, str]) -> dict[str, str]:
-    """That of whoever runs the tests, without what they have set for meshes of their own."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
-    # Runs side by side look for ports in different places.
-    base = 28000 + (os.getpid() + number) % 44 * 100
-    settings = {
-        "XDG_STATE_HOME": str(folder / "state"),
-        "MCPMESH_PORTS__INFRASTRUCTURE": str(base),
-        "MCPMESH_INGRESS__PORT": str(base + 10),
-        "MCPMESH_PORTS__SERVICES": str(base + 20),
+@dataclass
+class RealMesh:
+    """One mesh: `folder` holds its catalog, `state` what the agent remembers, `scratch` is its TMPDIR.
+
+    `said` is what its latest `up` printed.
+    """
+
+    folder: Path
+    name: str = "default"
+    state: Path = Path()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    said: str = ""
+
+    def __post_init__(self) -> None:
+        self.state = self.state if self.state != Path() else self.folder / "state"
+        self.scratch = self.folder / "scratch"
+        self.scratch.mkdir(exist_ok=True)
+        self.catalog = self.folder / "mesh.yaml"
+
+    # --- words of a person
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What the commands see: nothing of the mcpmesh settings of whoever runs the tests."""
+        mine = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
+        # Apart from the ports of a mesh that a person may run beside the tests.
+        base = 21000 + os.getpid() % 50 * 200
+        ports = {"MCPMESH_PORTS__INFRASTRUCTURE": str(base), "MCPMESH_PORTS__SERVICES": str(base + 20)}
+        folders = {"XDG_STATE_HOME": str(self.state), "TMPDIR": str(self.scratch)}
         # Also where a Kong is on PATH.
-        "MCPMESH_INGRESS__KIND": "api-gateway",
-    }
-    return kept | settings | dict(more)
+        ingress = {"MCPMESH_INGRESS__KIND": "api-gateway"}
+        return {**mine, **ports, **folders, **ingress, **self.environment}
+
+    def argv(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "mcpmesh", "--name", self.name, *words]
+
+    def run(self, *words: str, code: int | None = OK, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
+        """A command to its end; with `code`, that must be its exit code."""
+        done = subprocess.run(
+            self.argv(*words), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=seconds
+        )
+        if code is not None and done.returncode != code:
+            raise AssertionError(
+                f"mcpmesh {' '.join(words)}: exit code {done.returncode}, not {code}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def json(self, *words: str, code: int | None = OK) -> Any:
+        """The one JSON value that a command prints."""
+        return json.loads(self.run(*words, "--json", code=code).stdout)
+
+    def lines(self, *words: str, code: int | None = OK) -> list[Any]:
+        """The JSON values that a command prints, one a line."""
+        return [json.loads(line) for line in self.run(*words, "--json", code=code).stdout.splitlines()]
+
+    def up(self, *files: Path, code: int = OK) -> subprocess.CompletedProcess[str]:
+        """`up --detach` with these catalogs (its own where none is given)."""
+        sources = [word for file in files or (self.catalog,) for word in ("-f", str(file))]
+        done = self.run("up", *sources, "--detach", "--timeout", "120", code=code, seconds=180)
+        self.said = done.stdout + done.stderr
+        return done
+
+    def down(self) -> subprocess.CompletedProcess[str]:
+        return self.run("down", seconds=180)
+
+    def consul(self, *words: str, code: int | None = 0) -> str:
+        """The `consul` command against this mesh's Consul; its output."""
+        environment = {"CONSUL_HTTP_ADDR": self.consul_url, "PATH": os.environ["PATH"]}
+        done = subprocess.run([consul_program(), *words], env=environment, capture_output=True, text=True, timeout=60)
+        if code is not None and done.returncode != code:
+            raise AssertionError(f"consul {' '.join(words)}: {done.stdout}{done.stderr}")
+        return done.stdout + done.stderr
+
+    # --- what can be seen
+
+    def api(self, method: str, path: str) -> httpx.Response:
+        """What the agent's API answers; raises httpx.ConnectError where no agent lives."""
+        address = json.loads((self.home / "agent.json").read_text())["address"]
+        token = {"Authorization": f"Bearer {(self.home / 'token').read_text().strip()}"}
+        return httpx.request(method, f"{address}{path}", headers=token, trust_env=False, timeout=60)
+
+    def status(self) -> dict[str, Any]:
+        """The board; by the API, since starting a command takes a second."""
+        found: dict[str, Any] = self.api("GET", "/v1/status").json()
+        return found
+
+    def service(self, name: str) -> dict[str, Any]:
+        """A service's line of the board."""
+        return next(line for line in self.status()["services"] if line["name"] == name)
+
+    def ready(self) -> bool:
+        """Whether everything wanted is there and nothing is left to do."""
+        status = self.status()
+        lines = [f"{line['name']} is {line['state']}: {line['detail']}" for line in status["services"]]
+        assert status["in_sync"] and status["ingress_ready"], "; ".join(lines)
+        assert all(line["state"] == "ready" for line in status["services"]), "; ".join(lines)
+        return True
+
+    def wait_until_ready(self) -> None:
+        wait_for(f"mesh {self.name} is ready", self.ready)
+
+    @property
+    def ingress(self) -> str:
+        """Its URL; the port is remembered, also while no agent lives."""
+        return f"http://127.0.0.1:{self._ports['ingress']}"
+
+    @property
+    def _ports(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads((self.home / "ports.json").read_text())
+        return found
+
+    @property
+    def consul_url(self) -> str:
+        return f"http://127.0.0.1:{self._ports['http']}"
+
+    def ask_consul(self, path: str) -> Any:
+        """What Consul answers to GET `path`; None where there is nothing."""
+        answer = httpx.get(f"{self.consul_url}{path}", trust_env=False, timeout=30)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        answer.raise_for_status()
+        return answer.json()
+
+    def tell_consul(self, path: str, body: Any) -> None:
+        """PUTs `body` to Consul."""
+        httpx.put(f"{self.consul_url}{path}", json=body, trust_env=False, timeout=30).raise_for_status()
+
+    def ask_envoy(self, envoy: Process, path: str) -> str:
+        """What an Envoy says of itself at its admin address."""
+        url = f"http://127.0.0.1:{envoy.mark.ports['admin']}{path}"
+        return httpx.get(url, trust_env=False, timeout=30).raise_for_status().text
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is healed inside the block; after it, everything is before anybody goes on."""
+        self.api("POST", "/v1/pause").raise_for_status()
+        try:
+            yield
+        finally:
+            self.api("POST", "/v1/resume").raise_for_status()
+            self.wait_until_ready()
+
+    @property
+    def home(self) -> Path:
+        return self.state / "mcpmesh" / self.name
+
+    def log(self, name: str = "agent") -> str:
+        return (self.home / "logs" / f"{name}.log").read_text(errors="replace")
+
+    # --- its processes
+
+    def processes(self, role: str | None = None, service: str | None = None) -> list[Process]:
+        """Its live processes."""
+        return [
+            process
+            for process in marked(self.home)
+            if role in (None, process.mark.role) and service in (None, process.mark.service)
+        ]
+
+    def pids(self, role: str | None = None, service: str | None = None) -> set[int]:
+        return {process.pid for process in self.processes(role, service)}
+
+    def one(self, role: str, service: str | None = None) -> Process:
+        """Its one process of that role."""
+        found = self.processes(role, service)
+        assert len(found) == 1, f"{len(found)} processes of role {role}: {found}"
+        return found[0]
+
+    def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(process.pid, number)
+
+    def held_ports(self) -> set[int]:
+        """Ports that its processes listen on."""
+        found = {port for process in self.processes() for port in process.mark.ports.values()}
+        return self.still_held(found | set(self._ports.values()))
+
+    def still_held(self, ports: set[int]) -> set[int]:
+        """Those of `ports` that somebody listens on."""
+        return {port for port in ports if not is_free(port)}
+
+    @property
+    def agent(self) -> Process:
+        return self.one("agent")
+
+    def clean_up(self) -> None:
+        """Takes it down, whatever state a test has left it in; what outlives that is ended, and fails the run."""
+        for process in self.processes():
+            os.kill(process.pid, signal.SIGCONT)
+        try:
+            self.run("down", code=None, seconds=180)
+            # The agent says that it is down, and then ends.
+            wait_for("all is gone", lambda: not self.processes(), 10)
+        finally:
+            for process in self.processes():
+                os.kill(process.pid, signal.SIGKILL)
 
 
-def _written(catalog: str | Path | Mapping[str, Any], folder: Path) -> Path:
-    if isinstance(catalog, Path):
-        return catalog
-    path = folder / "mesh.yaml"
-    path.write_text(catalog if isinstance(catalog, str) else yaml.safe_dump({"version": 1, **catalog}, sort_keys=False))
-    return path
+@contextmanager
+def real_mesh(folder: Path, catalog: Mapping[str, Any] | str | None = None, **more: Any) -> Iterator[RealMesh]:
+    """A mesh with this catalog, not started; when the block ends nothing of it runs."""
+    need_servers()
+    consul_program()
+    mesh = RealMesh(folder, **more)
+    if catalog is not None:
+        write(mesh.catalog, catalog)
+    try:
+        yield mesh
+    finally:
+        mesh.clean_up()
 
 
-def _taken_down(name: str, home: Path, env: Mapping[str, str]) -> list[str]:
-    """Takes a mesh down, whatever tests have made of it; what went wrong with that, in words."""
-    for process in marked(home):
-        os.kill(process.pid, signal.SIGCONT)
-    down = _mcpmesh(name, env, ("down",), None, UP_SECONDS)
-    # The agent says that it is down, and then ends.
-    with suppress(AssertionError):
-        wait_for("all is gone", lambda: not marked(home), 10)
-    left = marked(home)
-    for process in left:
-        os.kill(process.pid, signal.SIGKILL)
-    problems = [f"{name}: down ended with {down.returncode}: {down.stderr}"] if down.returncode else []
-    return problems + [f"{name}: pid {process.pid} ({process.mark.role}) outlived `down`" for process in left]
+def write(path: Path, catalog: Mapping[str, Any] | str) -> None:
+    """Saves a catalog, as an editor does: whole."""
+    text = catalog if isinstance(catalog, str) else yaml.safe_dump({"version": 1, **catalog}, sort_keys=False)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def wait_for(what: str, look: Callable[[], T], seconds: float = SECONDS) -> T:
+    """What `look` returns as soon as that is true; an AssertionError or a lost connection in it means: not yet."""
+    end = time.monotonic() + seconds
+    why = ""
+    while True:
+        try:
+            if found := look():
+                return found
+        except (AssertionError, httpx.TransportError) as error:
+            why = f": {error!r}"
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {seconds:.0f} s{why}")
+        time.sleep(0.1)
+
+
+@cache
+def consul_program() -> str:
+    """The consul command, found once, since finding it needs a loop of its own."""
+    return str(consul_binary())
+
+
+def python_program(name: str) -> list[str]:
+    """The command that runs one of our little servers."""
+    return [sys.executable, str(PROGRAMS / name)]
+
+
+def everything(**more: Any) -> dict[str, Any]:
+    """A catalog's lines for the reference server."""
+    return {"command": str(EVERYTHING), "args": ["stdio"], **more}
+
+
+def the_time(*args: str, **more: Any) -> dict[str, Any]:
+    """A catalog's lines for the time server."""
+    return {"command": str(TIME_SERVER), "args": ["--local-timezone", "UTC", *args], **more}

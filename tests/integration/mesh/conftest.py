@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.mesh.realmesh import (
+from tests.support.mesh import (
     EVERYTHING,
     RealMesh,
     everything,

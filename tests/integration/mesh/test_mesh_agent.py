@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from tests.integration.mesh.realmesh import NO_AGENT, RealMesh, wait_for
 from tests.integration.mesh.traffic import call, load
+from tests.support.mesh import NO_AGENT, RealMesh, wait_for
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from tests.integration.mesh.realmesh import CHANGES, OK, RealMesh, wait_for, write
 from tests.integration.mesh.traffic import Session, call, load, text_of
+from tests.support.mesh import CHANGES, OK, RealMesh, wait_for, write
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.mesh.realmesh import EVERYTHING, NOT_READY, OK, RealMesh, real_mesh
 from tests.integration.mesh.traffic import call
-from tests.support.mesh import TIME_SERVER
+from tests.support.mesh import EVERYTHING, NOT_READY, OK, TIME_SERVER, RealMesh, real_mesh
 
 BROKEN = {
     "absent": {"command": "a-runtime-that-nobody-has", "args": ["x"]},

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from tests.integration.mesh.realmesh import FAILED, INPUT, NO_AGENT, OK, REFUSED, RealMesh, real_mesh
-from tests.support.mesh import EXAMPLES, GIT_SERVER, need
+from tests.support.mesh import EXAMPLES, FAILED, GIT_SERVER, INPUT, NO_AGENT, OK, REFUSED, RealMesh, need, real_mesh
 
 # A tool of each server, and what its answer has to hold.
 TOOLS: dict[str, tuple[str, dict[str, Any], str]] = {

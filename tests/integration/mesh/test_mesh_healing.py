@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from tests.integration.mesh.realmesh import RealMesh, wait_for
 from tests.integration.mesh.traffic import Load, Session, load
+from tests.support.mesh import RealMesh, wait_for
 
 from mcpmesh.kit.process import alive
 

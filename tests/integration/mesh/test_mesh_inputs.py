@@ -9,9 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.mesh.realmesh import RealMesh, python_program, real_mesh, wait_for
 from tests.integration.mesh.traffic import META, load, modern, result
-from tests.support.mesh import ROOT
+from tests.support.mesh import ROOT, RealMesh, python_program, real_mesh, wait_for
 
 FIXTURE = str(ROOT / "tests/conformance/server")
 TOOL = "test_input_required_result_request_state"

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from tests.integration.mesh.realmesh import RealMesh, wait_for
 from tests.integration.mesh.traffic import call, load
+from tests.support.mesh import RealMesh, wait_for
 
 # A changed intention is to bind within this, on open connections too.
 BINDS_WITHIN = 1.0

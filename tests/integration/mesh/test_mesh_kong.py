@@ -13,7 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client
-from tests.integration.mesh.realmesh import (
+from tests.integration.mesh.test_mesh_traffic import events_of, sessions_on_both
+from tests.integration.mesh.traffic import load, modern
+from tests.support.kong.running import kong_program
+from tests.support.mesh import (
     FAILED,
     INPUT,
     RealMesh,
@@ -24,9 +27,6 @@ from tests.integration.mesh.realmesh import (
     wait_for,
     write,
 )
-from tests.integration.mesh.test_mesh_traffic import events_of, sessions_on_both
-from tests.integration.mesh.traffic import load, modern
-from tests.support.kong.running import kong_program
 
 from mcpmesh.kit.process import Process
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.integration.mesh.realmesh import RealMesh, real_mesh, the_time, wait_for
 from tests.integration.mesh.traffic import modern
 from tests.support.kong.running import WAITING, RunningKong, running_kong
+from tests.support.mesh import RealMesh, real_mesh, the_time, wait_for
 
 
 @pytest.fixture

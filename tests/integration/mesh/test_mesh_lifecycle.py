@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.mesh.realmesh import NO_AGENT, RealMesh, python_program, real_mesh, the_time, wait_for
 from tests.integration.mesh.traffic import call, load
+from tests.support.mesh import NO_AGENT, RealMesh, python_program, real_mesh, the_time, wait_for
 
 CLOCK = {"services": {"clock": the_time()}}
 

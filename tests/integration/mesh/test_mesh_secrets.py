@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 from tests.integration.mesh.conftest import FILED_SECRET, SECRET
-from tests.integration.mesh.realmesh import RealMesh
 from tests.integration.mesh.traffic import call, text_of
+from tests.support.mesh import RealMesh
 
 
 def test_secrets_reach_the_server(mesh: RealMesh) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client
-from tests.integration.mesh.realmesh import RealMesh, wait_for, write
 from tests.integration.mesh.traffic import ACCEPT, Session, load, modern
+from tests.support.mesh import RealMesh, wait_for, write
 
 MODES = ["auto", "legacy", "2026-07-28"]
 # Envoy's default for a whole call; every one of our calls may take longer.

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.integration.mesh.realmesh import NOT_READY, OK, RealMesh, real_mesh
 from tests.integration.twenty.postgres import database, programs
 from tests.integration.twenty.servers import ROOT, TWENTY
+from tests.support.mesh import NOT_READY, OK, RealMesh, real_mesh
 
 sys.path.insert(0, str(ROOT / "tests/integration/shim"))
 

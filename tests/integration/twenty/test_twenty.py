@@ -11,9 +11,9 @@ import pytest
 import yaml
 from mcp import Client, MCPError
 from shim_running import descendants, running
-from tests.integration.mesh.realmesh import RealMesh
 from tests.integration.twenty.servers import SERVERS, TWENTY, shim_config
 from tests.integration.twenty.table import Row, publish, summary, table
+from tests.support.mesh import RealMesh
 
 SAID_CHARACTERS = 90
 # The internet may be there, behind a firewall, or slow to be refused.

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.mesh import GIT_SERVER, TIME_SERVER, RunningMesh, StartMesh, need, wait_for
+from tests.support.mesh import GIT_SERVER, TIME_SERVER, RealMesh, need, real_mesh, wait_for
 
 from mcpmesh.kit.process import VARIABLE, Mark, Process
 from mcpmesh.model.status import Claim
@@ -63,7 +63,7 @@ def may_call(source: str) -> str:
 class Subject:
     """The mesh under test, and the folder where its `clock` looks for what it shall do wrong."""
 
-    mesh: RunningMesh
+    mesh: RealMesh
     faults: Path
 
     def verify(self, *services: str) -> list[Claim]:
@@ -84,7 +84,7 @@ class Subject:
 
     def registered(self, service: str) -> dict[str, Any]:
         """The registration of the service's only instance, as it was written."""
-        found = self.mesh.get(f"/v1/agent/service/{self.mesh.one('sidecar', service).mark.instance}")
+        found = self.mesh.ask_consul(f"/v1/agent/service/{self.mesh.one('sidecar', service).mark.instance}")
         return {
             "ID": found["ID"],
             "Name": found["Service"],
@@ -95,33 +95,34 @@ class Subject:
 
 
 @pytest.fixture(scope="module")
-def subject(start_mesh: StartMesh, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     need(TIME_SERVER, GIT_SERVER)
     faults = tmp_path_factory.mktemp("faults")
     breakable = [sys.executable, str(PROGRAMS / "breakable.py"), str(TIME_SERVER)]
-    mesh = start_mesh(
-        {
-            "services": {
-                "clock": {
-                    "command": breakable,
-                    "env": {"FAULTS": str(faults)},
-                    "isolation": "shared",
-                    "allow": ["git"],
-                },
-                "git": {"command": str(GIT_SERVER), "upstreams": ["clock", "greeter"], "route": False},
-                "page": {
-                    "http": {"command": sys.executable, "args": [str(PROGRAMS / "pages.py")]},
-                    "route": "/page",
-                    "instances": 2,
-                },
-                "greeter": {
-                    "tcp": {"command": sys.executable, "args": [str(PROGRAMS / "greeter.py")]},
-                    "allow": ["git"],
-                },
-            }
+    catalog = {
+        "services": {
+            "clock": {
+                "command": breakable,
+                "env": {"FAULTS": str(faults)},
+                "isolation": "shared",
+                "allow": ["git"],
+            },
+            "git": {"command": str(GIT_SERVER), "upstreams": ["clock", "greeter"], "route": False},
+            "page": {
+                "http": {"command": sys.executable, "args": [str(PROGRAMS / "pages.py")]},
+                "route": "/page",
+                "instances": 2,
+            },
+            "greeter": {
+                "tcp": {"command": sys.executable, "args": [str(PROGRAMS / "greeter.py")]},
+                "allow": ["git"],
+            },
         }
-    )
-    return Subject(mesh, faults)
+    }
+    with real_mesh(tmp_path_factory.mktemp("mesh"), catalog) as mesh:
+        mesh.up()
+        mesh.wait_until_ready()
+        yield Subject(mesh, faults)
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ def test_a_dead_child_is_found_at_once(paused: Subject) -> None:
 def test_a_registered_port_where_nobody_listens_is_found(paused: Subject) -> None:
     port = free_port()
     registration = paused.registered("clock")
-    paused.mesh.put("/v1/agent/service/register", {**registration, "Port": port})
+    paused.mesh.tell_consul("/v1/agent/service/register", {**registration, "Port": port})
     found = paused.failed()
     assert found.keys() == {("clock", SHIMS_PORT)}
     claim = found["clock", SHIMS_PORT]
@@ -214,7 +215,7 @@ def test_a_registered_port_where_nobody_listens_is_found(paused: Subject) -> Non
 def test_a_registered_port_that_is_somebody_elses_is_found(paused: Subject) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        paused.mesh.put("/v1/agent/service/register", {**paused.registered("clock"), "Port": port})
+        paused.mesh.tell_consul("/v1/agent/service/register", {**paused.registered("clock"), "Port": port})
         found = paused.failed()
     assert found.keys() == {("clock", SHIMS_PORT)}
     assert f"port {port}" in found["clock", SHIMS_PORT].evidence
@@ -235,7 +236,7 @@ def test_a_registration_that_nobody_wants_is_found(paused: Subject) -> None:
     wanted = paused.registered("clock")
     ghost, lost = {**wanted, "ID": f"{wanted['ID']}-ghost"}, {**wanted, "ID": "lost-1", "Name": "lost"}
     for registration in (ghost, lost):
-        paused.mesh.put("/v1/agent/service/register", registration)
+        paused.mesh.tell_consul("/v1/agent/service/register", registration)
     found = paused.failed()
     assert ("clock", REGISTERED) in found and (None, LEFTOVERS) in found
     assert f"{ghost['ID']} (port {ghost['Port']}) is registered and not wanted" in found["clock", REGISTERED].evidence
@@ -343,10 +344,10 @@ def test_a_deleted_route_is_found(paused: Subject) -> None:
 
 
 def test_a_route_to_a_service_without_one_is_found(paused: Subject) -> None:
-    route = paused.mesh.get("/v1/config/http-route/clock")
+    route = paused.mesh.ask_consul("/v1/config/http-route/clock")
     kept = {key: route[key] for key in ("Kind", "Parents", "Rules")}
     text = json.dumps({**kept, "Name": "intruder"}).replace("/mcp/clock", "/mcp/git")
-    paused.mesh.put("/v1/config", json.loads(text))
+    paused.mesh.tell_consul("/v1/config", json.loads(text))
     try:
         wait_for("the route is there", lambda: _status(paused, "/mcp/git") != 404)
         assert paused.failed().keys() == {("git", "without a route, it is not at the ingress")}
@@ -373,7 +374,7 @@ def test_a_stopped_ingress_is_found_in_bounded_time(paused: Subject) -> None:
 
 
 def _status(subject: Subject, path: str) -> int:
-    return httpx.get(f"{subject.mesh.ingress_url}{path}", trust_env=False, timeout=30).status_code
+    return httpx.get(f"{subject.mesh.ingress}{path}", trust_env=False, timeout=30).status_code
 
 
 # --- faults of the mesh
@@ -441,11 +442,11 @@ def test_a_stray_process_and_its_listener_are_found(paused: Subject) -> None:
 
 def test_a_rejected_xds_update_is_found(paused: Subject) -> None:
     envoy = paused.mesh.one("sidecar", "git")
-    found = paused.mesh.get("/v1/config/service-defaults/git")
+    found = paused.mesh.ask_consul("/v1/config/service-defaults/git")
     entry = {key: found[key] for key in ("Kind", "Name", "Protocol", "EnvoyExtensions", "Meta")}
     broken = json.loads(json.dumps(entry))
     broken["EnvoyExtensions"][0]["Arguments"]["Script"] = "this is no Lua"
-    paused.mesh.put("/v1/config", broken)
+    paused.mesh.tell_consul("/v1/config", broken)
     try:
         failed = wait_for("Envoy rejects it", lambda: paused.failed())
         assert failed.keys() == {(None, REJECTED)}
@@ -454,7 +455,7 @@ def test_a_rejected_xds_update_is_found(paused: Subject) -> None:
         assert "update_rejected" in claim.evidence
         assert f"{envoy.mark.instance}.sidecar.log" in claim.next_step
     finally:
-        paused.mesh.put("/v1/config", entry)
+        paused.mesh.tell_consul("/v1/config", entry)
         # The count is of its whole life.
         os.kill(envoy.pid, signal.SIGKILL)
 

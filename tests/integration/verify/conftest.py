@@ -1,3 +1,0 @@
-from tests.support.mesh import start_mesh
-
-__all__ = ["start_mesh"]
