@@ -67,7 +67,7 @@ async def messages(
     """Every JSON-RPC message of the answer: notifications as they come, the response last.
 
     `timeout` bounds each silence, in seconds; `extra` headers are sent too. Raises Unreachable when nobody
-    answers, RpcError on a 4xx with a JSON-RPC error inside, else
+    answers, RpcError on a 4xx with a JSON-RPC error inside (Broken on 403), else
     Refused on 4xx (Forbidden on 403), Broken on 5xx and on what is no JSON-RPC.
     """
     headers, body = request(method, params)
@@ -108,8 +108,9 @@ async def _check(answer: httpx.Response, url: str) -> None:
     with suppress(ValueError, KeyError, TypeError):  # Envoy speaks plain text
         error = json.loads(content)["error"]
         said = f"{url} answered HTTP {answer.status_code}: {error['message']}"
-        # With 5xx it is the shim that speaks: its server did not answer.
-        raise RpcError(said, int(error["code"])) if answer.status_code < 500 else Broken(said)
+        # With 5xx it is the shim that speaks: its server did not answer. With 403 too: not under this name.
+        own = answer.status_code >= 500 or answer.status_code == httpx.codes.FORBIDDEN
+        raise Broken(said) if own else RpcError(said, int(error["code"]))
     kind = Refused if answer.status_code < 500 else Broken
     if answer.status_code == httpx.codes.FORBIDDEN:
         kind = Forbidden

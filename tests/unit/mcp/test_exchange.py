@@ -78,6 +78,11 @@ async def test_a_stream_gives_each_message_however_it_is_cut_and_whatever_line_e
             RpcError,
             "no such method",
         ),
+        (
+            httpx.Response(403, json={"error": {"code": -32600, "message": "Host is not allowed here"}}),
+            Broken,
+            "HTTP 403: Host is not allowed here",
+        ),
         (httpx.Response(503, json={"error": {"code": -32603, "message": "no server"}}), Broken, "HTTP 503: no server"),
         (httpx.Response(200, json={"error": {"code": -1, "message": "sorry"}}), RpcError, "sorry"),
         (httpx.Response(200, text="<html>"), Broken, "no JSON"),
