@@ -35,7 +35,7 @@ venv = { $(1)/bin/python -m pip --version 2>/dev/null || "$(PYTHON)" -m venv --c
 .PHONY: help
 help: ## this list
 	printf 'make TARGET\n\n'
-	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
 .PHONY: setup
 setup: $(BIN)/.installed examples/.venv/.installed npm-servers consul-binary ## prepare all that the mesh needs: packages, example servers, Consul
