@@ -11,8 +11,9 @@ address() {
 SOCKETS=/run/mcpmesh/consul
 mkdir -p "$SOCKETS"
 edge=$(address consul-edge)
+# The image's own /consul/data is its user consul's, and root without capabilities may not write there.
 
-exec consul agent -config-file=/mcpmesh/server.hcl -data-dir=/consul/data -node=mcpmesh -hcl="
+exec consul agent -config-file=/mcpmesh/server.hcl -data-dir=/state -node=mcpmesh -hcl="
   addresses { http = \"127.0.0.1 $edge\", grpc = \"unix://$SOCKETS/grpc.sock\" }
   unix_sockets { mode = \"0666\" }
   ports { http = 8500, grpc = 8502, grpc_tls = -1, https = -1, dns = -1, serf_wan = -1 }
