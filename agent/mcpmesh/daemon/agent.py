@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ _ADOPT_SECONDS = 20.0
 _INGRESS_SECONDS = 1.0
 # Beyond this `docker compose down`, which gives the servers 60 s, would leave them behind.
 _GONE_SECONDS = 40.0
+# How soon what could not be done for the companion is tried again.
+_AGAIN_SECONDS = 1.0
 # How soon a saved document for Kong is in force.
 _DOCUMENTS_SECONDS = 1.0
 
@@ -50,6 +53,7 @@ class Agent:
         self.journal = Journal()
         self.mesh = Mesh(settings, name, self.journal, sources[0].parent / "kong.d" if sources else None)
         self.gone = asyncio.Event()
+        self.bug: BaseException | None = None
         self._settings = settings
         self._name = name
         self._sources = list(sources)
@@ -71,7 +75,7 @@ class Agent:
             self.journal.say(Level.TROUBLE, warning, "catalog")
         if self._settings.runtime == "containers":
             self._companion.come()
-        self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
+        self._bringing_up = self._background(self._bring_up(), "bring up")
         self._background(self._watch_catalog(), "watch the catalog")
         self._background(self._watch_documents(), "watch the documents for Kong")
 
@@ -79,10 +83,9 @@ class Agent:
         """Stops the agent; the mesh runs on."""
         if self._settings.runtime == "containers":
             self._companion.leave()
-        tasks = [*self._tasks, *([self._bringing_up] if self._bringing_up else [])]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.mesh.close()
 
     async def nudge(self) -> None:
@@ -97,14 +100,33 @@ class Agent:
     async def take_down(self) -> AsyncIterator[Event]:
         """Adopts what an earlier agent has left and takes it down."""
         if any(process.mark.role == "consul" for process in marked(self.mesh.home)):
-            self._bringing_up = asyncio.create_task(self._bring_up(), name="bring up")
+            self._bringing_up = self._background(self._bring_up(), "bring up")
             await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
         async for event in self.down():
             yield event
 
-    def _background(self, work: Any, name: str) -> None:
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
         self._tasks.add(task)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """An error that nobody expected ends the agent (see errors.py): it would only seem to go on."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.journal.say(Level.TROUBLE, f'the agent ends, the mesh runs on: "{task.get_name()}" ended of {error!r}')
+        self.bug = self.bug or error
+        self.gone.set()
+
+    @contextmanager
+    def _telling(self, service: str) -> Iterator[None]:
+        """Says what a person can mend, and goes on; not again what keeps the mesh from coming up."""
+        try:
+            yield
+        except MeshError as error:
+            if str(error) != self._failure:
+                self.journal.say(Level.TROUBLE, str(error), service)
 
     async def _bring_up(self) -> None:
         """Until it works: a Consul that can't be had now may be had in a while."""
@@ -148,17 +170,28 @@ class Agent:
 
     async def _follow_companion(self, loop: Loop) -> None:
         async for wanted in self._companion.states():
-            if wanted != self.mesh.wanted:
-                self.mesh.wanted = wanted
-                self.journal.say(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
-                loop.want(self.mesh.desired(self._catalog))
-            if not wanted:
-                await self._until_gone(loop)
-                self._companion.gone()
+            end, said = time.monotonic() + _GONE_SECONDS, ""
+            while self._companion.wants() == wanted:
+                try:
+                    await self._obey_companion(loop, wanted, end)
+                    break
+                except MeshError as error:
+                    if said != str(error):
+                        self.journal.say(Level.TROUBLE, str(error), "mesh")
+                    said = str(error)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _until_gone(self, loop: Loop) -> None:
-        """Until the last server has drained and ended; what has not after a while is ended without asking."""
-        end = time.monotonic() + _GONE_SECONDS
+    async def _obey_companion(self, loop: Loop, wanted: bool, end: float) -> None:
+        if wanted != self.mesh.wanted:
+            self.mesh.wanted = wanted
+            self.journal.say(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
+        loop.want(self.mesh.desired(self._catalog))
+        if not wanted:
+            await self._until_gone(loop, end)
+            self._companion.gone()
+
+    async def _until_gone(self, loop: Loop, end: float) -> None:
+        """Until the last server has drained and ended; what has not at `end` is ended without asking."""
         while not (loop.passes and loop.in_sync) and time.monotonic() < end and not self._companion.wants():  # noqa: ASYNC110 - three ends
             await asyncio.sleep(0.2)
         if not self._companion.wants():
@@ -168,14 +201,17 @@ class Agent:
         while True:
             await asyncio.sleep(_INGRESS_SECONDS)
             if await self.mesh.ingress_moved():
-                loop.want(self.mesh.desired(self._catalog))
+                with self._telling("mesh"):
+                    loop.want(self.mesh.desired(self._catalog))
 
     async def _watch_catalog(self) -> None:
         saved = changes(self._sources, os.environ)
         # The watch counts from here: what was saved since the first read is read now.
-        await self._read_catalog()
-        async for _ in saved:
+        with self._telling("catalog"):
             await self._read_catalog()
+        async for _ in saved:
+            with self._telling("catalog"):
+                await self._read_catalog()
 
     async def _watch_documents(self) -> None:
         """Reads a person's own documents for Kong again when one was saved, came or went."""
@@ -186,7 +222,8 @@ class Agent:
             seen = await asyncio.to_thread(own.fingerprint, folder)
             if seen != known:
                 known = seen
-                await self._read_catalog()
+                with self._telling("catalog"):
+                    await self._read_catalog()
 
     async def _read_catalog(self) -> None:
         try:
@@ -344,6 +381,7 @@ class Agent:
         if self._stopped is None:
             self._stopping = True
             self._stopped = asyncio.create_task(self._stop_all(), name="down")
+            self._stopped.add_done_callback(self._ended)
         async for event in self.journal.follow(since, forever=True):
             yield event
 

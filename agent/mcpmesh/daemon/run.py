@@ -75,6 +75,8 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: 
     waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if agent.bug is not None:
+            raise RuntimeError("the agent cannot go on; the mesh runs on") from agent.bug
         if server.done():
             await server
     finally:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
-from mcpmesh.errors import PeerError
+from mcpmesh.errors import MeshError
 from mcpmesh.kit.process import Process
 from mcpmesh.model.observed import Observed, Unknown
 from mcpmesh.model.status import Level, ServiceStatus, State, Step
@@ -117,7 +117,7 @@ class Loop:
         before = self.plan
         try:
             observed = await self._observer.look(desired, self._applier.held(desired))
-        except PeerError as error:
+        except MeshError as error:
             # Nothing is known of what runs, so nothing is done, and the last that was known stands.
             self._blind(str(error))
             return

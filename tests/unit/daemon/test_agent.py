@@ -1,0 +1,117 @@
+"""The agent's own tasks: what they outlast, and what ends the agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpmesh.daemon.agent import Agent
+from mcpmesh.errors import Unreachable
+from mcpmesh.kit.process import Process
+from mcpmesh.model.service import Catalog
+from mcpmesh.settings import Settings
+
+
+class Loop:
+    """A loop that is in sync with whatever it is told."""
+
+    passes, in_sync = 1, True
+
+    def want(self, desired: Any) -> None:
+        """Nothing runs."""
+
+
+class Docker:
+    """A runtime that is away for the first question, and then has no containers."""
+
+    sockets = None
+    asked = 0
+
+    async def found(self) -> list[Process]:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unreachable("cannot ask Docker")
+        return []
+
+    def forget_bootstraps(self) -> None:
+        """There are none."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def settings_in(folder: Path, **more: Any) -> Settings:
+    return Settings(state_dir=folder / "state", **more)
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    made = Agent(settings_in(tmp_path, runtime="containers", containers={"sockets": tmp_path}), "m", [], Catalog({}))
+    yield made
+    await made.end()
+
+
+async def said(agent: Agent, words: str) -> None:
+    """Until the journal has it."""
+    async with asyncio.timeout(10.0):
+        async for event in agent.journal.follow(0, forever=True):
+            if words in event.sentence:
+                return
+
+
+async def test_an_error_that_nobody_expected_is_told_and_ends_the_agent(agent: Agent) -> None:
+    async def faulty() -> None:
+        raise ZeroDivisionError("a bug")
+
+    agent._background(faulty(), "some work")
+    async with asyncio.timeout(5.0):
+        await agent.gone.wait()
+    assert isinstance(agent.bug, ZeroDivisionError)
+    await said(agent, "\"some work\" ended of ZeroDivisionError('a bug')")
+
+
+async def test_a_task_that_is_cancelled_or_done_ends_nothing(agent: Agent) -> None:
+    async def work() -> None:
+        """Done at once."""
+
+    await agent._background(work(), "done")
+    cancelled = agent._background(asyncio.sleep(60.0), "cancelled")
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    assert agent.bug is None and not agent.gone.is_set()
+
+
+async def test_servers_are_gone_in_the_end_though_docker_was_away(agent: Agent, tmp_path: Path) -> None:
+    docker: Any = Docker()
+    loop: Any = Loop()
+    await agent.mesh.runtime.close()
+    agent.mesh.runtime = docker
+    agent._background(agent._follow_companion(loop), "follow the companion")
+    await said(agent, "cannot ask Docker")
+    async with asyncio.timeout(10.0):
+        while not (tmp_path / "gone").exists():
+            await asyncio.sleep(0.05)
+    (tmp_path / "wanted").touch()
+    await said(agent, "the servers are wanted")
+    assert agent.bug is None and agent.mesh.wanted
+
+
+async def test_the_catalog_is_watched_on_though_the_settings_cannot_be_used(tmp_path: Path) -> None:
+    catalog = tmp_path / "mesh.yaml"
+    catalog.write_text("version: 1\nservices: {}\n")
+    settings = settings_in(tmp_path, ingress={"kind": "kong"}, kong={"binary": tmp_path / "none"})
+    agent = Agent(settings, "m", [catalog], Catalog({}))
+    agent.begin()
+    try:
+        await said(agent, "cannot find a program")
+        for place in range(2):
+            catalog.write_text(f"version: 1\nservices: {{}}\nmistake{place}: 1\n")
+            await said(agent, f"mistake{place}")
+            catalog.write_text("version: 1\nservices: {}\n")
+        assert agent.bug is None
+    finally:
+        await agent.end()

@@ -1,0 +1,56 @@
+"""The loop outlasts a look that could not be made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.plan.world import NOTHING, World
+
+from mcpmesh.errors import MeshError, SettingsError, Unreachable, WorkloadError
+from mcpmesh.model.observed import Observed
+from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.loop import Loop
+
+
+class Looks:
+    """An observer that cannot look while `error` is set."""
+
+    def __init__(self, error: MeshError | None) -> None:
+        self.error = error
+
+    async def look(self, desired: Any, held: Any) -> Observed:
+        if self.error:
+            raise self.error
+        return World().observed()
+
+
+class Hands:
+    """An applier with nothing to do."""
+
+    def held(self, desired: Any) -> dict[str, str]:
+        return {}
+
+    def failure(self, name: str) -> str:
+        return ""
+
+    def forget(self, name: str) -> None:
+        """There is nothing to remember."""
+
+    async def allow_retries(self, observed: Observed) -> None:
+        """There is nobody to tell."""
+
+
+@pytest.mark.parametrize("kind", [WorkloadError, SettingsError, Unreachable])
+async def test_a_look_that_fails_is_told_once_and_tried_again(kind: type[MeshError]) -> None:
+    looks: Any = Looks(kind("cannot look"))
+    hands: Any = Hands()
+    journal = Journal()
+    loop = Loop(NOTHING, looks, hands, journal, "http://ingress", 10.0)
+    await loop.once()
+    await loop.once()
+    assert not loop.in_sync and not loop.passes
+    assert [event.sentence async for event in journal.follow(0, forever=False)] == ["cannot look"]
+    looks.error = None
+    await loop.once()
+    assert loop.in_sync and loop.passes == 1
