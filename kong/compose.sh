@@ -8,6 +8,8 @@ edge=$(getent hosts kong-edge | { read -r found _ && printf '%s' "$found"; }) ||
 
 export KONG_PROXY_LISTEN="$edge:8000"
 export KONG_ADMIN_LISTEN="$edge:8001"
+# Until the agent hands it a document it answers 503: of a 404 an MCP client takes its session for ended.
+export KONG_DECLARATIVE_CONFIG=/mcpmesh/waiting.yml
 export KONG_STATUS_LISTEN=off
 export KONG_ADMIN_GUI_LISTEN=off
 # The image's own entrypoint, under either of the names that it has had.

@@ -1,0 +1,41 @@
+"""What compose.yaml's Kong is told before its image's own entrypoint runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def told(folder: Path) -> dict[str, str]:
+    """The environment that kong/compose.sh leaves, in a container whose address is 10.0.0.7."""
+    getent = folder / "getent"
+    getent.write_text("#!/bin/sh\necho 10.0.0.7 kong-edge\n")
+    getent.chmod(0o755)
+    script = ROOT / "kong" / "compose.sh"
+    found = subprocess.run(
+        ["/bin/sh", "-c", "trap env EXIT; . " + str(script)],
+        env={"PATH": f"{folder}:{os.defpath}"},
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    return dict(line.split("=", 1) for line in found.stdout.splitlines())
+
+
+def test_it_answers_try_again_until_it_has_its_document(tmp_path: Path) -> None:
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["kong"]
+    assert "./kong:/mcpmesh:ro" in service["volumes"]
+    assert told(tmp_path)["KONG_DECLARATIVE_CONFIG"] == "/mcpmesh/waiting.yml"
+    (route,) = yaml.safe_load((ROOT / "kong" / "waiting.yml").read_text())["routes"]
+    assert route["paths"] == ["/"] and route["plugins"][0]["config"]["status_code"] == 503
+
+
+def test_it_listens_on_the_edge_alone(tmp_path: Path) -> None:
+    found = told(tmp_path)
+    assert (found["KONG_PROXY_LISTEN"], found["KONG_ADMIN_LISTEN"]) == ("10.0.0.7:8000", "10.0.0.7:8001")
+    assert found["KONG_STATUS_LISTEN"] == found["KONG_ADMIN_GUI_LISTEN"] == "off"
