@@ -137,7 +137,7 @@ class ContainerSettings(BaseModel):
     """Holds a folder of sockets for each container; a volume, or a folder that Docker sees at the same path."""
     data: Path = Path("/data")
     """Holds a folder of each service, which it finds at /data; a volume, or a folder likewise."""
-    user: str | None = None
+    user: str | None = Field(default=None, pattern="^[0-9]{1,9}(:[0-9]{1,9})?$")
     """User and group of commands, "1000:1000"; None is the owner of the service's `cwd`, or nobody for root's."""
     memory_mebibytes: int = Field(default=1024, ge=64)
     """The most memory of one instance, its /tmp included."""

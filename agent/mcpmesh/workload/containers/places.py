@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.process import Mark
@@ -41,15 +43,16 @@ def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, plac
     data, sockets = settings.data / spec.name, settings.sockets / layout.folder(mark)
     stdio, programs = settings.sockets / layout.folder(replace(mark, role=SERVER)), settings.sockets / "bin"
     image = start.image if isinstance(start, Stdio) else None
-    for folder in (data, sockets, *((stdio,) if image else ())):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        os.chown(folder, uid, gid)
-    if image:
-        # The user of an image is its own choice; nobody but these two containers is given these.
-        data.chmod(0o777)
-        stdio.chmod(0o777)
-        programs.mkdir(exist_ok=True)
-        shutil.copy2(layout.STDIO, programs)
+    with _making(mark, settings):
+        for folder in (data, sockets, *((stdio,) if image else ())):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            os.chown(folder, uid, gid)
+        if image:
+            # The user of an image is its own choice; nobody but these two containers is given these.
+            data.chmod(0o777)
+            stdio.chmod(0o777)
+            programs.mkdir(exist_ok=True)
+            _install(Path(layout.STDIO), programs)
     owned = [f"{outside(place, data)}:{layout.DATA_HERE}"]
     owned += [f"{outside(place, cwd)}:{cwd}"] if cwd else []
     return Places(
@@ -65,14 +68,15 @@ def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, plac
 def of_envoy(mark: Mark, bootstrap: str, settings: ContainerSettings, place: Place) -> list[str]:
     """Makes an Envoy's folder, with its bootstrap (0600, since it holds Consul's token); returns the binds."""
     folder = settings.sockets / layout.folder(mark)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / "admin.sock").unlink(missing_ok=True)
-    path = folder / layout.BOOTSTRAP
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(bootstrap)
-    for each in (folder, path):
-        os.chown(each, layout.NOBODY, layout.NOBODY)
+    with _making(mark, settings):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "admin.sock").unlink(missing_ok=True)
+        path = folder / layout.BOOTSTRAP
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(bootstrap)
+        for each in (folder, path):
+            os.chown(each, layout.NOBODY, layout.NOBODY)
     consul = settings.sockets / "consul"
     return [f"{outside(place, folder)}:{layout.HERE}", f"{outside(place, consul)}:{layout.CONSUL_HERE}:ro"]
 
@@ -83,6 +87,26 @@ def outside(place: Place, path: Path) -> str:
     if found is None:
         raise WorkloadError(f"cannot share {path} with a container: it is in no volume of the agent's")
     return found
+
+
+@contextmanager
+def _making(mark: Mark, settings: ContainerSettings) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkloadError(
+            f"cannot make the folders of {mark.instance} ({error}); "
+            f"see that the agent may write in {settings.sockets} and {settings.data}, and that there is space"
+        ) from error
+
+
+def _install(program: Path, folder: Path) -> None:
+    """Puts a program there whole, also where containers run an earlier one; not again where it is the same."""
+    new, there = program.stat(), folder / program.name
+    if there.exists() and (old := there.stat()).st_size == new.st_size and old.st_mtime_ns == new.st_mtime_ns:
+        return
+    with TemporaryDirectory(dir=folder) as making:
+        Path(shutil.copy2(program, making)).replace(there)
 
 
 def _user(settings: ContainerSettings, cwd: Path | None) -> tuple[int, int]:
