@@ -18,7 +18,6 @@ class Images:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._there: set[str] = set()
         self._pulling: dict[str, str] = {}
         self._failed: dict[str, str] = {}
 
@@ -40,14 +39,14 @@ class Images:
         if image not in self._pulling:
             self._pulling[image] = "just begun"
             threading.Thread(target=self._pull, args=(image,), name=f"pull {image}", daemon=True).start()
-        raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({self._pulling[image]})")
+        so_far = self._pulling.get(image, "just ended")
+        raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({so_far})")
 
     def _pull(self, image: str) -> None:
         try:
             api = APIClient(base_url=self._engine.address, version="auto", timeout=600)
             sizes: dict[str, tuple[int, int]] = {}
-            name, _, tag = image.rpartition(":") if ":" in image.rpartition("/")[2] else (image, "", "latest")
-            for line in api.pull(name, tag=tag, stream=True, decode=True):
+            for line in api.pull(image, stream=True, decode=True):
                 if "error" in line:
                     self._failed[image] = " ".join(str(line["error"]).split())
                     return

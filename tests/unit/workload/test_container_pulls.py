@@ -1,0 +1,95 @@
+"""Which image Docker is asked for, by whatever form of name the catalog has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from mcpmesh.errors import WorkloadError
+from mcpmesh.workload.containers.engine import Engine
+from mcpmesh.workload.containers.images import Images
+
+
+class Docker(ThreadingHTTPServer):
+    """An engine without an image, which notes what it is to pull."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.pulls: list[tuple[str, str]] = []
+        self.address = f"tcp://127.0.0.1:{self.server_port}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Docker
+
+    def do_GET(self) -> None:
+        self._say(200, {"ApiVersion": "1.45"}) if self.path == "/version" else self._say(
+            404, {"message": "No such image"}
+        )
+
+    def do_POST(self) -> None:
+        asked = parse_qs(urlsplit(self.path).query)
+        self.server.pulls.append((asked["fromImage"][0], asked["tag"][0]))
+        self._say(200, {"error": "no network"})
+
+    def _say(self, status: int, said: dict[str, str]) -> None:
+        body = json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def docker() -> Iterator[Docker]:
+    with Docker() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "pulled"),
+    [
+        ("mcp/time", ("mcp/time", "latest")),
+        ("mcp/time:1.2", ("mcp/time", "1.2")),
+        ("host:5000/time", ("host:5000/time", "latest")),
+        ("host:5000/time:1.2", ("host:5000/time", "1.2")),
+        (f"ghcr.io/o/time@{DIGEST}", ("ghcr.io/o/time", DIGEST)),
+    ],
+)
+async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
+    docker: Docker, image: str, pulled: tuple[str, str]
+) -> None:
+    engine = Engine(docker.address)
+    images = Images(engine)
+    with pytest.raises(WorkloadError, match="is being pulled"):
+        await images.have(image)
+    async with asyncio.timeout(10):
+        while not await failed(images, image):
+            await asyncio.sleep(0.01)
+    assert docker.pulls == [pulled]
+    await engine.close()
+
+
+async def failed(images: Images, image: str) -> bool:
+    """Whether the pull has ended, as it does here."""
+    try:
+        await images.have(image)
+    except WorkloadError as error:
+        return "no network" in str(error)
+    return False
