@@ -28,8 +28,9 @@ Json = Mapping[str, Any]
 _SECONDS = 30
 # As many containers are looked at at once; more would only wait inside the engine.
 _THREADS = 16
-# Events are listened to anew after so long without one.
-_EVENT_SECONDS = 3600
+# Older engines answer with the first word of a log, which may be long in coming; what follows, and events, the SDK
+# waits for without a bound.
+_FIRST_WORD_SECONDS = 3600
 
 
 class Engine:
@@ -157,7 +158,7 @@ class Engine:
     def _streamed(self, begin: Callable[[docker.APIClient], Any]) -> Iterator[Any]:
         api = stream = None
         try:
-            api = docker.APIClient(base_url=self.address, version="auto", timeout=_EVENT_SECONDS)
+            api = docker.APIClient(base_url=self.address, version="auto", timeout=_FIRST_WORD_SECONDS)
             stream = begin(api)
             self._streams.add(stream)
             if not self._closed:

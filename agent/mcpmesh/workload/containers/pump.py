@@ -38,14 +38,14 @@ class Pump:
             thread.join(_END_SECONDS)
 
     def _copy(self, id_: str, log: Path) -> None:
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        since = log.stat().st_mtime if log.exists() else 0.0
-        sink = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            for said in self._engine.said(id_, since):
-                os.write(sink, said)
+            log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            since = log.stat().st_mtime if log.exists() else 0.0
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(log, flags, 0o600), "ab", buffering=0) as sink:
+                for said in self._engine.said(id_, since):
+                    sink.write(said)
         except (MeshError, OSError):
-            return  # Docker is away: whoever looks for the container next begins again
+            return  # Docker is away, or the disk full: whoever looks for the container next begins again
         finally:
-            os.close(sink)
             self._threads.pop(id_, None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from mcpmesh.workload.containers.pump import Pump
 from mcpmesh.workload.containers.surroundings import PROJECT, Surroundings, ip_on, look
 from mcpmesh.workload.containers.watch import Watch
 from mcpmesh.workload.runtime import SERVER, SHIM, Envoy, Kept, Published
-from mcpmesh.workload.words import NONE, last_line
+from mcpmesh.workload.words import last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 2.0
@@ -61,6 +61,7 @@ class Containers:
         self._known: Surroundings | None = None
         self._ids: dict[tuple[str, str], str] = {}
         self._starting: set[tuple[str, str]] = set()
+        self._looking = asyncio.Lock()
 
     @property
     def sockets(self) -> Path | None:
@@ -77,27 +78,45 @@ class Containers:
 
     async def found(self) -> list[Process]:
         """See Runtime; what has ended is put away on the way, and so is an Envoy whose namespace has."""
-        surroundings = await self._surroundings()
-        self._watch.begin(f"{layout.OWNER}={surroundings.owner}")
-        known = await lives.look(self._engine, f"{layout.OWNER}={surroundings.owner}")
-        found: list[Process] = []
-        ids: dict[tuple[str, str], str] = {}
-        for id_, inspected in known.items():
-            if inspected is None or lives.label(inspected, layout.OWNER) != surroundings.owner:
-                continue
-            mark = Mark.parse(lives.label(inspected, layout.MARK))
-            if mark is None:
-                continue
-            if lives.over(inspected, known):
-                if not {(mark.role, mark.instance), (_PAIR, mark.instance)} & self._starting:
-                    await self._put_away(id_, mark)
-                continue
-            holder = known.get(lives.joined(inspected)) or inspected
-            found.append(self._process(mark, inspected, holder))
-            ids[mark.role, mark.instance] = id_
-            self._pump.begin(id_, self._log_of(mark))
-        self._ids = ids
-        return found
+        # Two at once would put away the same, and the later one the folder of what was started again since.
+        async with self._looking:
+            surroundings = await self._surroundings()
+            label, before = f"{layout.OWNER}={surroundings.owner}", dict(self._ids)
+            self._watch.begin(label)
+            known = await lives.look(self._engine, label)
+            found: list[Process] = []
+            ids: dict[tuple[str, str], str] = {}
+            over: dict[str, Mark] = {}
+            for id_, inspected in known.items():
+                if inspected is None or lives.label(inspected, layout.OWNER) != surroundings.owner:
+                    continue
+                mark = Mark.parse(lives.label(inspected, layout.MARK))
+                if mark is None:
+                    continue
+                if lives.over(inspected, known):
+                    over[id_] = mark
+                    continue
+                holder = known.get(lives.joined(inspected)) or inspected
+                found.append(self._process(mark, inspected, holder))
+                ids[mark.role, mark.instance] = id_
+                self._pump.begin(id_, self._log_of(mark))
+            # Others start containers meanwhile.
+            self._ids = ids | {key: id_ for key, id_ in self._ids.items() if before.get(key) != id_}
+            await self._clear(over, label)
+            return found
+
+    async def _clear(self, over: Mapping[str, Mark], label: str) -> None:
+        """Puts away what another look finds over too: at the first, what it waits for may have been starting."""
+        ended = {
+            id_: mark
+            for id_, mark in over.items()
+            if not {(mark.role, mark.instance), (_PAIR, mark.instance)} & self._starting
+        }
+        known = await lives.look(self._engine, label) if ended else {}
+        for id_, mark in ended.items():
+            inspected = known.get(id_)
+            if inspected is not None and lives.over(inspected, known):
+                await self._put_away(id_, mark)
 
     def _process(self, mark: Mark, inspected: Json, holder: Json) -> Process:
         socket = "shim" if mark.role == SHIM else "admin"
@@ -116,7 +135,7 @@ class Containers:
 
     async def last_words(self, name: str) -> str:
         """See Runtime."""
-        return await asyncio.to_thread(last_line, self._log(name)) or NONE
+        return await asyncio.to_thread(last_line, self._log(name))
 
     async def any_end(self, processes: Sequence[Process]) -> None:
         """See Runtime; any change of our containers counts."""

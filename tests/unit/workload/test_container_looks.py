@@ -1,0 +1,109 @@
+"""What the container runtime takes for ended, and what it copies, beside an engine that changes meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcpmesh.kit.process import Mark
+from mcpmesh.settings import ContainerSettings, Settings
+from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers.engine import Engine, Json
+from mcpmesh.workload.containers.pump import Pump
+from mcpmesh.workload.containers.runtime import Containers
+
+
+class Shown(Engine):
+    """Docker as a list of containers; `between` happens after the first look at them."""
+
+    def __init__(self, address: str = "") -> None:
+        super().__init__(address)
+        self.containers: dict[str, dict[str, Any]] = {}
+        self.between: Callable[[], None] = lambda: None
+        self._over = threading.Event()
+
+    async def close(self) -> None:
+        self._over.set()
+        await super().close()
+
+    async def labelled(self, label: str) -> list[Json]:
+        return list(self.containers.values())
+
+    async def inspect(self, id_: str) -> Json | None:
+        found = self.containers.get(id_)
+        if id_ == "s":
+            found, between, self.between = dict(found or {}), self.between, lambda: None
+            between()
+        return found or None
+
+    async def remove(self, id_: str) -> None:
+        self.containers.pop(id_, None)
+
+    def said(self, id_: str, since: float) -> Iterator[bytes]:
+        yield b"said\n"
+
+    def events(self, label: str) -> Iterator[Json]:
+        self._over.wait()
+        yield from ()
+
+
+@pytest.fixture
+async def docker() -> AsyncIterator[Shown]:
+    shown = Shown()
+    yield shown
+    await shown.close()
+
+
+@pytest.fixture
+async def runtime(docker: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Containers]:
+    monkeypatch.setattr("mcpmesh.workload.containers.runtime.Engine", lambda _address: docker)
+    settings = Settings(containers=ContainerSettings(image="mesh", sockets=tmp_path, data=tmp_path))
+    made = Containers(settings, "test", tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def made(id_: str, role: str, running: bool = True, **labels: str) -> dict[str, Any]:
+        mark = Mark("test", str(tmp_path), role, "test-time-1", "time")
+        named = layout.labels(str(tmp_path), mark, **labels)
+        state = {"Running": running, "StartedAt": "1", "Pid": 7}
+        return {"Id": id_, "State": state, "Config": {"Labels": named}, "NetworkSettings": {}}
+
+    return made
+
+
+async def test_a_shim_whose_program_starts_between_two_looks_stays(
+    runtime: Containers, docker: Shown, container: Callable[..., dict[str, Any]]
+) -> None:
+    docker.containers["s"] = container("s", "shim", image="mcp/time")
+    program = container("p", "server", joined="s@1")
+    docker.between = lambda: docker.containers.update(p=program)
+    await runtime.found()
+    assert set(docker.containers) == {"s", "p"}
+    assert {process.mark.role for process in await runtime.found()} == {"shim", "server"}
+
+
+async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
+    runtime: Containers, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    docker.containers["s"] = container("s", "shim", running=False)
+    assert await runtime.found() == []
+    assert docker.containers == {}
+    assert (tmp_path / "logs" / "test-time-1.log").read_text() == "said\n"
+
+
+async def test_a_log_that_could_not_be_opened_is_begun_again(docker: Shown, tmp_path: Path) -> None:
+    pump, log = Pump(docker), tmp_path / "logs" / "time.log"
+    log.parent.write_text("in the way")
+    pump.end("s", log)
+    log.parent.unlink()
+    pump.begin("s", log)
+    pump.end("s", log)
+    assert log.read_text() == "said\n"
+    assert log.stat().st_mode & 0o777 == 0o600
