@@ -24,7 +24,7 @@ class SocketTransport(httpx.AsyncBaseTransport):
     def __init__(self, root: Path | None) -> None:
         self._root = root
         self._tcp = httpx.AsyncHTTPTransport(trust_env=False)
-        self._sockets: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._sockets: dict[Path, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """See httpx.AsyncBaseTransport."""
@@ -35,12 +35,17 @@ class SocketTransport(httpx.AsyncBaseTransport):
         request.headers["Host"] = "localhost"
         if not host.endswith(_SUFFIX):
             return await self._tcp.handle_async_request(request)
-        transport = self._sockets.get(host)
+        path = self._root / host.removesuffix(_SUFFIX).replace(".", "/", 1)
+        path = path.with_name(f"{path.name}{_SUFFIX}")
+        transport = self._sockets.get(path)
         if transport is None:
-            folder, _, name = host.removesuffix(_SUFFIX).partition(".")
-            path = self._root / folder / f"{name}{_SUFFIX}"
-            transport = self._sockets[host] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
+            await self._forget_gone()
+            transport = self._sockets[path] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
         return await transport.handle_async_request(request)
+
+    async def _forget_gone(self) -> None:
+        for path in [path for path in self._sockets if not path.exists()]:
+            await self._sockets.pop(path).aclose()
 
     async def aclose(self) -> None:
         """Closes all connections."""

@@ -24,3 +24,25 @@ async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path
             assert (await http.get(url)).text == "ok"
     # Who listens knows none of the names that we have for it.
     assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
+
+
+async def test_the_connections_to_a_socket_that_is_gone_are_closed(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readline() not in (b"", b"\r\n"):
+            pass
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+        ended.set()
+        writer.close()
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = await asyncio.start_unix_server(answer, tmp_path / "one" / "shim.sock")
+    two = await asyncio.start_unix_server(answer, tmp_path / "two" / "shim.sock")
+    async with one, two, client(tmp_path, timeout=5.0) as http:
+        assert (await http.get(f"http://{host_of('one', 'shim')}/ready")).text == "ok"
+        (tmp_path / "one" / "shim.sock").unlink()
+        assert (await http.get(f"http://{host_of('two', 'shim')}/ready")).text == "ok"
+        await asyncio.wait_for(ended.wait(), 5)
