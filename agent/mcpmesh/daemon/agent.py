@@ -395,7 +395,9 @@ class Agent:
         keeping = [task for task in self._tasks if task.get_name() == "keep consul"]
         self.mesh.want_nothing()
         if loops:
-            await asyncio.wait(loops, timeout=_DOWN_SECONDS)
+            _, late = await asyncio.wait(loops, timeout=_DOWN_SECONDS)
+            for step in self._loop.plan.waiting if self._loop and late else ():
+                self.journal.say(Level.TROUBLE, f"not done within {_DOWN_SECONDS:.0f} s: {step.sentence}", step.service)
         for task in (*loops, *keeping):
             task.cancel()
         await asyncio.gather(*loops, *keeping, return_exceptions=True)

@@ -65,6 +65,7 @@ class Mesh:
         self.documents = settings.kong.documents or documents
         self.kong_admin = KongAdmin()
         self._own = Own()
+        # Looked at behind an API gateway too: a Kong that somebody else runs may hold our document of an earlier time.
         self._kong_look = KongLook(name, self.kong_admin, settings.kong.admin, settings.kong.start_seconds)
         self.name = name
         self.home = settings.home(name)

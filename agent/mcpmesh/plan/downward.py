@@ -18,6 +18,9 @@ def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | S
     if wanted is None and look.desired.ingress and name in look.kong_ports:
         yield Step(name, "keep it until Kong leads there no more", waiting=True)
         return
+    if wanted is None and look.desired.ingress and look.desired.ingress.kong and (silence := look.kong_silence):
+        yield Step(name, f"keep it until Kong tells where it leads: {silence}", waiting=True)
+        return
     kept = {instance.id for instance in wanted.instances} if wanted else set()
     surplus = sorted(look.instances_of(name) - kept)
     if kept and any(map(look.exposed, surplus)) and not (all(map(look.serving, kept)) and look.told(name)):
@@ -59,6 +62,10 @@ def ingress(look: Look) -> Iterator[Action | Step]:
     kong = look.observed.kong
     if kong and kong.pid is None and look.kong_ports:
         yield CloseKong()
+    # Once the ingress is not even registered, a Kong that is away for good holds nothing up.
+    if kong and kong.pid is None and look.kong_silence and (id_ in look.observed.sidecars or id_ in look.registrations):
+        yield Step(name, f"wait for Kong, which may lead here: {look.kong_silence}", waiting=True)
+        return
     if kong and kong.pid is not None:
         if id_ not in look.observed.drained:
             if not look.observed.ingress_closing:

@@ -59,9 +59,15 @@ class Look:
 
     @property
     def kong_ports(self) -> Mapping[str, int]:
-        """Where Kong sends the calls of each service of ours; nothing where it does not tell."""
+        """Where Kong sends the calls of each service of ours; nothing where it does not tell (see `kong_silence`)."""
         kong = self.observed.kong
         return {} if kong is None or isinstance(kong.content, Unknown) else kong.content.ports
+
+    @property
+    def kong_silence(self) -> str:
+        """Why a Kong that is there does not tell where it leads; "" where it tells, and where there is none."""
+        kong = self.observed.kong
+        return kong.content.reason if kong is not None and isinstance(kong.content, Unknown) else ""
 
     def instances_of(self, name: str) -> set[str]:
         """Every instance of a service that left a trace anywhere."""

@@ -9,6 +9,7 @@ from mcpmesh.model.observed import Observed, Registration, Workload
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import (
     Action,
+    CloseKong,
     DeleteEntry,
     Deregister,
     Register,
@@ -103,6 +104,8 @@ def gateway(look: Look, wanted: WantedIngress) -> Iterator[Action | Step]:
         return
     if look.observed.kong and look.observed.kong.pid is not None:  # of an earlier time
         yield StopKong(wanted.id)
+    elif look.observed.kong and look.kong_ports:  # somebody else's
+        yield CloseKong()
     yield from look.unwritten(wanted.entries)
     known = look.registrations.get(wanted.id)
     if known and known.sidecar_port is not None:

@@ -151,6 +151,44 @@ def test_a_kong_of_somebody_else_is_left_without_our_routes_and_running(world: W
     assert not any(isinstance(deed, StopKong) for deed in world.done)
 
 
+def test_a_service_stays_while_kong_does_not_tell_where_it_leads(world: World) -> None:
+    world.settle(behind_kong(FILES, TIME))
+    assert world.kong is not None
+    told = world.kong
+    world.kong = replace(told, content=Unknown("no answer"))
+    found = plan(behind_kong(FILES), world.observed())
+    assert not found.deeds
+    assert any(step.service == "time" and "no answer" in step.sentence for step in found.waiting)
+    world.kong = told
+    assert world.settle(behind_kong(FILES)).in_sync and routed(world) == {"files"}
+
+
+def test_a_silent_kong_of_somebody_else_is_waited_for_on_the_way_down(world: World) -> None:
+    world.settle(behind_kong(FILES))
+    assert world.kong is not None
+    told = replace(world.kong, pid=None)
+    world.kong = replace(told, content=Unknown("no answer"))
+    found = plan(NOTHING, world.observed())
+    assert not found.deeds and [step.service for step in found.waiting] == [INGRESS]
+    world.kong = told
+    world.done.clear()
+    assert world.settle(NOTHING).in_sync and world.done[0] == CloseKong()
+    # Gone for good, it holds nothing up.
+    world.kong = replace(told, content=Unknown("no answer"))
+    assert plan(NOTHING, world.observed()).in_sync
+
+
+def test_a_kong_of_somebody_else_gives_way_to_the_api_gateway(world: World) -> None:
+    world.settle(behind_kong(FILES))
+    assert world.kong is not None
+    world.kong = replace(world.kong, pid=None)
+    assert world.settle(desired(FILES)).in_sync
+    assert world.kong is not None and not routed(world) and ("http-route", "files") in world.entries
+    # It is no ingress any more: a service that nobody wants does not stay for one that is silent.
+    world.kong = replace(world.kong, content=Unknown("no answer"))
+    assert world.settle(desired()).in_sync and not world.workloads
+
+
 def test_the_api_gateway_of_before_gives_way_to_kong(world: World) -> None:
     world.settle(desired(FILES))
     world.done.clear()
