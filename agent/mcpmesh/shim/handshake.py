@@ -110,7 +110,10 @@ async def _initialize(child: Child, profile: Profile) -> None:
 
 
 def _initialized(child: Child, profile: Profile, message: Any) -> None:
-    result = wire.value(message.result) if message.result else None
+    try:
+        result = wire.value(message.result) if message.result else None
+    except wire.Malformed as error:
+        raise NotMcp(f"answered initialize with what can't be read: {error}") from None
     if not isinstance(result, dict):
         raise NotMcp(f"answered initialize with an error: {bytes(message.error).decode('utf-8', 'replace')[:300]}")
     profile.learn_initialized(result)
