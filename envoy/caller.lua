@@ -30,8 +30,12 @@ local function owner_of_state(handle, headers)
     return nil
   end
   local text = body:getBytes(0, body:length())
-  local from = string.find(text, '"requestState"', 1, true)
-  return from and string.match(text, '^%s*:%s*".-@([%x%.:%[%]]+:%d+)"', from + 14)
+  if not string.find(text, '"requestState"', 1, true) then
+    return nil
+  end
+  -- Without what is escaped, a quote is the end or the beginning of a text.
+  text = string.gsub(text, "\\.", "")
+  return string.match(text, '"requestState"%s*:%s*"[^"]-@([%x%.:%[%]]+:%d+)"')
 end
 
 function envoy_on_request(handle)
@@ -47,8 +51,9 @@ function envoy_on_request(handle)
   else
     owner = owner_of_state(handle, headers)
   end
-  if owner ~= nil then
-    handle:setUpstreamOverrideHost(owner, false)
+  -- What is no IP address is refused by an error, and owns nothing.
+  if owner ~= nil and not pcall(handle.setUpstreamOverrideHost, handle, owner, false) then
+    owner = nil
   end
   if session == nil and owner == nil then
     -- Waiting for a body ended the scope of what was looked up before.

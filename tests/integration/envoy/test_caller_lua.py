@@ -203,6 +203,34 @@ def test_a_text_that_looks_like_a_state_owns_nothing(caller: Caller) -> None:
     assert caller.met(body) == set(caller.ports)
 
 
+@pytest.mark.parametrize("owner", ["10.0.0.5:5432", "a:1", "1:2", "999.1.1.1:1", "[:::]:1"])
+def test_an_address_elsewhere_in_the_body_is_no_owner_of_a_state_without_one(caller: Caller, owner: str) -> None:
+    body = b'{"params":{"requestState":"plain","arguments":{"dsn":"postgres://u:p@%s"}}}' % owner.encode()
+    assert caller.met(body) == set(caller.ports)
+    refused_by_a_first(caller, body)
+
+
+@pytest.mark.parametrize("owner", ["a:1", "1:2", "999.1.1.1:1", "[:::]:1"])
+def test_an_owner_that_is_no_address_is_none_and_the_call_is_tried_on_another_instance(
+    caller: Caller, owner: str
+) -> None:
+    refused_by_a_first(caller, json.dumps(retry(f"abc@{owner}")).encode())
+
+
+def refused_by_a_first(caller: Caller, body: bytes) -> None:
+    """Sent, refused by one instance, and answered by another."""
+    caller.refused.clear()
+    assert caller.post(body, x_refuse="1")["length"] == len(body)
+    assert caller.refused.is_set()
+    assert caller.script_errors() == 0
+
+
+def test_a_value_of_the_same_name_does_not_hide_the_state(caller: Caller) -> None:
+    port = caller.ports[2]
+    body = b'{"params":{"arguments":{"field":"requestState"},"requestState":"c@127.0.0.1:%d"}}' % port
+    assert caller.met(body) == {port}
+
+
 def test_an_owner_that_is_no_instance_leaves_the_choice_to_the_balancer(caller: Caller) -> None:
     assert caller.met(retry("abc@127.0.0.1:1")) == set(caller.ports)
     assert caller.met(retry("abc@192.0.2.1:80")) == set(caller.ports)
