@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -106,10 +107,7 @@ def check(head: Head, method: str, params: wire.Buffer) -> tuple[Meta, str]:
 
 def _check_name(head: Head, method: str, name: Any, params: wire.Buffer) -> None:
     key = NAMED[method]
-    # Go's encoding/json takes members of any case, so a server may call what no header said.
-    for member in wire.members(params or b"{}"):
-        if member != key and member.lower() == key:
-            raise invalid(f"params.{member} could be taken for params.{key}")
+    one_reading(key, wire.members(params or b"{}"))
     if name is UNSET or name is None:
         raise invalid(f"params.{key} is missing")
     if head.mcp_name is None:
@@ -119,6 +117,14 @@ def _check_name(head: Head, method: str, name: Any, params: wire.Buffer) -> None
         raise mismatch("the header Mcp-Name is malformed")
     if told != name:
         raise mismatch(f"the header Mcp-Name says {told!r}, params.{key} {name!r}")
+
+
+def one_reading(key: str, params: Mapping[str, Any]) -> None:
+    """Raises Failure where a server may read another member than the one that was compared with the header."""
+    # Go's encoding/json takes members of any case, so a server may call what no header said.
+    for member in params:
+        if member != key and member.lower() == key:
+            raise invalid(f"params.{member} could be taken for params.{key}")
 
 
 def decode(value: str, strict: bool = False) -> str | None:

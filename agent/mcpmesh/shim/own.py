@@ -76,11 +76,12 @@ class OwnSession(Session):
         else:
             child.send(call, message.method, message.params)
 
-    def notification(self, message: Any, raw: bytes) -> None:
+    def notification(self, message: Any) -> None:
         if (failure := self.child.full()) is not None:
             raise failure
         if message.method != "notifications/cancelled":
-            self.child.relay(raw)
+            # From its parts: a server that takes members of any case would read another message in it.
+            self.child.notify(message.method, message.params)
             return
         with contextlib.suppress(wire.Malformed):
             params = wire.members(message.params)

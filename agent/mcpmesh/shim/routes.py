@@ -82,7 +82,7 @@ class Routes:
         if body[:1] != b"{" and body.lstrip()[:1] == b"[":
             self._batch(exchange, head, body)
         else:
-            self._message(exchange, head, self._parse(body), body)
+            self._message(exchange, head, self._parse(body))
 
     @staticmethod
     def _parse(body: wire.Buffer) -> Any:
@@ -101,12 +101,12 @@ class Routes:
             raise refused(400, "Invalid request: an id must not be null")
         return message
 
-    def _message(self, exchange: Exchange, head: Head, message: Any, raw: bytes) -> None:
+    def _message(self, exchange: Exchange, head: Head, message: Any) -> None:
         try:
             if head.version == MODERN or self._is_modern(head, message):
                 self._modern(exchange, head, message)
             else:
-                self._legacy(exchange, head, message, raw)
+                self._legacy(exchange, head, message)
         except (Failure, wire.Malformed) as error:
             asked = message.method is not wire.UNSET and message.id is not wire.UNSET
             failure = error if isinstance(error, Failure) else _unreadable(error)
@@ -169,9 +169,8 @@ class Routes:
 
     # Legacy.
 
-    def _legacy(self, exchange: Exchange, head: Head, message: Any, raw: bytes) -> None:
-        if head.mcp_method is not None or head.mcp_name is not None:
-            _compare(head, message)
+    def _legacy(self, exchange: Exchange, head: Head, message: Any) -> None:
+        _compare(head, message)
         if message.method == "initialize" and message.id is not wire.UNSET:
             if head.duplicated is not None:
                 raise _twice(head.duplicated)
@@ -182,7 +181,7 @@ class Routes:
         if message.method is wire.UNSET:
             session.response(message)
         elif message.id is wire.UNSET:
-            session.notification(message, raw)
+            session.notification(message)
         else:
             if self.app.draining:
                 raise unavailable("cannot take the call: the shim is stopping", "draining", 2)
@@ -225,15 +224,19 @@ class Routes:
         messages = [self._parse(raw) for raw in raws]
         if any(message.method == "initialize" for message in messages):
             raise refused(400, "Invalid request: initialize can't be part of a batch", INVALID_REQUEST)
+        for message in messages:
+            if message.id is wire.UNSET:
+                # A request is compared on its own; what gets no answer is refused with the whole.
+                _compare(head, message)
         batch = Batch(exchange)
-        for message, raw in zip(messages, raws, strict=True):
+        for message in messages:
             if message.method is not wire.UNSET and message.id is not wire.UNSET:
                 part = batch.part()
-                self._message(part, head, message, b"")
+                self._message(part, head, message)
             elif message.method is wire.UNSET:
                 session.response(message)
             else:
-                session.notification(message, bytes(raw))
+                session.notification(message)
         batch.close()
 
 
@@ -258,6 +261,8 @@ def _compare(head: Head, message: Any) -> None:
         raise modern.mismatch(f"the header Mcp-Method says {head.mcp_method!r}, the body {message.method!r}")
     if head.mcp_name is not None:
         params, _ = translate.split(message.params)
-        name = wire.value(params.get(modern.NAMED.get(message.method, ""), b"null"))
+        key = modern.NAMED.get(message.method, "")
+        modern.one_reading(key, params)
+        name = wire.value(params.get(key, b"null"))
         if name is None or modern.decode(head.mcp_name, strict=True) != name:
             raise modern.mismatch(f"the header Mcp-Name says {head.mcp_name!r}, the body {name!r}")

@@ -60,7 +60,7 @@ class Session:
         """A request; its answer goes to the exchange. Raises Failure when it was not sent."""
         raise NotImplementedError
 
-    def notification(self, message: Any, raw: bytes) -> None:
+    def notification(self, message: Any) -> None:
         """A notification of the client's."""
         raise NotImplementedError
 

@@ -246,7 +246,7 @@ class SharedSession(Session):
         if main is not None and not main.modern and "logging" in self.app.profile.capabilities:
             self.app.spawn(self.app.subscriptions.set_level(main), "set level")
 
-    def notification(self, message: Any, _raw: bytes) -> None:
+    def notification(self, message: Any) -> None:
         if message.method == "notifications/initialized":
             self.app.subscriptions.session_opened(self)
         elif message.method == "notifications/cancelled":

@@ -1,0 +1,41 @@
+"""Calls that were crafted, refused, cancelled or early: none passes a policy, runs twice or stays unanswered."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from shim_running import FAKE, messages, running
+
+
+def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, legacy):
+    params = {"name": "echo", "Name": "die", "arguments": {}}
+    answer = legacy(plain).post(
+        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params},
+        **{"Mcp-Method": "tools/call", "Mcp-Name": "echo"},
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
+
+
+def test_a_server_gets_no_members_of_a_notification_that_could_make_it_a_call(legacy, tmp_path):
+    heard = tmp_path / "heard"
+    script = f'tee -a "{heard}" | exec "{sys.executable}" "{FAKE}"'
+    with running(command="sh", args=["-c", script]) as shim:
+        client = legacy(shim.wait_ready())
+        crafted = {"method": "notifications/x", "Method": "tools/call", "Id": 7, "params": {"name": "die"}}
+        assert client.post({"jsonrpc": "2.0", **crafted}).status_code == 202
+        assert client.text("echo", text="still here") == "still here"
+    lines = [json.loads(line) for line in heard.read_text().splitlines()]
+    (notification,) = [line for line in lines if line.get("method") == "notifications/x"]
+    assert notification == {"jsonrpc": "2.0", "method": "notifications/x", "params": {"name": "die"}}
+
+
+def test_a_notification_in_a_batch_is_compared_with_the_headers_too(plain, legacy):
+    client = legacy(plain, version="2025-03-26")
+    batch = [
+        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        {"jsonrpc": "2.0", "method": "notifications/x"},
+    ]
+    answer = client.post(batch, **{"Mcp-Method": "ping"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32020)
+    assert [one["id"] for one in messages(client.post(batch))[0]] == [1]
