@@ -229,14 +229,20 @@ class Routes:
                 # A request is compared on its own; what gets no answer is refused with the whole.
                 _compare(head, message)
         batch = Batch(exchange)
-        for message in messages:
+        for number, message in enumerate(messages):
             if message.method is not wire.UNSET and message.id is not wire.UNSET:
                 part = batch.part()
                 self._message(part, head, message)
             elif message.method is wire.UNSET:
                 session.response(message)
             else:
-                session.notification(message)
+                try:
+                    session.notification(message)
+                except Failure:
+                    if number == 0:
+                        raise
+                    # What came before it was given out: that nothing was, which a failure says, is untrue.
+                    self.app.metrics.count("dropped_notifications")
         batch.close()
 
 

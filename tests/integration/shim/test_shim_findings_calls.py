@@ -39,3 +39,13 @@ def test_a_notification_in_a_batch_is_compared_with_the_headers_too(plain, legac
     answer = client.post(batch, **{"Mcp-Method": "ping"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32020)
     assert [one["id"] for one in messages(client.post(batch))[0]] == [1]
+
+
+def test_a_batch_of_which_a_call_was_started_does_not_say_that_nothing_was(start, legacy):
+    shim = start(limits={"calls_per_child": 1})
+    client = legacy(shim, version="2025-03-26")
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "sleep", "arguments": {"seconds": 0}}}
+    answer = client.post([call, {"jsonrpc": "2.0", "method": "notifications/x"}])
+    assert answer.status_code == 200
+    assert [one["result"]["content"][0]["text"] for one in answer.json()] == ["slept 0"]
+    assert shim.metric("dropped_notifications_total") == 1
