@@ -17,7 +17,7 @@ from mcpmesh.shim.child import Child, Question
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.profile import ALL_CAPABILITIES, LATEST_LEGACY, MODERN, Profile
 
-# A legacy server that ignores what it doesn't know costs this once (seconds).
+# A legacy server that ignores what it doesn't know costs this once (seconds): the profile remembers it.
 SILENCE_SECONDS: Final = 3.0
 TOOLS_SECONDS: Final = 20.0
 TOOLS_PAGES: Final = 100
@@ -51,6 +51,7 @@ async def introduce(child: Child, profile: Profile, seconds: float, discover: bo
             child.version = MODERN
         elif not child.version:
             await _initialize(child, profile)
+            profile.modern = False
 
 
 async def _discover(child: Child, profile: Profile) -> bool:
@@ -77,9 +78,10 @@ async def _either(child: Child, profile: Profile, discover: Question) -> None:
         await asyncio.wait({discover.future, initialize.future}, return_when=asyncio.FIRST_COMPLETED)
         if discover.future.done():
             if _is_discovered(discover.future.result(), profile):
-                raise SpokeBoth
+                raise SpokeBoth("took long to show its era")
             await asyncio.wait({initialize.future})
         _initialized(child, profile, initialize.future.result())
+        profile.modern = False
     finally:
         child.forget(discover)
         child.forget(initialize)

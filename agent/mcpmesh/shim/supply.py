@@ -23,7 +23,7 @@ from mcpmesh.shim.child import Channel, Child, Listener
 from mcpmesh.shim.config import Config
 from mcpmesh.shim.failure import Failure, unavailable
 from mcpmesh.shim.guardian import Guardian, SpawnError
-from mcpmesh.shim.handshake import NotMcp, introduce
+from mcpmesh.shim.handshake import NotMcp, SpokeBoth, introduce
 from mcpmesh.shim.log import say
 from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.process import ServerProcess
@@ -125,11 +125,16 @@ class Supply:
         child.listener = self.listener
         try:
             await introduce(child, self.profile, self.config.start_seconds)
-        except (Failure, TimeoutError, NotMcp) as error:
+        except (Failure, TimeoutError, NotMcp, SpokeBoth) as error:
+            exit = child.process.exit
             self.stop_soon(child)
-            raise unavailable(
-                f"cannot start another server: it {error or 'did not answer in time'}", "failed"
-            ) from None
+            if exit is not None:
+                reason = f"it {exit} before it spoke MCP"
+            elif isinstance(error, TimeoutError):
+                reason = f"it did not begin to speak MCP within {self.config.start_seconds:g} s"
+            else:
+                reason = "it is being stopped" if isinstance(error, Failure) else f"it {error}"
+            raise unavailable(f"cannot start another server: {reason}", "failed") from None
         return child
 
     async def stop(self, child: Child) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 
-from shim_running import running, until
+import pytest
+from shim_running import FAKE, running, until
+
+from mcpmesh.shim.handshake import SILENCE_SECONDS
 
 # Answers its first line with a number that JSON allows and no program can hold.
 HUGE_NUMBER = """
@@ -26,3 +30,23 @@ def test_an_unreadable_answer_to_initialize_is_a_failed_start_and_not_the_shims_
         until(lambda: shim.state()["state"] == "crash-loop")
         assert "answered initialize with what can't be read" in shim.state()["error"]
         assert shim.stop() == 0
+
+
+@pytest.mark.parametrize("quirk", ["--die-unknown", "--mute-unknown"])
+def test_what_the_first_process_showed_of_its_era_holds_for_one_process_per_call(start, modern, quirk):
+    shim = start(quirk, isolation="request", limits={"backoff_seconds": 0.05})
+    client = modern(shim)
+    began = time.monotonic()
+    assert [client.text("echo", text=str(n)) for n in range(4)] == ["0", "1", "2", "3"]
+    assert time.monotonic() - began < SILENCE_SECONDS
+
+
+def test_why_no_process_could_be_started_for_a_call_is_said_without_contradiction(start, modern, tmp_path):
+    broken = tmp_path / "broken"
+    words = f"[ -e {broken} ] && exit 9; exec {sys.executable} {FAKE}"
+    shim = start(command="/bin/sh", args=["-c", words], isolation="request", limits={"spares": 0})
+    broken.touch()
+    answer = modern(shim).call("echo", text="x")
+    assert answer["error"]["message"] == (
+        "cannot start another server: it exited with code 9 before it spoke MCP; nothing was started"
+    )
