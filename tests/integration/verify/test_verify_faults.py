@@ -119,7 +119,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
             },
         }
     }
-    with real_mesh(tmp_path_factory.mktemp("mesh"), catalog) as mesh:
+    with real_mesh(tmp_path_factory.mktemp("mesh"), catalog, name="tested") as mesh:
         mesh.up()
         mesh.wait_until_ready()
         yield Subject(mesh, faults)
