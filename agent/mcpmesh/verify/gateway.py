@@ -16,7 +16,19 @@ _NOT_FOUND = 404
 
 
 async def is_held(facts: Facts) -> list[Finding]:
-    """The ingress is registered at the port where it is wanted, and our Envoy, or Kong, holds that port."""
+    """The ingress is registered at the port where it is wanted, and our Envoy, or our Kong, holds that port."""
+    (registered,) = await is_registered(facts)
+    wanted = facts.world.desired.ingress
+    if wanted is None or not registered.ok:
+        return [registered]
+    host = _reached_at(str(wanted.registration["Address"]))
+    if wanted.kong:
+        return [kong.holds_port(facts, wanted, host)]
+    return [holder(facts, wanted.id, GATEWAY, wanted.port, host)]
+
+
+async def is_registered(facts: Facts) -> list[Finding]:
+    """The ingress is registered at the port where it is wanted, and passes its checks."""
     world, wanted = facts.world, facts.world.desired.ingress
     if wanted is None:
         return [bad("no ingress is wanted: this mesh is going down", world.mcpmesh("status"))]
@@ -27,10 +39,7 @@ async def is_held(facts: Facts) -> list[Finding]:
         return [bad(f"{wanted.id} is registered at port {registration.port}, not {wanted.port}", world.mended_by_agent)]
     if not registration.passing:
         return [bad(f"{wanted.id}: {'; '.join(registration.failing)}", facts.ingress_trouble()[1])]
-    host = _reached_at(str(wanted.registration["Address"]))
-    if wanted.kong:
-        return [kong.holds_port(facts, wanted, host)]
-    return [holder(facts, wanted.id, GATEWAY, registration.port, host)]
+    return [good(f"{wanted.id} is registered at port {wanted.port}, and Consul's checks of it pass")]
 
 
 async def answers_only_declared(facts: Facts) -> list[Finding]:

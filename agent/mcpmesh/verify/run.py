@@ -80,12 +80,16 @@ def of_service(wanted: Wanted) -> Iterator[Trial]:
 
 GATEWAY_WIDE = (Trial(None, "the ingress is held by our Envoy", gateway.is_held),)
 KONG_WIDE = (
-    Trial(None, "the ingress is held by Kong", gateway.is_held),
     Trial(None, "Kong goes by our document", kong.goes_by_our_document),
     Trial(None, "Kong's sidecar listens for each service with a route", kong.sidecar_listens),
-    Trial(None, "Kong's Admin API is for this machine alone", kong.admin_is_private),
     Trial(None, "Kong's version is supported", kong.version_supported),
 )
+OUR_KONG = (
+    Trial(None, "the ingress is held by Kong", gateway.is_held),
+    Trial(None, "Kong's Admin API is for this machine alone", kong.admin_is_private),
+)
+# Its processes and listeners are not ours to see.
+ANOTHERS_KONG = (Trial(None, "the ingress is registered in Consul as wanted", gateway.is_registered),)
 MESH_WIDE = (
     Trial(None, "the ingress answers undeclared paths with 404", gateway.answers_only_declared),
     Trial(None, "Consul denies what no intention allows", policy.denies_by_default),
@@ -106,6 +110,13 @@ OF_CONTAINERS = (
 )
 
 
+def of_ingress(world: World) -> tuple[Trial, ...]:
+    """What is claimed about what stands at the ingress: only what can be tried there."""
+    if world.kong is None:
+        return GATEWAY_WIDE
+    return (*(OUR_KONG if world.kong.ours else ANOTHERS_KONG), *KONG_WIDE)
+
+
 async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     """Tries all claims about these services (about all, and the mesh as a whole, when empty).
 
@@ -116,7 +127,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     """
     wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
     trials = [trial for each in wanted for trial in of_service(each)]
-    trials += () if services else (*(KONG_WIDE if world.kong else GATEWAY_WIDE), *MESH_WIDE)
+    trials += () if services else (*of_ingress(world), *MESH_WIDE)
     trials += () if services or world.runtime.sockets is None else OF_CONTAINERS
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)

@@ -17,13 +17,15 @@ from mcpmesh.ingress.kong.admin import KongAdmin
 from mcpmesh.ingress.kong.own import Own
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import Mark, Process
+from mcpmesh.model.observed import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import KongWish, desire
 from mcpmesh.settings import Settings
-from mcpmesh.verify import kong
+from mcpmesh.verify import gateway, kong
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import CannotTry
 from mcpmesh.verify.ground import Ground
+from mcpmesh.verify.run import of_ingress
 from mcpmesh.verify.sockets import Listener, Sockets
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import KongWorld, World
@@ -162,6 +164,33 @@ async def test_each_port_where_kong_looks_has_to_be_its_sidecars() -> None:
     (taken,) = await kong.sidecar_listens(facts(held={UPSTREAM: ("127.0.0.1", STRANGER)}))
     assert held.ok
     assert not taken.ok and "pid 30 (python)" in taken.seen
+
+
+async def test_in_a_namespace_of_its_own_the_sidecars_listeners_are_looked_at_there() -> None:
+    held = facts()
+    inside = replace(held, ground=Ground(held.tree, None, {DESIRED.ingress_id: held.sockets}))
+    missing = replace(held, ground=Ground(held.tree, None, {DESIRED.ingress_id: Sockets((), {})}))
+    (found,) = await kong.sidecar_listens(inside)
+    (nobody,) = await kong.sidecar_listens(missing)
+    assert found.ok
+    assert not nobody.ok and "held by nobody" in nobody.seen
+
+
+async def test_of_somebody_elses_kong_only_what_can_be_tried_is_claimed() -> None:
+    ours = facts().world
+    others = replace(ours, kong=KongWorld(KongAdmin(), "http://kong-edge:8001"))
+    private, held = "Kong's Admin API is for this machine alone", "the ingress is held by Kong"
+    assert {private, held} <= {trial.title for trial in of_ingress(ours)}
+    assert not {private, held} & {trial.title for trial in of_ingress(others)}
+    assert "the ingress is registered in Consul as wanted" in {trial.title for trial in of_ingress(others)}
+
+
+@pytest.mark.parametrize(("port", "ok"), [(None, False), (PROXY, True), (1, False)])
+async def test_the_registration_of_the_ingress_is_looked_at(port: int | None, ok: bool) -> None:
+    id_ = DESIRED.ingress_id
+    known = {id_: Registration(id_, "ingress", port, 6000, "d", draining=False, passing=True)} if port else {}
+    (finding,) = await gateway.is_registered(replace(facts(), registrations=known))
+    assert finding.ok is ok, finding.seen
 
 
 @pytest.mark.parametrize(("version", "good"), [("3.9.1", True), ("3.4.2", True), ("2.8.5", False)])
