@@ -35,17 +35,15 @@ class SocketTransport(httpx.AsyncBaseTransport):
         request.headers["Host"] = "localhost"
         if not host.endswith(_SUFFIX):
             return await self._tcp.handle_async_request(request)
-        path = self._root / host.removesuffix(_SUFFIX).replace(".", "/", 1)
-        path = path.with_name(f"{path.name}{_SUFFIX}")
+        folder, _, name = host.removesuffix(_SUFFIX).partition(".")
+        path = self._root / folder / f"{name}{_SUFFIX}"
         transport = self._sockets.get(path)
         if transport is None:
-            await self._forget_gone()
+            gone = [self._sockets.pop(known) for known in list(self._sockets) if not known.exists()]
             transport = self._sockets[path] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
+            for each in gone:  # last, since others ask while one is closed
+                await each.aclose()
         return await transport.handle_async_request(request)
-
-    async def _forget_gone(self) -> None:
-        for path in [path for path in self._sockets if not path.exists()]:
-            await self._sockets.pop(path).aclose()
 
     async def aclose(self) -> None:
         """Closes all connections."""

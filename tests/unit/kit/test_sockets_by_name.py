@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from mcpmesh.kit.sockets import client, host_of
@@ -26,23 +27,34 @@ async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path
     assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
 
 
-async def test_the_connections_to_a_socket_that_is_gone_are_closed(tmp_path: Path) -> None:
+async def test_the_connections_to_sockets_that_are_gone_are_closed(tmp_path: Path) -> None:
+    open_: set[asyncio.StreamWriter] = set()
     ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.readline() not in (b"", b"\r\n"):
-            pass
+        open_.add(writer)
+        await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         await reader.read()
+        open_.remove(writer)
         ended.set()
         writer.close()
 
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    one = await asyncio.start_unix_server(answer, tmp_path / "one" / "shim.sock")
-    two = await asyncio.start_unix_server(answer, tmp_path / "two" / "shim.sock")
-    async with one, two, client(tmp_path, timeout=5.0) as http:
-        assert (await http.get(f"http://{host_of('one', 'shim')}/ready")).text == "ok"
-        (tmp_path / "one" / "shim.sock").unlink()
-        assert (await http.get(f"http://{host_of('two', 'shim')}/ready")).text == "ok"
-        await asyncio.wait_for(ended.wait(), 5)
+    async with AsyncExitStack() as stack:
+        for name in "abcd":
+            (tmp_path / name).mkdir()
+            await stack.enter_async_context(await asyncio.start_unix_server(answer, tmp_path / name / "shim.sock"))
+        http = await stack.enter_async_context(client(tmp_path, timeout=5.0))
+
+        async def ask(*names: str) -> None:
+            answers = await asyncio.gather(*(http.get(f"http://{host_of(name, 'shim')}/ready") for name in names))
+            assert {each.text for each in answers} == {"ok"}
+
+        await ask("a", "b")
+        for name in "ab":
+            (tmp_path / name / "shim.sock").unlink()
+        await ask("c", "d")
+        async with asyncio.timeout(5):
+            while len(open_) > 2:
+                ended.clear()
+                await ended.wait()
