@@ -106,9 +106,14 @@ class RemoteServer:
     async def _post(self, message: Any, body: bytes, modern: bool) -> None:
         import httpx
 
-        headers = {**self.config.headers, **self._headers(message, modern)}
         asked = message.method is not wire.UNSET and message.id is not wire.UNSET
         answered = False
+        try:
+            headers = {**self.config.headers, **self._headers(message, modern)}
+        except wire.Malformed as error:
+            if asked:
+                self._fail(message.id, f"cannot send the call to the remote server, nothing was started: {error}")
+            return
         try:
             async with self._client.stream("POST", self.url, content=body, headers=headers) as response:
                 if message.method == "initialize" and (session := response.headers.get("mcp-session-id")):
@@ -141,7 +146,7 @@ class RemoteServer:
         for key in TRACE:
             if key in meta and isinstance(value := wire.value(meta[key]), str) and _HEADER_SAFE.fullmatch(value):
                 headers[key] = value
-        if modern:
+        if modern and wire.VERSION_KEY in meta:
             headers["mcp-protocol-version"] = str(wire.value(meta[wire.VERSION_KEY]))
             headers["mcp-method"] = str(message.method)
             named = NAMED.get(message.method)

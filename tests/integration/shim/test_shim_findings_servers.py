@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from shim_running import FAKE, running, until
+from shim_running import FAKE, messages, running, until
 
 from mcpmesh.shim.handshake import SILENCE_SECONDS
 
@@ -50,3 +50,18 @@ def test_why_no_process_could_be_started_for_a_call_is_said_without_contradictio
     assert answer["error"]["message"] == (
         "cannot start another server: it exited with code 9 before it spoke MCP; nothing was started"
     )
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'{"name":"echo","arguments":{"text":"x"},"_meta":{"traceparent":1e999}}',
+        b'{"name":"echo","arguments":{"text":"x","io.modelcontextprotocol/protocolVersion":1}}',
+    ],
+)
+def test_a_call_to_a_remote_server_whose_headers_cannot_be_built_is_answered(start, legacy, params):
+    client = legacy(start(url=start().url), timeout=5)
+    body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%b}' % params
+    answer = client.http.post("/mcp", content=body, headers=client.headers)
+    assert messages(answer)[-1]["id"] == 7
+    assert client.text("echo", text="next") == "next"
