@@ -49,10 +49,8 @@ class Routes:
                 endpoint(self.app, exchange)
             else:
                 raise refused(404, "here are /mcp, /health, /ready, /info and /metrics")
-        except Failure as failure:
-            reply_failure(exchange, NULL, failure)
-        except wire.Malformed as error:
-            reply_failure(exchange, NULL, _unreadable(error))
+        except (Failure, wire.Malformed) as error:
+            reply_failure(exchange, NULL, _failure(error))
 
     def _mcp(self, exchange: Exchange, head: Head, body: bytes) -> None:
         if head.method == b"POST":
@@ -109,8 +107,7 @@ class Routes:
                 self._legacy(exchange, head, message)
         except (Failure, wire.Malformed) as error:
             asked = message.method is not wire.UNSET and message.id is not wire.UNSET
-            failure = error if isinstance(error, Failure) else _unreadable(error)
-            reply_failure(exchange, wire.id_json(message.id) if asked else NULL, failure)
+            reply_failure(exchange, wire.id_json(message.id) if asked else NULL, _failure(error))
 
     @staticmethod
     def _is_modern(head: Head, message: Any) -> bool:
@@ -148,8 +145,8 @@ class Routes:
             await self.app.supply.ready_main()
             if exchange.live:
                 self._dispatch(exchange, head, message, meta, name)
-        except Failure as failure:
-            reply_failure(exchange, wire.id_json(message.id), failure)
+        except (Failure, wire.Malformed) as error:
+            reply_failure(exchange, wire.id_json(message.id), _failure(error))
         finally:
             self.app.kept.waiting -= 1
 
@@ -250,9 +247,9 @@ class Waiting(Owner):
     """Of an exchange whose call was not sent yet; starting a process has its own deadline."""
 
 
-def _unreadable(error: wire.Malformed) -> Failure:
+def _failure(error: Failure | wire.Malformed) -> Failure:
     """Spans of a message are looked into late, and may hold what can't be read: a number too long, half a character."""
-    return modern.invalid(f"the params can't be read ({error})")
+    return error if isinstance(error, Failure) else modern.invalid(f"the params can't be read ({error})")
 
 
 def _twice(header: str) -> Failure:

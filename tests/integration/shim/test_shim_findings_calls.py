@@ -49,3 +49,11 @@ def test_a_batch_of_which_a_call_was_started_does_not_say_that_nothing_was(start
     assert answer.status_code == 200
     assert [one["result"]["content"][0]["text"] for one in answer.json()] == ["slept 0"]
     assert shim.metric("dropped_notifications_total") == 1
+
+
+def test_an_early_call_that_cannot_be_read_is_answered(start, modern):
+    client = modern(start("--slow-start", "1", ready=False), {"x": "1e999"}, timeout=10)
+    body = client.body("tools/call", {"name": "echo", "arguments": {}})
+    unreadable = json.dumps(body).replace('"1e999"', "1e999")
+    answer = client.http.post("/mcp", content=unreadable, headers=client.headers(body))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
