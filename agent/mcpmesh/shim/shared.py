@@ -73,6 +73,7 @@ class SharedCall(CallerCall):
         super().failed(failure)
 
     def _over(self) -> None:
+        self.asks.clear()
         self.release()
         self.session.calls.discard(self)
 
@@ -116,7 +117,6 @@ class SharedCall(CallerCall):
             return
         self.asks.discard(key)
         if message.error:
-            self.asks.clear()
             self._over()
             self.deliver(200, wire.error_pieces(self.client_id, message.error))
             return
@@ -254,6 +254,8 @@ class SharedSession(Session):
                 wanted = wire.id_json(wire.value(wire.members(message.params).get("requestId", b"null")))
                 for call in self.calls:
                     if call.client_id == wanted:
+                        # An answer of the client that comes after this sends nothing to the server any more.
+                        call.asks.clear()
                         if call.child is not None:
                             call.child.cancel(call, "cancelled by the client")
                         self.app.later(CANCEL_SECONDS, call.cancelled)

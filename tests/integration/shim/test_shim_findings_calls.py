@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
-from shim_running import FAKE, messages, running
+from shim_running import FAKE, events, messages, running
 
 
 def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, legacy):
@@ -57,3 +57,14 @@ def test_an_early_call_that_cannot_be_read_is_answered(start, modern):
     unreadable = json.dumps(body).replace('"1e999"', "1e999")
     answer = client.http.post("/mcp", content=unreadable, headers=client.headers(body))
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
+
+
+def test_an_answer_that_comes_after_the_cancel_does_not_send_the_call_again(start, legacy):
+    client = legacy(start("--modern"), {"elicitation": {}})
+    with client.stream("tools/call", {"name": "input", "arguments": {}}) as response:
+        question = next(events(response))
+        assert question["method"] == "elicitation/create"
+        client.notify("notifications/cancelled", {"requestId": 1})
+        client.respond(question["id"], {"action": "accept", "content": {"name": "late"}})
+        seen = json.loads(client.call("seen", id=2)["result"]["content"][0]["text"])
+    assert seen.count("tools/call") == 2
