@@ -35,7 +35,7 @@ class Kept:
         """What was seen to ask its client something."""
         self.waiting = 0
         self.own_states = bool(app.config.affinity) or app.config.isolation == "request"
-        """Whether a modern server's requestState is given out as it is."""
+        """Whether a modern server's requestState is given out changed, so that its retry comes back here."""
 
     # Modern clients.
 

@@ -53,18 +53,6 @@ class Message(Struct, gc=False):
     result: Raw = EMPTY
     error: Raw = EMPTY
 
-    @property
-    def is_request(self) -> bool:
-        return self.method is not UNSET and self.id is not UNSET
-
-    @property
-    def is_notification(self) -> bool:
-        return self.method is not UNSET and self.id is UNSET
-
-    @property
-    def is_answer(self) -> bool:
-        return self.method is UNSET and self.id is not UNSET
-
 
 _message = msgspec.json.Decoder(Message)
 _batch = msgspec.json.Decoder(list[Raw])
