@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 from collections import deque
@@ -86,6 +87,19 @@ def pass_on(line: bytes) -> None:
         os.write(2, line + b"\n")
 
 
+def _pipes(number: int) -> list[tuple[int, int]]:
+    """That many pipes, or none and an OSError."""
+    pipes: list[tuple[int, int]] = []
+    try:
+        while len(pipes) < number:
+            pipes.append(os.pipe())
+    except OSError:
+        for fd in itertools.chain(*pipes):
+            os.close(fd)
+        raise
+    return pipes
+
+
 class ServerProcess:
     """A running server. `write` a line to it; `on_line` is called for each of its lines."""
 
@@ -107,11 +121,9 @@ class ServerProcess:
         self._timer: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start it; whether that worked is told by its lines or by `on_exit`."""
+        """Start it; whether that worked is told by its lines or by `on_exit`. OSError when there are no pipes."""
         loop = asyncio.get_running_loop()
-        theirs_in, ours_in = os.pipe()
-        ours_out, theirs_out = os.pipe()
-        ours_err, theirs_err = os.pipe()
+        (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = _pipes(3)
         with contextlib.suppress(OSError):  # a user's share of pipe memory is bounded
             fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         stdin, _ = await loop.connect_write_pipe(_Writer, os.fdopen(ours_in, "wb", buffering=0))

@@ -206,8 +206,9 @@ def run(words: list[str]) -> int:
         return EXIT_PORT
     import uvloop
 
-    from mcpmesh.shim import memory
+    from mcpmesh.shim import descriptors, memory
 
     memory.keep_freed()
+    descriptors.raise_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(config, sock))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any, Final
 
+from mcpmesh.shim import descriptors
 from mcpmesh.shim.child import Channel, Child, Listener
 from mcpmesh.shim.config import Config
 from mcpmesh.shim.failure import Failure, unavailable
@@ -53,6 +54,10 @@ def any_askable(child: Child) -> bool:
     return any(getattr(call, "askable", False) for call in child.calls.values())
 
 
+def _not_possible(error: OSError) -> Failure:
+    return unavailable(f"cannot start a server: {error.strerror}", "full")
+
+
 class Supply:
     """Owner of all server processes of the shim."""
 
@@ -80,7 +85,7 @@ class Supply:
     # Any process.
 
     async def start(self) -> Child:
-        """A new process, not spoken to yet; raises SpawnError, or Failure when there are too many."""
+        """A new process, not spoken to yet; raises SpawnError, or Failure when there are too many or no means."""
         if self.closing:
             raise unavailable("cannot start a server: the shim is stopping", "draining")
         if sum(not child.stopping for child in self.children) >= self.limits.children:
@@ -88,14 +93,25 @@ class Supply:
                 f"cannot start another server: {len(self.children)} run already (limits.children)", "full"
             )
         if self.config.url is None and self.guardian.pid == 0:
-            self.guardian.launch()
+            try:
+                self.guardian.launch()
+            except OSError as error:
+                raise _not_possible(error) from None
+            descriptors.give_back(self.guardian.pid)
         self._numbers += 1
         channel = self._channel()
         child = Child(channel, self.limits, self.metrics, self._numbers)
         channel.on_oversize = child.oversize
         self.children.add(child)
         self.metrics.count("server_starts")
-        await channel.start()
+        try:
+            await channel.start()
+        except BaseException as error:
+            # It never ran, so its end would be waited for in vain.
+            self.children.discard(child)
+            if isinstance(error, OSError):
+                raise _not_possible(error) from None
+            raise
         self.spawn(self._discard_when_gone(child), "child")
         return child
 

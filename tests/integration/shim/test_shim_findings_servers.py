@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import sys
 import time
 
 import pytest
-from shim_running import FAKE, messages, running, until
+from shim_running import ACCEPT, FAKE, messages, running, until
 
+from mcpmesh.shim.descriptors import MOST
 from mcpmesh.shim.handshake import SILENCE_SECONDS
 
 # Answers its first line with a number that JSON allows and no program can hold.
@@ -65,3 +68,34 @@ def test_a_call_to_a_remote_server_whose_headers_cannot_be_built_is_answered(sta
     answer = client.http.post("/mcp", content=body, headers=client.headers)
     assert messages(answer)[-1]["id"] == 7
     assert client.text("echo", text="next") == "next"
+
+
+def test_out_of_descriptors_a_session_is_refused_and_nothing_waits_for_a_server_that_never_ran(start, legacy):
+    shim = start(limits={"spares": 0})
+    pid = shim.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+    open_files = len(os.listdir(f"/proc/{pid}/fd"))
+    # Two pipes and a half.
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_files + 5, before[1]))
+    for _ in range(3):
+        answer = shim.http.post("/mcp", json=body, headers=ACCEPT)
+        assert answer.status_code == 503
+        assert "cannot start a server: Too many open files; nothing was started" in answer.text
+    assert len(os.listdir(f"/proc/{pid}/fd")) == open_files
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    assert legacy(shim).text("echo", text="again") == "again"
+    assert shim.stop() == 0
+
+
+def test_the_shim_may_open_more_files_than_its_servers(start):
+    mine = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert mine[1] > 1000
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, mine[1]))
+    try:
+        shim = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, mine)
+    assert resource.prlimit(shim.process.pid, resource.RLIMIT_NOFILE)[0] == min(mine[1], MOST)
+    assert {resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in shim.servers()} == {1000}
