@@ -58,7 +58,8 @@ class Limits:
     session_backlog: int = 256
     """Notifications kept for a session whose client has no stream open; the oldest are dropped."""
     suspended: int = 256
-    """Calls that wait for their client's input (multi round-trip requests)."""
+    """Calls that wait for their client's input (multi round-trip requests); with isolation request at most half of
+    `children`, and the oldest makes room."""
     input_seconds: float = 600.0
     """How long they wait."""
     sse_after_seconds: float = 2.0

@@ -83,10 +83,16 @@ class Suspended:
         return any(held.waiter is waiter for held in self._held.values())
 
     def hold(self, waiter: Waiter, method: str, params: dict[str, Any]) -> str | None:
-        """Let a call wait; answers its state, or None when too many wait."""
+        """Let a call wait; answers its state, or None when too many wait.
+
+        Where each waits in a process of its own, at most half of all processes do; the oldest makes room.
+        """
         limits = self.app.limits
         if len(self._held) >= limits.suspended:
             return None
+        if self.app.config.isolation == "request" and len(self._held) >= max(1, limits.children // 2):
+            # Each keeps a process, and other calls need some too.
+            self._lapse(next(iter(self._held)), "newer calls that wait for input needed its process")
         name = os.urandom(9).hex()
         self._held[name] = Held(waiter, request_digest(method, params))
         self.app.later(limits.input_seconds, lambda: self._lapse(name))
@@ -115,10 +121,10 @@ class Suspended:
         del self._held[payload["c"]]
         return held.waiter
 
-    def _lapse(self, name: str) -> None:
+    def _lapse(self, name: str, reason: str = "the client did not answer in time") -> None:
         held = self._held.pop(name, None)
         if held is not None:
-            held.waiter.abandon("the client did not answer in time")
+            held.waiter.abandon(reason)
 
     def _sign(self, payload: dict[str, Any]) -> str:
         body = wire.encode(payload)

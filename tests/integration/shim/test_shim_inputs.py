@@ -128,3 +128,12 @@ def test_a_legacy_server_that_cannot_do_without_an_answer_names_what_the_client_
         error = response.json()["error"]
         assert (response.status_code, error["code"]) == (400, -32021)
         assert error["data"]["requiredCapabilities"] == {"sampling": {}}
+
+
+def test_where_each_call_has_its_process_abandoned_questions_leave_room_for_other_calls(modern):
+    with over("modern", isolation="request", limits={"children": 4, "spares": 0}) as shim:
+        client = modern(shim.wait_ready(), ELICITATION)
+        (first, keys), *_, (last, last_keys) = [ask(client) for _ in range(4)]
+        assert shim.metric("suspended") == 2
+        assert "lapsed" in again(client, first, keys)["error"]["message"]
+        assert again(client, last, last_keys)["result"]["content"][0]["text"] == "state-ok"
