@@ -5,18 +5,21 @@ from __future__ import annotations
 import ipaddress
 
 from mcpmesh.verify.facts import Facts
-from mcpmesh.verify.finding import Finding, bad, good
+from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.workload.runtime import Published
 
 
 async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
     """Ports of the host that lead into containers of the mesh, or of the project that it is in."""
+    ingress = facts.world.desired.ingress
+    if ingress is None:
+        raise CannotTry("no ingress is wanted: this mesh is going down", facts.world.mcpmesh("status"))
     found = await facts.world.runtime.published()
-    wrong = [each for each in found if not allowed(each)]
+    wrong = [each for each in found if not allowed(each, ingress.port)]
     if wrong:
         return [
             bad(
-                f"{each.container} is published at {each.host}:{each.port}",
+                f"port {each.inner} of {each.container} is published at {each.host}:{each.port}",
                 "remove that port from the compose file, or publish it at 127.0.0.1, then: docker compose up -d",
             )
             for each in wrong
@@ -25,6 +28,8 @@ async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
     return [good(f"published: {told or 'nothing'}")]
 
 
-def allowed(each: Published) -> bool:
-    """Whether it is the ingress, or something of the project's own for this machine alone; pure."""
-    return each.ingress or (not each.ours and ipaddress.ip_address(each.host).is_loopback)
+def allowed(each: Published, ingress_port: int) -> bool:
+    """Whether it is the ingress's own port, or something of the project's own for this machine alone; pure."""
+    if each.ingress and each.inner == ingress_port:
+        return True
+    return not each.ours and ipaddress.ip_address(each.host).is_loopback

@@ -46,11 +46,12 @@ class Envoy:
 
 @dataclass(frozen=True)
 class Published:
-    """A port of the host that leads into a container; `ours` was started by the agent."""
+    """A port of the host that leads to port `inner` of a container; `ours` was started by the agent."""
 
     container: str
     host: str
     port: int
+    inner: int
     ours: bool
     ingress: bool
 

@@ -116,5 +116,5 @@ def test_a_published_port_is_the_ingress_ours_or_another_of_the_project() -> Non
     closed = {"PrivatePort": 8001, "Type": "tcp"}
     edge = {"Names": ["/kong"], "Ports": [port, closed], "Labels": {layout.INGRESS: "kong"}}
     ours = {"Names": ["/x"], "Ports": [port], "Labels": {layout.OWNER: "me"}}
-    assert list(layout.published(edge, "me")) == [Published("kong", "127.0.0.1", 8000, ours=False, ingress=True)]
-    assert list(layout.published(ours, "me")) == [Published("x", "127.0.0.1", 8000, ours=True, ingress=False)]
+    assert list(layout.published(edge, "me")) == [Published("kong", "127.0.0.1", 8000, 8000, ours=False, ingress=True)]
+    assert list(layout.published(ours, "me")) == [Published("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)]

@@ -104,7 +104,7 @@ def published(listed: Mapping[str, Any], owner: str) -> Iterator[Published]:
     for port in listed.get("Ports") or ():
         if port.get("PublicPort"):
             ours, ingress = labels.get(OWNER) == owner, INGRESS in labels
-            yield Published(name, str(port["IP"]), int(port["PublicPort"]), ours, ingress)
+            yield Published(name, str(port["IP"]), int(port["PublicPort"]), int(port["PrivatePort"]), ours, ingress)
 
 
 def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) -> dict[str, Any]:
