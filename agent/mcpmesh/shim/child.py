@@ -136,6 +136,10 @@ class Child:
         """Why no further call can be sent now."""
         if len(self.calls) >= self.limits.calls_per_child:
             return unavailable(f"cannot take the call: {len(self.calls)} are in flight already", "busy")
+        return self.stalled()
+
+    def stalled(self) -> Failure | None:
+        """Why nothing at all can be sent now."""
         if self.process.waiting_bytes > self.limits.stdin_bytes:
             return unavailable("cannot take the call: the server does not read its input fast enough", "server-stalled")
         return None

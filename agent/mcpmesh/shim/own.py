@@ -77,9 +77,11 @@ class OwnSession(Session):
             child.send(call, message.method, message.params)
 
     def notification(self, message: Any) -> None:
-        if (failure := self.child.full()) is not None:
+        cancels = message.method == "notifications/cancelled"
+        # A cancel makes room: a server that has all the calls it may have takes it.
+        if (failure := self.child.stalled() if cancels else self.child.full()) is not None:
             raise failure
-        if message.method != "notifications/cancelled":
+        if not cancels:
             # From its parts: a server that takes members of any case would read another message in it.
             self.child.notify(message.method, message.params)
             return

@@ -68,3 +68,11 @@ def test_an_answer_that_comes_after_the_cancel_does_not_send_the_call_again(star
         client.respond(question["id"], {"action": "accept", "content": {"name": "late"}})
         seen = json.loads(client.call("seen", id=2)["result"]["content"][0]["text"])
     assert seen.count("tools/call") == 2
+
+
+def test_a_server_with_all_the_calls_that_it_may_have_takes_a_cancel(start, legacy):
+    client = legacy(start(limits={"calls_per_child": 1}))
+    with client.stream("tools/call", {"name": "sleep", "arguments": {"seconds": 60}}) as response:
+        client.notify("notifications/cancelled", {"requestId": 1})
+        (answer,) = events(response)
+    assert "cancelled" in answer["error"]["message"]
