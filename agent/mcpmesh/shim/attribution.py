@@ -33,7 +33,8 @@ class Held:
     child: Child
     message: Any
     calls: list[CallerCall]
-    ghosts: set[int]
+    suspects: set[int]
+    """What the server was at work on when it asked: those calls, and ones that were cancelled before."""
 
     def left(self) -> list[CallerCall]:
         """The calls that still can have caused it, one for each caller."""
@@ -42,7 +43,7 @@ class Held:
 
     def haunted(self) -> bool:
         """Whether a cancelled call that is still at work can have caused it."""
-        return any(id in self.child.ghosts for id in self.ghosts)
+        return any(id in self.child.ghosts for id in self.suspects)
 
 
 class Attribution:
@@ -58,7 +59,7 @@ class Attribution:
             return
         child.forget_ghosts()
         calls = [call for call in child.calls.values() if isinstance(call, CallerCall)]
-        held = Held(child, message, calls, set(child.ghosts))
+        held = Held(child, message, calls, {*child.ghosts, *(call.id for call in calls)})
         if not self._settle(held):
             self._held.append(held)
             for call in calls:
@@ -79,7 +80,9 @@ class Attribution:
     def _give_up(self, held: Held) -> None:
         if held in self._held:
             self._held.remove(held)
-            self._refuse(held, "several callers share the process, and it can't be told whom to ask")
+            held.child.forget_ghosts()
+            if not self._settle(held):
+                self._refuse(held, "several callers share the process, and it can't be told whom to ask")
 
     def _refuse(self, held: Held, reason: str) -> None:
         method = held.message.method

@@ -49,6 +49,9 @@ class CallerCall(RelayCall):
         self.app.metrics.count("refused_requests")
         child.refuse(message.id, -32601, f"{message.method} can't be asked in this revision")
 
+    def dropped(self) -> None:
+        """Its client left, or cancelled it, before there was a process for it: it was never sent."""
+
     def log(self, message: wire.Buffer) -> None:
         """A log message that belongs to this call and is wanted."""
         if self.exchange.live:

@@ -76,6 +76,9 @@ class Listener(Protocol):
     def notified(self, child: Child, message: Any) -> None:
         """A notification other than the progress of a call in flight."""
 
+    def released(self, child: Child) -> None:
+        """A cancelled call was answered all the same: the server is no longer at work on it."""
+
     def ended(self, child: Child, exit: Exit) -> None:
         """The server is gone; its calls have failed already."""
 
@@ -280,6 +283,8 @@ class Child:
     def _stray(self, line: bytes, id: object) -> None:
         """An answer that nobody waits for: a second one, a late one, or an error without an id."""
         if type(id) is int and self.ghosts.pop(id, None) is not None:
+            if self.listener is not None:
+                self.listener.released(self)
             return
         self.metrics.count("stray_messages")
         if id is None:

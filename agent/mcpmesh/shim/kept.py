@@ -155,7 +155,7 @@ class Kept:
                 self._put(call, child, use, send)
             else:
                 self.app.supply.released(child)
-                call.failed(unavailable("the client left before a server was free", "client-gone"))
+                call.dropped()
         except Failure as failure:
             call.failed(failure)
         finally:

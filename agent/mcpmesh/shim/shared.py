@@ -72,6 +72,9 @@ class SharedCall(CallerCall):
         self._over()
         super().failed(failure)
 
+    def dropped(self) -> None:
+        self._over()
+
     def _over(self) -> None:
         self.asks.clear()
         self.release()
@@ -256,8 +259,11 @@ class SharedSession(Session):
                     if call.client_id == wanted:
                         # An answer of the client that comes after this sends nothing to the server any more.
                         call.asks.clear()
-                        if call.child is not None:
-                            call.child.cancel(call, "cancelled by the client")
+                        if call.child is None:
+                            # It waits for a process, and is not sent any more.
+                            call.cancelled()
+                            return
+                        call.child.cancel(call, "cancelled by the client")
                         self.app.later(CANCEL_SECONDS, call.cancelled)
                         return
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
-from shim_running import FAKE, events, messages, running
+import httpx
+import pytest
+from shim_running import FAKE, events, messages, running, until
 
 
 def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, legacy):
@@ -76,3 +79,41 @@ def test_a_server_with_all_the_calls_that_it_may_have_takes_a_cancel(start, lega
         client.notify("notifications/cancelled", {"requestId": 1})
         (answer,) = events(response)
     assert "cancelled" in answer["error"]["message"]
+
+
+def test_a_call_that_is_cancelled_before_it_has_a_process_is_not_sent(legacy, tmp_path):
+    heard = tmp_path / "heard"
+    script = f'tee -a "{heard}" | exec "{sys.executable}" "{FAKE}" --slow-start 1'
+    config = {"command": "sh", "args": ["-c", script], "isolation": "request", "limits": {"spares": 0}}
+    with running(**config) as shim:
+        client = legacy(shim.wait_ready())
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(client.call, "never")
+            until(lambda: shim.info()["children"] == 2)
+            client.notify("notifications/cancelled", {"requestId": 1})
+            assert answer.result()["error"]["data"]["reason"] == "cancelled"
+        until(lambda: shim.info()["children"] == 1)
+    assert "tools/list" in heard.read_text()
+    assert "tools/call" not in heard.read_text()
+
+
+def test_a_question_finds_its_caller_when_a_cancelled_call_beside_it_was_answered(start, modern):
+    shim = start(isolation="shared")
+    impatient, client = modern(shim, timeout=1), modern(shim, {"sampling": {}})
+    with ThreadPoolExecutor(1) as pool:
+        left = pool.submit(impatient.call, "sleep", seconds=3)
+        until(lambda: shim.info()["in_flight"] == 1)
+        assert client.call("sample")["result"]["resultType"] == "input_required"
+        with pytest.raises(httpx.ReadTimeout):
+            left.result()
+
+
+def test_the_question_of_a_caller_who_left_is_not_put_to_the_one_beside_it(start, modern):
+    shim = start(isolation="shared")
+    impatient, other = modern(shim, {"sampling": {}}, timeout=1), modern(shim, {"sampling": {}})
+    with ThreadPoolExecutor(1) as pool:
+        slept = pool.submit(other.call, "sleep", seconds=3)
+        until(lambda: shim.info()["in_flight"] == 1)
+        with pytest.raises(httpx.ReadTimeout):
+            impatient.call("sample", prompt="a secret of the one who left")
+        assert slept.result()["result"]["content"][0]["text"] == "slept 3"
