@@ -15,6 +15,7 @@ from mcpmesh import __version__
 from mcpmesh.api.problems import UnknownService
 from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.watcher import changes
+from mcpmesh.consul.server import ROLE as CONSUL
 from mcpmesh.daemon import logs
 from mcpmesh.daemon.callers import call_tool, list_tools
 from mcpmesh.daemon.companion import Companion
@@ -99,7 +100,7 @@ class Agent:
 
     async def take_down(self) -> AsyncIterator[Event]:
         """Adopts what an earlier agent has left and takes it down."""
-        if any(process.mark.role == "consul" for process in marked(self.mesh.home)):
+        if any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
             self._bringing_up = self._background(self._bring_up(), "bring up")
             await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
         async for event in self.down():

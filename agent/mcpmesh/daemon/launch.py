@@ -12,6 +12,7 @@ from mcpmesh.api import presence
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import Mark, Process, alive, spawn
+from mcpmesh.model.names import AGENT
 from mcpmesh.settings import Settings
 
 # A cold start of Python with all its imports on a busy machine.
@@ -29,7 +30,7 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     argv = [sys.executable, "-m", "mcpmesh", "--name", name, "agent"]
     for source in sources:
         argv += ["-f", str(source.absolute())]
-    mark = Mark(name, str(home), "agent")
+    mark = Mark(name, str(home), AGENT)
     if not presence.alive(home):
         presence.withdraw(home)
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())

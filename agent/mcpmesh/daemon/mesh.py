@@ -12,6 +12,7 @@ from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.consul.server import PORTS as CONSUL_PORTS
+from mcpmesh.consul.server import ROLE as CONSUL
 from mcpmesh.consul.server import EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.daemon.memory import INGRESS_PORT, Memory
@@ -30,11 +31,12 @@ from mcpmesh.ingress.kong.own import Own
 from mcpmesh.ingress.kong.plugins import plugins
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import marked, wait_for_any_end
+from mcpmesh.model.names import AGENT, AGENT_IDENTITY
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 from mcpmesh.plan.desired import Desired
 from mcpmesh.reconcile.apply import Applier, Hands
-from mcpmesh.reconcile.desire import AGENT_IDENTITY, KongWish, desire, kong_content, nothing
+from mcpmesh.reconcile.desire import KongWish, desire, kong_content, nothing
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
@@ -43,14 +45,14 @@ from mcpmesh.settings import Settings
 from mcpmesh.verify.world import KongWorld
 from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
-from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
+from mcpmesh.workload.runtime import GATEWAY, PLAIN, SERVER, SHIM, SIDECAR, Runtime
 
 # How soon a document that somebody else handed to Kong, or a Kong that lost ours, is noticed.
 _KONG_LOOK_SECONDS = 1.0
 _SIDECAR_PORT = "ingress sidecar"
 
 # Who goes first when a mesh is swept away without asking: callers before what they call.
-_SWEEP_ORDER = ("kong", "gateway", "sidecar", "shim", "plain", "server", "consul")
+_SWEEP_ORDER = (kong_process.ROLE, GATEWAY, SIDECAR, SHIM, PLAIN, SERVER, CONSUL)
 
 
 def _upstream(service: str) -> str:
@@ -294,9 +296,9 @@ class Mesh:
 
     async def sweep(self) -> list[str]:
         """Ends every process of this mesh that is still there, callers first; returns what they were."""
-        found = [process for process in await self.runtime.found() if process.mark.role != "agent"]
+        found = [process for process in await self.runtime.found() if process.mark.role != AGENT]
         for role in _SWEEP_ORDER:
-            grace = 10.0 if role in ("shim", "consul") else 3.0
+            grace = 10.0 if role in (SHIM, CONSUL) else 3.0
             mine = [process for process in found if process.mark.role == role]
             await asyncio.gather(*(self.runtime.end(process, grace) for process in mine))
             if role == kong_process.ROLE:
@@ -338,7 +340,7 @@ class Mesh:
                 finally:
                     await consul.close()
             return ConsulAddress(binary, configured.address, grpc, configured.token)
-        holding = any(process.mark.role == "consul" for process in marked(self.home))
+        holding = any(process.mark.role == CONSUL for process in marked(self.home))
         ports = self.memory.ports(CONSUL_PORTS, self.infrastructure, self.claimed_ports(), holding=holding)
         self.embedded = EmbeddedConsul(binary, self.name, self.home, ports)
         await self._start_consul(self.embedded)

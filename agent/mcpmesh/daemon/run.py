@@ -22,6 +22,7 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import marked
+from mcpmesh.model.names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr
@@ -50,7 +51,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     home = settings.home(name)
     if not home.exists():
         return 0
-    found = [process for process in marked(home) if process.mark.role != "agent"]
+    found = [process for process in marked(home) if process.mark.role != AGENT]
     if found:
         uvloop.run(_sweep(settings, name, progress))
     presence.withdraw(home)

@@ -14,12 +14,10 @@ from mcpmesh.ingress.kong.own import Own
 from mcpmesh.ingress.seam import Ingress
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.instance import Instance, instances
+from mcpmesh.model.names import AGENT_IDENTITY
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.plan.desired import Desired, Wanted, WantedIngress, WantedKong
-
-# Who the agent is when it proves that an instance answers; allowed everywhere, and nothing else is.
-AGENT_IDENTITY = "mcpmesh-agent"
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
+from mcpmesh.consul.registration import LOOPBACK
+from mcpmesh.consul.server import ROLE as CONSUL
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.ingress.kong.admin import KongAdmin
 from mcpmesh.ingress.kong.process import ROLE as KONG
+from mcpmesh.model.names import AGENT, AGENT_IDENTITY, STRANGER_IDENTITY
 from mcpmesh.plan.desired import Desired
 from mcpmesh.settings import Settings
 from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
 
-__all__ = ["AGENT", "CONSUL", "GATEWAY", "KONG", "SIDECAR", "KongWorld", "World"]
-
-# Roles in marks, as those who start the processes write them.
-AGENT = "agent"
-CONSUL = "consul"
-
-# The agent's own identity, which every service lets in, and one that no intention knows.
-AGENT_IDENTITY = "mcpmesh-agent"
-STRANGER_IDENTITY = "mcpmesh-stranger"
-
-LOOPBACK = "127.0.0.1"
+__all__ = [
+    "AGENT",
+    "AGENT_IDENTITY",
+    "CONSUL",
+    "GATEWAY",
+    "KONG",
+    "LOOPBACK",
+    "SIDECAR",
+    "STRANGER_IDENTITY",
+    "KongWorld",
+    "World",
+]
 
 
 @dataclass(frozen=True)
