@@ -45,6 +45,8 @@ STDIO = "/opt/mcpmesh/bin/mcpmesh-stdio"
 # Where the container of an image is given the program that serves it.
 PROGRAMS_HERE = "/.mcpmesh"
 BOOTSTRAP = "bootstrap.json"
+# The image's Python, which is the agent's.
+PYTHON = "/opt/mcpmesh/bin/python"
 
 # No file of an image belongs to it.
 NOBODY = 65532

@@ -25,6 +25,23 @@ class Surroundings:
     project: str = ""
 
 
+class Around:
+    """The surroundings, looked at once."""
+
+    def __init__(self, engine: Engine, settings: ContainerSettings, mesh: str, home: str) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._mesh = mesh
+        self._home = home
+        self._known: Surroundings | None = None
+
+    async def __call__(self) -> Surroundings:
+        """See `look`."""
+        if self._known is None:
+            self._known = await look(self._engine, self._settings, self._mesh, self._home)
+        return self._known
+
+
 async def look(engine: Engine, settings: ContainerSettings, mesh: str, home: str) -> Surroundings:
     """Reads the own container; raises SettingsError where what is needed can't be told from it, or PeerError."""
     id_ = own_container()
