@@ -12,6 +12,8 @@ MAKEFLAGS += --no-print-directory
 # The catalog that `make up` starts, and what is handed to pytest: make test ARGS='-k intention'.
 FILE ?= examples/mesh.yaml
 ARGS ?=
+# Processes that run the tests side by side; most of them wait for a mesh, so more than there are cores. 0 is this one.
+WORKERS ?= 3
 
 BIN := .venv/bin
 
@@ -46,7 +48,8 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 
 .PHONY: test
 test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
-	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker --ignore tests/integration/twenty $(ARGS)
+	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker --ignore tests/integration/twenty \
+		-n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: soak
 soak: $(BIN)/.installed ## drop 2,000 sessions impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)

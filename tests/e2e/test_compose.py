@@ -64,8 +64,8 @@ def ids(mesh: Composed) -> dict[str, str]:
 
 
 def kill(mesh: Composed, role: str, service: str) -> str:
-    """Kills a container and returns its name once another one is in its place and all is well."""
-    [name] = mesh.containers(role, service)
+    """Kills the first container and returns its name once another one is in its place and all is well."""
+    name, *_ = mesh.containers(role, service)
     before = mesh.ids()[name]
     docker("kill", name)
     until(lambda: mesh.ids().get(name, before) != before and mesh.settled(), f"{name} again")
@@ -178,18 +178,23 @@ def test_a_missing_image_is_told_and_holds_up_nobody(mesh: Composed) -> None:
 
 
 def test_an_image_serves_its_own_program(mesh: Composed, clock_image: str) -> None:
-    mesh.write({**CATALOG, "clock": {"image": clock_image, "env": {"TOKEN": "file:secret"}}})
-    until(lambda: mesh.ready("clock") and mesh.settled(), "the image's server")
+    mesh.write({**CATALOG, "clock": {"image": clock_image, "env": {"TOKEN": "file:secret"}, "instances": 2}})
+    until(lambda: mesh.ready("clock", 2) and mesh.settled(), "the image's servers")
     url = f"{mesh.ingress}/mcp/clock"
     assert "Asia/Tokyo" in json.dumps(call(url, "get_current_time", {"timezone": "Asia/Tokyo"}))
-    [server] = mesh.containers("server", "clock")
+    server, other = mesh.containers("server", "clock")
     assert inspect(server)["Config"]["User"] == "12345"
     # Its secret is in the program's environment alone.
     pids = docker("top", server, "-eo", "pid").split()[1:]
     environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in pids]
     assert sum(f"TOKEN={SECRET}".encode() in each for each in environments) >= 1
     assert SECRET not in docker("inspect", server)
+    untouched = mesh.ids()[other]
     kill(mesh, "server", "clock")
+    assert mesh.ids()[other] == untouched
+    mesh.mcpmesh("scale", "clock=3")
+    until(lambda: mesh.ready("clock", 3) and mesh.settled(), "three instances of an image")
+    mesh.mcpmesh("scale", "clock=catalog")
     assert "Asia/Tokyo" in json.dumps(call(url, "get_current_time", {"timezone": "Asia/Tokyo"}))
     assert ", 0 failed" in mesh.mcpmesh("verify", "clock")
 

@@ -21,14 +21,12 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.binary import find_or_make
 from mcpmesh.consul.client import Consul
-from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.resources import handed
 from mcpmesh.settings import read_settings
-
-PORTS = Ports(23000 + os.getpid() % 4000)
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def consul_binary() -> Path:
 @contextlib.contextmanager
 def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[RealConsul]:
     """A Consul with `settings` on top of ours, gone when the block ends (or this process does)."""
-    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    ports = {name: CONSUL_PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
     machine: dict[str, Any] = {
         "node_name": "test",
         "data_dir": str(folder / "data"),

@@ -24,6 +24,7 @@ import httpx
 import pytest
 import yaml
 from tests.support.consul import consul_binary
+from tests.support.ports import MESH_INFRASTRUCTURE, MESH_SERVICES
 
 from mcpmesh.kit.ports import is_free
 from mcpmesh.kit.process import Process, marked
@@ -82,9 +83,10 @@ class RealMesh:
     def env(self) -> dict[str, str]:
         """What the commands see: nothing of the mcpmesh settings of whoever runs the tests."""
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
-        # Apart from the ports of a mesh that a person may run beside the tests.
-        base = 21000 + os.getpid() % 50 * 200
-        ports = {"MCPMESH_PORTS__INFRASTRUCTURE": str(base), "MCPMESH_PORTS__SERVICES": str(base + 20)}
+        ports = {
+            "MCPMESH_PORTS__INFRASTRUCTURE": str(MESH_INFRASTRUCTURE),
+            "MCPMESH_PORTS__SERVICES": str(MESH_SERVICES),
+        }
         folders = {"XDG_STATE_HOME": str(self.state), "TMPDIR": str(self.scratch)}
         # Also where a Kong is on PATH.
         ingress = {"MCPMESH_INGRESS__KIND": "api-gateway"}

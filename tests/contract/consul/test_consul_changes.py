@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.consul import PORTS, RealConsul, running_consul
+from tests.support.consul import RealConsul, running_consul
+from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.entries import service_entries
@@ -79,7 +80,7 @@ async def test_every_table_that_a_pass_reads_is_watched(own: RealConsul) -> None
     consul = Consul(own.address)
     assert await consul.entries("m") == {}
     spec = ServiceSpec("files", Stdio("server"), route="/mcp/files")
-    port = PORTS.take()
+    port = CONSUL_PORTS.take()
     async with listening(own.address) as ear:
         await ear.silence()
         for entry in service_entries(spec, "m", "-- lua", "-- lua"):
@@ -110,7 +111,7 @@ async def test_where_nothing_changes_nothing_is_said_and_hardly_anything_asked(o
 
 
 async def test_a_consul_that_goes_away_is_heard_of_when_it_returns(consul_program: Path, tmp_path: Path) -> None:
-    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    ports = {name: CONSUL_PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
     settings = {"ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1}}
     with running_consul(consul_program, tmp_path, **settings) as first:
         ear = Ear(first.address)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.consul import PORTS, RealConsul, entry_write, interposed
+from tests.support.consul import RealConsul, entry_write, interposed
+from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.leaf import Identity, anonymous_context, spiffe_of
@@ -88,7 +89,7 @@ async def test_the_environment_of_the_consul_command_is_not_ours(
 async def test_an_instance_is_registered_with_its_sidecar_and_read_back_as_one(
     consul: Consul, name: str, mesh: str
 ) -> None:
-    port, sidecar_port = PORTS.take(), PORTS.take()
+    port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     both = payloads(name, mesh, port, sidecar_port)
     async with answering(port, sidecar_port):
         await consul.register(both)
@@ -104,7 +105,7 @@ async def test_an_instance_is_registered_with_its_sidecar_and_read_back_as_one(
 
 
 async def test_an_instance_passes_at_once_and_its_sidecar_once_it_listens(consul: Consul, name: str, mesh: str) -> None:
-    port, sidecar_port = PORTS.take(), PORTS.take()
+    port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(port):
         await consul.register(payloads(name, mesh, port, sidecar_port))
         found = (await consul.registrations(mesh))[f"{name}-1"]
@@ -114,7 +115,7 @@ async def test_an_instance_passes_at_once_and_its_sidecar_once_it_listens(consul
 
 
 async def test_checks_that_fail_are_named_with_what_they_saw(consul: Consul, name: str, mesh: str) -> None:
-    port, sidecar_port = PORTS.take(), PORTS.take()
+    port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(sidecar_port):
         async with answering(port):
             await consul.register(payloads(name, mesh, port, sidecar_port))
@@ -124,7 +125,7 @@ async def test_checks_that_fail_are_named_with_what_they_saw(consul: Consul, nam
 
 
 async def test_registering_anew_keeps_what_the_checks_saw(consul: Consul, name: str, mesh: str) -> None:
-    port, sidecar_port = PORTS.take(), PORTS.take()
+    port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(port, sidecar_port):
         await consul.register(payloads(name, mesh, port, sidecar_port))
         before = await until(consul, mesh, f"{name}-1", passing=True)
@@ -138,7 +139,7 @@ async def test_registering_anew_keeps_what_the_checks_saw(consul: Consul, name: 
 async def test_a_drained_instance_gets_nothing_new(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
-    port, sidecar_port = PORTS.take(), PORTS.take()
+    port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(port, sidecar_port):
         await consul.register(payloads(name, mesh, port, sidecar_port))
         await until(consul, mesh, f"{name}-1", passing=True)
@@ -174,7 +175,7 @@ async def test_a_half_renewed_registration_matches_no_digest(consul: Consul, nam
 
 
 async def test_the_ingress_is_registered_as_a_gateway(consul: Consul, name: str, mesh: str) -> None:
-    port = PORTS.take()
+    port = CONSUL_PORTS.take()
     payload = gateway_registration(mesh, f"{mesh}-ingress", name, "127.0.0.1", port)
     async with answering(port):
         await consul.register([payload])

@@ -17,7 +17,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.consul import PORTS, RealConsul, running_consul
+from tests.support.consul import RealConsul, running_consul
+from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.entries import service_entries
@@ -47,7 +48,7 @@ class Backend(ThreadingHTTPServer):
     def __init__(self, name: str) -> None:
         self.name = name
         self.calls: list[str] = []
-        super().__init__(("127.0.0.1", PORTS.take()), Answering)
+        super().__init__(("127.0.0.1", CONSUL_PORTS.take()), Answering)
         threading.Thread(target=self.serve_forever, daemon=True, name=name).start()
 
     @property
@@ -116,7 +117,7 @@ def until(condition: Any, what: str, seconds: float = 30) -> None:
 @pytest.fixture(scope="module")
 def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     folder = tmp_path_factory.mktemp("mesh")
-    ports = {name: PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
+    ports = {name: CONSUL_PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
     settings = {"ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1}}
 
     with contextlib.ExitStack() as running, contextlib.ExitStack() as stack:
@@ -137,7 +138,7 @@ def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path) -> None:
     caller, callee = (handed(f"envoy/{side}.lua").read_text() for side in ("caller", "callee"))
     consul = Consul(mesh.consul.address)
-    mesh.ingress, mesh.upstream, mesh.tcp_upstream = PORTS.take(), PORTS.take(), PORTS.take()
+    mesh.ingress, mesh.upstream, mesh.tcp_upstream = CONSUL_PORTS.take(), CONSUL_PORTS.take(), CONSUL_PORTS.take()
     for spec in (FILES, WEB, DATABASE, CALLER):
         for entry in service_entries(spec, MESH, caller, callee):
             await consul.write_entry(entry)
@@ -155,7 +156,7 @@ async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path
             stack.callback(backend.server_close)
             stack.callback(backend.shutdown)
             mesh.backends[id_] = backend
-            mesh.sidecars[id_] = PORTS.take()
+            mesh.sidecars[id_] = CONSUL_PORTS.take()
             payloads = registration(
                 spec,
                 mesh=MESH,
@@ -175,7 +176,7 @@ async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path
 async def start_envoy(
     mesh: Mesh, stack: contextlib.ExitStack, folder: Path, proxy_id: str, *, gateway: bool = False
 ) -> None:
-    mesh.admin[proxy_id] = PORTS.take()
+    mesh.admin[proxy_id] = CONSUL_PORTS.take()
     address = ConsulAddress(mesh.consul.binary, mesh.consul.address, mesh.consul.grpc_address)
     bootstrap = folder / f"{proxy_id}.json"
     bootstrap.write_text(await render(address, proxy_id, mesh.admin[proxy_id], gateway=gateway))
@@ -232,7 +233,7 @@ def test_a_session_stays_on_its_instance(mesh: Mesh, instance: str) -> None:
 
 
 def test_a_session_of_an_instance_that_is_gone_goes_anywhere(mesh: Mesh) -> None:
-    gone = {"Mcp-Session-Id": f"0123abcd@127.0.0.1:{PORTS.take()}"}
+    gone = {"Mcp-Session-Id": f"0123abcd@127.0.0.1:{CONSUL_PORTS.take()}"}
     assert mesh.get("/mcp/files", **gone).status_code == 200
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-
-from mcpmesh.kit.ports import Ports
+from tests.support.ports import KONG_PORTS
 
 # A path of a real kong program, or the Admin (and proxy) address of one that runs already.
 BINARY = "MCPMESH_TEST_KONG_BIN"
@@ -26,8 +25,6 @@ WAITING = Path(__file__).resolve().parents[3] / "kong" / "waiting.yml"
 
 # A real one starts in some seconds on a loaded machine.
 _START_SECONDS = 60.0
-# Beside the ports that meshes of other tests take.
-_PORTS = Ports(18100 + os.getpid() % 50 * 20)
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def running_kong(folder: Path) -> Iterator[RunningKong]:
     if admin := os.environ.get(ADMIN):
         yield RunningKong(admin, os.environ.get(PROXY, "http://127.0.0.1:8000"))
         return
-    admin_port, proxy_port = _PORTS.take(), _PORTS.take()
+    admin_port, proxy_port = KONG_PORTS.take(), KONG_PORTS.take()
     prefix = folder / "kong-prefix"
     environment = {
         "PATH": os.environ["PATH"],
