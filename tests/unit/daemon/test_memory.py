@@ -28,30 +28,30 @@ def hold(port: int) -> socket.socket:
 
 
 def test_ports_are_remembered(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(26000), set())
-    assert Memory(tmp_path).ports(NAMES, Ports(26500), set()) == first
+    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
+    assert Memory(tmp_path).ports(NAMES, Ports(16500), set()) == first
 
 
 def test_remembered_ports_that_somebody_took_are_replaced(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(26000), set())
+    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
     with hold(first["grpc"]):
-        assert not set(first.values()) & set(Memory(tmp_path).ports(NAMES, Ports(26500), set()).values())
+        assert not set(first.values()) & set(Memory(tmp_path).ports(NAMES, Ports(16500), set()).values())
 
 
 def test_remembered_ports_that_our_own_process_holds_are_kept(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(26000), set())
+    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
     with hold(first["grpc"]):
-        assert Memory(tmp_path).ports(NAMES, Ports(26500), set(), holding=True) == first
+        assert Memory(tmp_path).ports(NAMES, Ports(16500), set(), holding=True) == first
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"http": "x"}', "null"])
 def test_a_damaged_memory_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)
-    assert Memory(tmp_path).ports(NAMES, Ports(26000), set()).keys() == set(NAMES)
+    assert Memory(tmp_path).ports(NAMES, Ports(16000), set()).keys() == set(NAMES)
 
 
 def test_an_ingress_port_that_was_asked_for_and_is_taken_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
-    port = Ports(26800).take()
+    port = Ports(16800).take()
     with hold(port), pytest.raises(SettingsError, match=f"127.0.0.1:{port}: the port is taken.*MCPMESH_INGRESS__PORT"):
         Memory(tmp_path).ingress_port(IngressSettings(port=port), set(), None, nothing)
 
@@ -61,7 +61,7 @@ def test_a_port_that_our_own_ingress_holds_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_given_up_for_once_and_said(tmp_path: Path) -> None:
-    usual = Ports(27000).take()
+    usual = Ports(17000).take()
     (tmp_path / "ports.json").write_text(f'{{"ingress": {usual}}}')
     said: list[str] = []
     with hold(usual):
@@ -77,15 +77,15 @@ def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
 
 
 def test_each_name_keeps_its_port_whatever_others_come_and_go(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports_for(["files", "time"], Ports(27200), set(), holding=False)
-    more = Memory(tmp_path).ports_for(["shop", "files"], Ports(27200), set(), holding=False)
+    first = Memory(tmp_path).ports_for(["files", "time"], Ports(17200), set(), holding=False)
+    more = Memory(tmp_path).ports_for(["shop", "files"], Ports(17200), set(), holding=False)
     assert more["files"] == first["files"] and more["shop"] not in first.values()
-    assert Memory(tmp_path).ports_for(["time"], Ports(27200), set(), holding=False) == {"time": first["time"]}
+    assert Memory(tmp_path).ports_for(["time"], Ports(17200), set(), holding=False) == {"time": first["time"]}
 
 
 def test_a_port_that_somebody_took_is_given_up_alone(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports_for(["files", "time"], Ports(27300), set(), holding=False)
+    first = Memory(tmp_path).ports_for(["files", "time"], Ports(17300), set(), holding=False)
     with hold(first["files"]):
-        assert Memory(tmp_path).ports_for(first, Ports(27300), set(), holding=True) == first
-        second = Memory(tmp_path).ports_for(first, Ports(27300), set(), holding=False)
+        assert Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=True) == first
+        second = Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=False)
     assert second["time"] == first["time"] and second["files"] not in first.values()
