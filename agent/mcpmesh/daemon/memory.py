@@ -10,9 +10,15 @@ from pathlib import Path
 from mcpmesh.errors import SettingsError
 from mcpmesh.kit.files import private_folder, write_private
 from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.kit.process import marked
 from mcpmesh.settings import IngressSettings
 
 INGRESS_PORT = 8000
+
+
+def claimed_ports() -> set[int]:
+    """Ports that any mesh of this machine holds or has set aside."""
+    return {port for process in marked() for port in process.mark.ports.values()}
 
 
 class Memory:

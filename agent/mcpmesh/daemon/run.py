@@ -20,6 +20,8 @@ from mcpmesh.api import app, presence
 from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
+from mcpmesh.daemon.memory import claimed_ports
+from mcpmesh.daemon.operations import AgentOperations
 from mcpmesh.kit.files import private_folder
 from mcpmesh.kit.process import marked
 from mcpmesh.model.names import AGENT
@@ -69,15 +71,16 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: 
     def listening(address: str) -> None:
         presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
 
-    port = agent.mesh.memory.ports(("api",), agent.mesh.infrastructure, agent.mesh.claimed_ports())["api"]
-    server = asyncio.create_task(serve(app.create(agent, token, name=name), "127.0.0.1", port, listening), name="api")
+    port = agent.mesh.memory.ports(("api",), agent.mesh.consul.ports, claimed_ports())["api"]
+    api = app.create(AgentOperations(agent), token, name=name)
+    server = asyncio.create_task(serve(api, "127.0.0.1", port, listening), name="api")
     scheduler = _schedule(agent, settings)
     agent.begin()
     waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if agent.bug is not None:
-            raise RuntimeError("the agent cannot go on; the mesh runs on") from agent.bug
+        if bug := agent.background.bug:
+            raise RuntimeError("the agent cannot go on; the mesh runs on") from bug
         if server.done():
             await server
     finally:

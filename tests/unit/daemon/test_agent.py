@@ -1,4 +1,4 @@
-"""The agent's own tasks: what they outlast, and what ends the agent."""
+"""What the agent's own tasks outlast, and what ends the agent."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from typing import Any
 import pytest
 
 from mcpmesh.daemon.agent import Agent
+from mcpmesh.daemon.compose import Compose
+from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import Unreachable
 from mcpmesh.kit.process import Process
-from mcpmesh.model.service import Catalog
+from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
+from mcpmesh.reconcile.desire import nothing
+from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
 
 
 class Loop:
     """A loop that is in sync with whatever it is told."""
 
-    passes, in_sync = 1, True
+    passes, in_sync, paused = 1, True, True
 
     def want(self, desired: Any) -> None:
         """Nothing runs."""
+        self.desired = desired
 
 
 class Docker:
@@ -67,10 +72,10 @@ async def test_an_error_that_nobody_expected_is_told_and_ends_the_agent(agent: A
     async def faulty() -> None:
         raise ZeroDivisionError("a bug")
 
-    agent._background(faulty(), "some work")
+    agent.background.begin(faulty(), "some work")
     async with asyncio.timeout(5.0):
         await agent.gone.wait()
-    assert isinstance(agent.bug, ZeroDivisionError)
+    assert isinstance(agent.background.bug, ZeroDivisionError)
     await said(agent, "\"some work\" ended of ZeroDivisionError('a bug')")
 
 
@@ -78,26 +83,26 @@ async def test_a_task_that_is_cancelled_or_done_ends_nothing(agent: Agent) -> No
     async def work() -> None:
         """Done at once."""
 
-    await agent._background(work(), "done")
-    cancelled = agent._background(asyncio.sleep(60.0), "cancelled")
+    await agent.background.begin(work(), "done")
+    cancelled = agent.background.begin(asyncio.sleep(60.0), "cancelled")
     cancelled.cancel()
     await asyncio.gather(cancelled, return_exceptions=True)
-    assert agent.bug is None and not agent.gone.is_set()
+    assert agent.background.bug is None and not agent.gone.is_set()
 
 
 async def test_servers_are_gone_in_the_end_though_docker_was_away(agent: Agent, tmp_path: Path) -> None:
     docker: Any = Docker()
     loop: Any = Loop()
     await agent.mesh.runtime.close()
-    agent.mesh.runtime = docker
-    agent._background(agent._follow_companion(loop), "follow the companion")
+    agent.mesh.runtime, agent.mesh.loop = docker, loop
+    agent.background.begin(Compose(agent.mesh, agent.catalog).follow_companion(), "follow the companion")
     await said(agent, "cannot ask Docker")
     async with asyncio.timeout(10.0):
         while not (tmp_path / "gone").exists():
             await asyncio.sleep(0.05)
     (tmp_path / "wanted").touch()
     await said(agent, "the servers are wanted")
-    assert agent.bug is None and agent.mesh.wanted
+    assert agent.background.bug is None and agent.mesh.wanted
 
 
 async def test_the_catalog_is_watched_on_though_the_settings_cannot_be_used(tmp_path: Path) -> None:
@@ -112,6 +117,21 @@ async def test_the_catalog_is_watched_on_though_the_settings_cannot_be_used(tmp_
             catalog.write_text(f"version: 1\nservices: {{}}\nmistake{place}: 1\n")
             await said(agent, f"mistake{place}")
             catalog.write_text("version: 1\nservices: {}\n")
-        assert agent.bug is None
+        assert agent.background.bug is None
     finally:
         await agent.end()
+
+
+async def test_a_mesh_that_goes_down_wants_nothing_whatever_is_saved_or_scaled_meanwhile(tmp_path: Path) -> None:
+    loop: Any = Loop()
+    mesh = Mesh(settings_in(tmp_path, ingress={"kind": "api-gateway"}), "m", Journal())
+    catalog = Catalog({"clock": ServiceSpec("clock", Stdio("clock"))})
+    mesh.loop = loop
+    try:
+        mesh.want(catalog)
+        assert set(loop.desired.services) == {"clock"}
+        mesh.want_nothing()
+        mesh.want(catalog)
+        assert (loop.desired, loop.paused) == (nothing("m", "ingress"), False)
+    finally:
+        await mesh.close()

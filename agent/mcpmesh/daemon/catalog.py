@@ -1,0 +1,64 @@
+"""The catalog in force, and what makes it another: its files, and a person's own documents for Kong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from mcpmesh.catalog.loader import load
+from mcpmesh.catalog.watcher import changes
+from mcpmesh.daemon.mesh import Mesh
+from mcpmesh.errors import CatalogError
+from mcpmesh.model.service import Catalog
+from mcpmesh.model.status import Level
+
+
+class CatalogInForce:
+    """`current` is the last one without a mistake, `error` what is wrong with a later one."""
+
+    def __init__(self, mesh: Mesh, sources: Sequence[Path], catalog: Catalog) -> None:
+        self.sources = list(sources)
+        self.current = catalog
+        self.error: CatalogError | None = None
+        self._mesh = mesh
+        self._journal = mesh.journal
+
+    async def watch(self) -> None:
+        """Reads it again each time when a file of it was saved; never returns."""
+        saved = changes(self.sources, os.environ)
+        # The watch counts from here: what was saved since the first read is read now.
+        with self._mesh.telling("catalog"):
+            await self.read()
+        await self._read_after(saved)
+
+    async def watch_documents(self) -> None:
+        """Reads it again each time when a document for Kong was saved; never returns."""
+        await self._read_after(self._mesh.kong.document_changes())
+
+    async def read(self) -> None:
+        """Reads all again now; where there is a mistake, `error` and the journal tell of it."""
+        try:
+            catalog = await asyncio.to_thread(load, self.sources, os.environ)
+            changed = await self._mesh.kong.read_documents(catalog)
+        except CatalogError as error:
+            self.error = error
+            self._journal.say(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
+            return
+        mended, self.error = self.error is not None, None
+        if catalog == self.current and not mended and not changed:
+            return
+        for warning in set(catalog.warnings) - set(self.current.warnings):
+            self._journal.say(Level.TROUBLE, warning, "catalog")
+        self.current = catalog
+        for overtaken in self._mesh.scaling.tidy(catalog):
+            self._journal.say(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
+        what = " and the documents for Kong" if changed else ""
+        self._journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{what}", "catalog")
+        self._mesh.want(catalog)
+
+    async def _read_after(self, saved: AsyncIterator[object]) -> None:
+        async for _ in saved:
+            with self._mesh.telling("catalog"):
+                await self.read()
