@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from mcpmesh.kit.process import Mark
-from mcpmesh.settings import ContainerSettings, Settings
+from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.engine import Engine, Json
+from mcpmesh.workload.containers.finding import Finder
+from mcpmesh.workload.containers.known import PAIR, Known
 from mcpmesh.workload.containers.pump import Pump
-from mcpmesh.workload.containers.runtime import Containers
+from mcpmesh.workload.containers.surroundings import Around
 
 
 class Shown(Engine):
@@ -59,12 +61,16 @@ async def docker() -> AsyncIterator[Shown]:
 
 
 @pytest.fixture
-async def runtime(docker: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Containers]:
-    monkeypatch.setattr("mcpmesh.workload.containers.runtime.Engine", lambda _address: docker)
-    settings = Settings(containers=ContainerSettings(image="mesh", sockets=tmp_path, data=tmp_path))
-    made = Containers(settings, "test", tmp_path)
+def known() -> Known:
+    return Known()
+
+
+@pytest.fixture
+def finder(docker: Shown, known: Known, tmp_path: Path) -> Iterator[Finder]:
+    settings = ContainerSettings(image="mesh", sockets=tmp_path, data=tmp_path)
+    made = Finder(docker, known, Around(docker, settings, "test", str(tmp_path)), settings, tmp_path)
     yield made
-    await made.close()
+    made.close()
 
 
 @pytest.fixture
@@ -79,21 +85,32 @@ def container(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 async def test_a_shim_whose_program_starts_between_two_looks_stays(
-    runtime: Containers, docker: Shown, container: Callable[..., dict[str, Any]]
+    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]]
 ) -> None:
     docker.containers["s"] = container("s", "shim", image="mcp/time")
     program = container("p", "server", joined="s@1")
     docker.between = lambda: docker.containers.update(p=program)
-    await runtime.found()
+    await finder.found()
     assert set(docker.containers) == {"s", "p"}
-    assert {process.mark.role for process in await runtime.found()} == {"shim", "server"}
+    assert {process.mark.role for process in await finder.found()} == {"shim", "server"}
+
+
+async def test_a_shim_whose_program_is_being_started_stays_until_it_could_not_be(
+    finder: Finder, known: Known, docker: Shown, container: Callable[..., dict[str, Any]]
+) -> None:
+    docker.containers["s"] = container("s", "shim", image="mcp/time")
+    with known.starting(PAIR, "test-time-1"):
+        await finder.found()
+        assert set(docker.containers) == {"s"}
+    await finder.found()
+    assert docker.containers == {}
 
 
 async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
-    runtime: Containers, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
+    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     docker.containers["s"] = container("s", "shim", running=False)
-    assert await runtime.found() == []
+    assert await finder.found() == []
     assert docker.containers == {}
     assert (tmp_path / "logs" / "test-time-1.log").read_text() == "said\n"
 
