@@ -22,6 +22,8 @@ class Docker(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.pulls: list[tuple[str, str]] = []
+        self.answered = threading.Event()
+        self.answered.set()
         self.address = f"tcp://127.0.0.1:{self.server_port}"
 
 
@@ -36,6 +38,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = parse_qs(urlsplit(self.path).query)
         self.server.pulls.append((asked["fromImage"][0], asked["tag"][0]))
+        self.server.answered.wait(10)
         self._say(200, {"error": "no network"})
 
     def _say(self, status: int, said: dict[str, str]) -> None:
@@ -82,7 +85,24 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
     async with asyncio.timeout(10):
         while not await failed(images, image):
             await asyncio.sleep(0.01)
-    assert docker.pulls == [pulled]
+    assert set(docker.pulls) == {pulled}
+    await engine.close()
+
+
+async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
+    engine = Engine(docker.address)
+    images = Images(engine)
+    async with asyncio.timeout(10):
+        while not await failed(images, "mcp/time"):
+            await asyncio.sleep(0.01)
+        docker.answered.clear()
+        tries = len(docker.pulls)
+        while len(docker.pulls) == tries:
+            assert await failed(images, "mcp/time")
+            await asyncio.sleep(0.01)
+        # Docker has been asked again, and has not answered yet.
+        assert await failed(images, "mcp/time")
+    docker.answered.set()
     await engine.close()
 
 

@@ -18,6 +18,7 @@ class Images:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        # How far each pull is, "" before anything came.
         self._pulling: dict[str, str] = {}
         self._failed: dict[str, str] = {}
 
@@ -33,14 +34,16 @@ class Images:
 
         found = await self._engine.do(work)
         if found is not None:
+            self._failed.pop(image, None)
             return found
-        if (reason := self._failed.pop(image, None)) is not None:
-            raise WorkloadError(f"cannot pull the image {image}: {reason}; mend its name, or: docker pull {image}")
         if image not in self._pulling:
-            self._pulling[image] = "just begun"
+            self._pulling[image] = ""
             threading.Thread(target=self._pull, args=(image,), name=f"pull {image}", daemon=True).start()
-        so_far = self._pulling.get(image, "just ended")
-        raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({so_far})")
+        reason, so_far = self._failed.get(image), self._pulling.get(image)
+        # It is tried again and again; until something comes of that, the reason is what a person needs.
+        if reason is not None and not so_far:
+            raise WorkloadError(f"cannot pull the image {image}: {reason}; mend its name, or: docker pull {image}")
+        raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({so_far or 'just begun'})")
 
     def _pull(self, image: str) -> None:
         try:
