@@ -63,7 +63,8 @@ class Attribution:
         if not self._settle(held):
             self._held.append(held)
             for call in calls:
-                self.app.kept.asking.add(call.subject)
+                if call.askable:
+                    self.app.kept.askers.suspect(call.subject)
             self.app.later(HOLD_SECONDS, lambda: self._give_up(held))
 
     def _settle(self, held: Held) -> bool:
@@ -72,6 +73,7 @@ class Attribution:
         if held.haunted():
             return False
         if len(left) == 1:
+            left[0].asked = True
             left[0].ask(held.child, held.message)
         elif not left:
             self._refuse(held, "no call runs that it can belong to")
@@ -82,6 +84,8 @@ class Attribution:
             self._held.remove(held)
             held.child.forget_ghosts()
             if not self._settle(held):
+                for call in held.left():
+                    call.asked = True
                 self._refuse(held, "several callers share the process, and it can't be told whom to ask")
 
     def _refuse(self, held: Held, reason: str) -> None:

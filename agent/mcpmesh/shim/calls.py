@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 class CallerCall(RelayCall):
     """A call at a shared process: knows who its caller is, and takes what the server says to that caller."""
 
-    __slots__ = ("child", "log_level")
+    __slots__ = ("asked", "child", "log_level")
 
     def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
         super().__init__(app, exchange, client_id, method, era)
         self.child: Child | None = None
         self.log_level: str | None = None
+        self.asked = False
+        """Whether the server asked its client something, or may have."""
 
     @property
     def caller(self) -> object:

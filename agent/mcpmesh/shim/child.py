@@ -336,6 +336,8 @@ class Child:
 
     def loss(self, exit: Exit) -> Failure:
         """What the callers of a dead server are told."""
+        if not exit.ran:
+            return unavailable(f"the server {exit}", "failed")
         return lost(
             f"the server {exit} before it answered; the call may have taken effect and was not sent again",
             "server-exited",

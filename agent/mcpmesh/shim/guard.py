@@ -20,6 +20,7 @@ and kills the rest.
 """
 
 import ctypes
+import errno
 import marshal
 import os
 import select
@@ -93,8 +94,18 @@ class Guard:
     def start(self, number: int, fds: list[int]) -> None:
         """Fork and exec server `number`; answers P or F."""
         environment = {**self.spec["env"], "MCPMESH_MARK": self.mark(number)}
-        report, sign = os.pipe()
-        pid = os.fork()
+        pipe: tuple[int, ...] = ()
+        try:
+            report, sign = pipe = os.pipe()
+            # Of descriptors that there is no room for, the kernel hands over a part.
+            pid = os.fork() if len(fds) == 3 else -errno.EMFILE
+        except OSError as error:
+            pid = -(error.errno or errno.EAGAIN)
+        if pid < 0:
+            for fd in (*fds, *pipe):
+                os.close(fd)
+            self.tell(f"F {number} {-pid}")
+            return
         if pid == 0:
             self.become(environment, fds, sign)
         os.close(sign)

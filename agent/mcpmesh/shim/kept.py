@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mcpmesh.shim import modern, translate, wire
+from mcpmesh.shim.askers import Askers
 from mcpmesh.shim.calls import CallerCall, ModernCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
@@ -31,8 +32,7 @@ class Kept:
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self.asking: set[tuple[str, bytes]] = set()
-        """What was seen to ask its client something."""
+        self.askers = Askers()
         self.waiting = 0
         self.own_states = bool(app.config.affinity) or app.config.isolation == "request"
         """Whether a modern server's requestState is given out changed, so that its retry comes back here."""
@@ -136,7 +136,7 @@ class Kept:
     def _use(self, call: CallerCall) -> Use:
         if not call.askable:
             return Use.PLAIN
-        return Use.ALONE if call.subject in self.asking else Use.ASKABLE
+        return Use.ALONE if call.subject in self.askers else Use.ASKABLE
 
     def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:
         call.child = child

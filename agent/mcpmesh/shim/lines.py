@@ -10,16 +10,25 @@ KEPT_BYTES: Final = 4096
 
 
 class Lines:
-    """Splits a stream; `on_line` gets each line without its break, `on_oversize` the ends of one that was too long."""
+    """Splits a stream.
 
-    __slots__ = ("_chunks", "_dropped", "_head", "_size", "_tail", "limit", "on_line", "on_oversize")
+    `on_line` gets each line without its break, `on_oversize` the ends of one that was too long, `on_rest` what has no
+    line break when the stream ends.
+    """
+
+    __slots__ = ("_chunks", "_dropped", "_head", "_size", "_tail", "limit", "on_line", "on_oversize", "on_rest")
 
     def __init__(
-        self, limit: int, on_line: Callable[[bytes], None], on_oversize: Callable[[bytes, bytes, int], None]
+        self,
+        limit: int,
+        on_line: Callable[[bytes], None],
+        on_oversize: Callable[[bytes, bytes, int], None],
+        on_rest: Callable[[bytes], None],
     ) -> None:
         self.limit = limit
         self.on_line = on_line
         self.on_oversize = on_oversize
+        self.on_rest = on_rest
         self._chunks: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -44,16 +53,16 @@ class Lines:
         for line in lines:
             if self._size:
                 self._grow(line)
-                self._end()
+                self._end(self.on_line)
             else:
                 self._whole(line)
         if rest:
             self._grow(rest)
 
     def end(self) -> None:
-        """The stream ended: what has no line break yet is a line too."""
+        """The stream ended."""
         if self._size:
-            self._end()
+            self._end(self.on_rest)
 
     def _whole(self, line: bytes) -> None:
         if len(line) > self.limit:
@@ -73,7 +82,7 @@ class Lines:
             self._chunks.clear()
             self._head, self._tail, self._dropped = whole[:KEPT_BYTES], whole[-KEPT_BYTES:], self._size
 
-    def _end(self) -> None:
+    def _end(self, on_line: Callable[[bytes], None]) -> None:
         if self._dropped:
             head, tail, size = self._head, self._tail, self._size
             self._head = self._tail = b""
@@ -83,4 +92,4 @@ class Lines:
         line = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
-        self.on_line(line)
+        on_line(line)

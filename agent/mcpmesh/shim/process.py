@@ -14,13 +14,16 @@ import fcntl
 import itertools
 import os
 import signal
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mcpmesh.shim import wire
 from mcpmesh.shim.guardian import Guardian
 from mcpmesh.shim.lines import Lines
+from mcpmesh.shim.log import say
 
 TAIL_LINES: Final = 20
 TAIL_CHARACTERS: Final = 500
@@ -38,6 +41,7 @@ class Exit:
     code: int | None = None
     signal: int | None = None
     error: str | None = None
+    ran: bool = True
 
     def __str__(self) -> str:
         if self.error:
@@ -129,8 +133,10 @@ class ServerProcess:
         stdin, _ = await loop.connect_write_pipe(_Writer, os.fdopen(ours_in, "wb", buffering=0))
         self._stdin = stdin
         # Not attributes: what refers to itself in a circle stays until the collector looks for it.
-        out = Lines(self._line_bytes, self._line, self._oversize)
-        err = Lines(STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head))
+        out = Lines(self._line_bytes, self._line, self._oversize, self._rest)
+        err = Lines(
+            STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head), self._error_line
+        )
         for fd, lines, ended in ((ours_out, out, self._stdout_end), (ours_err, err, lambda: None)):
             reader, _ = await loop.connect_read_pipe(
                 lambda lines=lines, ended=ended: _Reader(lines, ended),  # type: ignore[misc]
@@ -187,7 +193,7 @@ class ServerProcess:
         self.pid = pid
 
     def not_started(self, error: OSError) -> None:
-        self._stopped(Exit(error=f"could not be started ({error.strerror})"))
+        self._stopped(Exit(error=f"could not be started ({error.strerror})", ran=False))
 
     def exited(self, status: int) -> None:
         self._stopped(Exit.of(status))
@@ -226,7 +232,20 @@ class ServerProcess:
         self.on_oversize = lambda *_: None
 
     def _line(self, line: bytes) -> None:
-        self.on_line(line)
+        try:
+            self.on_line(line)
+        except Exception:
+            # It would close the server's stdout, and so end everybody's server for the sake of one line.
+            say("a bug in what takes a server's line, please report it: %s", traceback.format_exc())
+
+    def _rest(self, line: bytes) -> None:
+        """Without its line break it may be half of an answer, whose caller is told of the server's end instead."""
+        try:
+            wire.parse(line)
+        except wire.Malformed:
+            self._error_line(b"cut off: " + line[:500])
+        else:
+            self._line(line)
 
     def _oversize(self, head: bytes, tail: bytes, size: int) -> None:
         self.on_oversize(head, tail, size)

@@ -77,6 +77,9 @@ class Supply:
         self.closing = False
         self._spares: list[Child] = []
         self._extras: list[Child] = []
+        self._coming = 0
+        """Extras that are being started."""
+        self._sharing = asyncio.Lock()
         self._filling = False
         self._numbers = 0
         self._used = time.monotonic()
@@ -229,15 +232,31 @@ class Supply:
             child = await self.introduced()
             self.refill()
             return child
-        if len(self._extras) < MAX_EXTRAS:
-            child = await self.introduced()
-            self._extras.append(child)
+        if use is Use.ALONE:
+            child = await self._extra()
+        else:
+            # All that wait can run in the one that the first of them starts.
+            async with self._sharing:
+                child = self.pick(use) or await self._extra()
+        if child is not None:
             return child
         # One that others use too: then the server can't ask, but it can answer.
         for child in (self.main, *self._extras):
             if child is not None and child.alive:
                 return child
         raise self.unready()
+
+    async def _extra(self) -> Child | None:
+        """One more process for calls; None when there are as many as there may be. Raises Failure."""
+        if len(self._extras) + self._coming >= MAX_EXTRAS:
+            return None
+        self._coming += 1
+        try:
+            child = await self.introduced()
+        finally:
+            self._coming -= 1
+        self._extras.append(child)
+        return child
 
     def released(self, child: Child) -> None:
         """A call at a process is over; in request isolation so is the process."""

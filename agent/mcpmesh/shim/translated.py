@@ -55,6 +55,8 @@ class TranslatedCall(ModernCall):
         return self.method, bytes(self.params.get("name") or self.params.get("uri") or b"")
 
     def answered(self, message: Any) -> None:
+        if not self.asked and self.app.kept.askers:
+            self.app.kept.askers.cleared(self.subject)
         if self.lacked is not None and outcome(self.method, message) != "ok":
             # The server could not do without.
             self.failed(self._lacks(*self.lacked))
@@ -89,7 +91,7 @@ class TranslatedCall(ModernCall):
             if lacks and self.lacked is None:
                 self.lacked = lacks, message.method
         else:
-            self.app.kept.asking.add(self.subject)
+            self.app.kept.askers.seen(self.subject)
             self.asks[f"r{message.id}"] = message
             if child.lease is None and self.app.config.isolation == "session":
                 child.lease = self

@@ -27,8 +27,8 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 LOG_LEVEL_KEY: Final = "io.modelcontextprotocol/logLevel"
 SUBSCRIPTION_KEY: Final = "io.modelcontextprotocol/subscriptionId"
 
-# Lines above this are searched for their id by shape; parsing all of a long one costs a millisecond per MiB.
-SHAPE_BYTES: Final = 4096
+# Lines above this are searched for their id by shape; parsing all of a long one costs up to a millisecond per MiB.
+SHAPE_BYTES: Final = 64 * 1024
 EMPTY: Final = Raw()
 
 
@@ -61,7 +61,8 @@ _any = msgspec.json.Decoder()
 encode = msgspec.json.Encoder().encode
 
 _ANSWER_HEAD = re.compile(rb'\{"jsonrpc":"2\.0","id":(-?\d{1,18}),"result":(?=[{\[])')
-_ANSWER_TAIL = re.compile(rb',"jsonrpc":"2\.0","id":(-?\d{1,18})\}\s*\Z')
+_ANSWER_END = re.compile(rb"(?<=[}\]])\s*\}\s*\Z")
+_ANSWER_TAIL = re.compile(rb'(?<=[}\]]),"jsonrpc":"2\.0","id":(-?\d{1,18})\}\s*\Z')
 
 
 def parse(data: Buffer) -> Message:
@@ -83,12 +84,15 @@ def parse_batch(data: Buffer) -> list[Raw]:
 
 
 def parse_line(line: bytes) -> Message:
-    """A server's line. A long answer of a usual shape is not parsed beyond its id."""
+    """A server's line; raises Malformed.
+
+    A long answer of a usual shape is not parsed beyond its id and its end, so it has to be a whole line.
+    """
     if len(line) > SHAPE_BYTES:
-        if head := _ANSWER_HEAD.match(line):
-            end = line.rindex(b"}")
-            return Message(id=int(head[1]), result=memoryview(line)[head.end() : end])  # type: ignore[arg-type]
-        if line.startswith((b'{"result":{', b'{"result":[')) and (tail := _ANSWER_TAIL.search(line, len(line) - 96)):
+        last = len(line) - 96
+        if (head := _ANSWER_HEAD.match(line)) and (end := _ANSWER_END.search(line, last)):
+            return Message(id=int(head[1]), result=memoryview(line)[head.end() : end.start()])  # type: ignore[arg-type]
+        if line.startswith((b'{"result":{', b'{"result":[')) and (tail := _ANSWER_TAIL.search(line, last)):
             return Message(id=int(tail[1]), result=memoryview(line)[10 : tail.start()])  # type: ignore[arg-type]
     return parse(line)
 

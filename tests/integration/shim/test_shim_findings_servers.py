@@ -6,9 +6,11 @@ import os
 import resource
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from shim_running import ACCEPT, FAKE, messages, running, until
+from shim_running import ACCEPT, FAKE, descendants, messages, running, until
 
 from mcpmesh.shim.descriptors import MOST
 from mcpmesh.shim.handshake import SILENCE_SECONDS
@@ -99,3 +101,51 @@ def test_the_shim_may_open_more_files_than_its_servers(start):
         resource.setrlimit(resource.RLIMIT_NOFILE, mine)
     assert resource.prlimit(shim.process.pid, resource.RLIMIT_NOFILE)[0] == min(mine[1], MOST)
     assert {resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in shim.servers()} == {1000}
+
+
+@pytest.mark.parametrize("bytes", [2_000, 200_000])
+def test_half_an_answer_of_a_server_that_dies_is_nobodys_answer(start, legacy, bytes):
+    client = legacy(start())
+    error = client.call("half", bytes=bytes, dies=True)["error"]
+    assert error["data"]["reason"] == "server-exited"
+
+
+@pytest.mark.parametrize("bytes", [2_000, 200_000])
+def test_a_line_that_breaks_off_fails_its_call_and_no_other(start, legacy, bytes):
+    shim = start(isolation="shared")
+    client, other = legacy(shim), legacy(shim)
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(other.text, "sleep", seconds=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        assert client.call("half", bytes=bytes, dies=False)["error"]["data"]["reason"] == "answer-unreadable"
+        assert beside.result() == "slept 1"
+    assert shim.metric("server_starts_total") == 1
+
+
+def test_a_guard_without_means_refuses_a_start_and_keeps_what_runs(start, legacy):
+    shim = start(limits={"spares": 0})
+    client = legacy(shim)
+    (guard,) = (
+        pid for pid in descendants(shim.process.pid) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    usual = resource.prlimit(guard, resource.RLIMIT_NOFILE)
+    resource.prlimit(guard, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{guard}/fd")) + 4, usual[1]))
+    with pytest.raises(AssertionError, match=r"Too many open files.*nothing was started"):
+        legacy(shim)
+    assert client.text("echo", text="still here") == "still here"
+    resource.prlimit(guard, resource.RLIMIT_NOFILE, usual)
+    assert legacy(shim).text("echo", text="and more") == "and more"
+
+
+def test_what_ran_beside_a_question_is_not_taken_to_ask_for_ever(start, modern):
+    shim = start()
+    clients = [modern(shim, {"sampling": {}}) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        beside = pool.submit(clients[0].text, "sleep", seconds=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        assert clients[1].call("sample")["result"]["resultType"] == "input_required"
+        assert beside.result() == "slept 1"
+        before = shim.metric("server_starts_total")
+        assert list(pool.map(lambda client: client.text("sleep", seconds=0.5), clients[2:])) == ["slept 0.5"] * 4
+    # The one that the question waits in is no place for a call that might be asked.
+    assert shim.metric("server_starts_total") <= before + 1

@@ -10,6 +10,7 @@ import pytest
 
 from mcpmesh.shim import child as children
 from mcpmesh.shim import wire
+from mcpmesh.shim.askers import Askers
 from mcpmesh.shim.attribution import Attribution
 from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
@@ -34,10 +35,10 @@ class Caller(CallerCall):
 
     def __init__(self, app: Any) -> None:
         super().__init__(app, SimpleNamespace(), b"1", "tools/call", "legacy")  # type: ignore[arg-type]
-        self.asked: list[str] = []
+        self.questions: list[str] = []
 
     def ask(self, child: Child, message: Any) -> None:
-        self.asked.append(message.method)
+        self.questions.append(message.method)
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def app() -> Any:
     return SimpleNamespace(
         later=lambda _seconds, work: later.append(work),
         give_up=lambda: later.pop()(),
-        kept=SimpleNamespace(asking=set()),
+        kept=SimpleNamespace(askers=Askers()),
         metrics=SimpleNamespace(count=lambda _name: None),
     )
 
@@ -68,7 +69,7 @@ def test_a_cancelled_call_that_may_still_be_at_work_keeps_a_question_from_the_ot
     child, stays = held(app)
     child.listener.released(child)
     app.give_up()
-    assert stays.asked == []
+    assert stays.questions == []
     assert child.process.written[-1]["error"]["code"] == -32601
 
 
@@ -76,5 +77,5 @@ def test_a_cancelled_call_that_ended_meanwhile_does_not(app, monkeypatch):
     child, stays = held(app)
     monkeypatch.setattr(children, "GHOST_SECONDS", -1.0)
     app.give_up()
-    assert stays.asked == ["sampling/createMessage"]
+    assert stays.questions == ["sampling/createMessage"]
     assert "error" not in child.process.written[-1]

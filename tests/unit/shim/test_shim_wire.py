@@ -20,7 +20,7 @@ JSON = st.recursive(
 
 @given(st.integers(-(2**53), 2**53), JSON, st.sampled_from(["go", "typescript", "loose"]), st.booleans())
 def test_an_answers_id_and_result_are_found_whatever_its_shape_and_length(id, value, shape, long):
-    result = {"content": value, "pad": "x" * (5000 if long else 0)}
+    result = {"content": value, "pad": "x" * (wire.SHAPE_BYTES if long else 0)}
     if shape == "go":
         line = json.dumps({"jsonrpc": "2.0", "id": id, "result": result}, separators=(",", ":"))
     elif shape == "typescript":
@@ -32,6 +32,18 @@ def test_an_answers_id_and_result_are_found_whatever_its_shape_and_length(id, va
     assert json.loads(bytes(message.result)) == result
     whole = json.loads(b"".join(map(bytes, wire.result_pieces(wire.id_json("mine"), message.result))))
     assert whole == {"jsonrpc": "2.0", "id": "mine", "result": result}
+
+
+@pytest.mark.parametrize("length", [10, wire.SHAPE_BYTES + 10])
+@pytest.mark.parametrize(
+    "line", ['{"jsonrpc":"2.0","id":1,"result":{"x":"%s"}}', '{"result":{"x":"%s"},"jsonrpc":"2.0","id":1}']
+)
+def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
+    whole = (line % ("x" * length)).encode()
+    assert wire.parse_line(whole).id == 1
+    for end in (20, length // 2, len(whole) - 14, len(whole) - 1):
+        with pytest.raises(wire.Malformed):
+            wire.parse_line(whole[:end])
 
 
 @given(st.one_of(st.integers(), st.text()), JSON)
@@ -78,12 +90,14 @@ def test_the_id_of_a_line_that_was_too_long_is_found_at_one_of_its_ends(head, ta
 def collect(limit=1000):
     lines: list[bytes] = []
     long: list[tuple[bytes, bytes, int]] = []
-    return Lines(limit, lines.append, lambda *ends: long.append(ends)), lines, long
+    rest: list[bytes] = []
+    splitter = Lines(limit, lines.append, lambda *ends: long.append(ends), rest.append)
+    return splitter, lines, long, rest
 
 
 @given(st.lists(st.binary(max_size=40).map(lambda b: b.replace(b"\n", b"")), max_size=20), st.lists(st.integers(1, 50)))
 def test_lines_come_whole_however_the_stream_is_cut(whole, cuts):
-    splitter, lines, _ = collect()
+    splitter, lines, *_ = collect()
     stream = b"".join(line + b"\n" for line in whole)
     for cut in cuts:
         piece, stream = stream[:cut], stream[cut:]
@@ -96,7 +110,7 @@ def test_lines_come_whole_however_the_stream_is_cut(whole, cuts):
 
 
 def test_a_line_over_the_limit_is_told_by_its_ends_and_the_next_is_whole():
-    splitter, lines, long = collect(limit=10_000)
+    splitter, lines, long, _ = collect(limit=10_000)
     for piece in (b"short\n" + b"a" * 6000, b"b" * 6000, b"c" * 6000, b"tail\nnext\n"):
         splitter.feed(piece)
     assert lines == [b"short", b"next"]
@@ -107,15 +121,15 @@ def test_a_line_over_the_limit_is_told_by_its_ends_and_the_next_is_whole():
 
 
 def test_a_line_over_the_limit_that_comes_in_one_piece_is_over_the_limit_too():
-    splitter, lines, long = collect(limit=10)
+    splitter, lines, long, _ = collect(limit=10)
     splitter.feed(b"short\n" + b"a" * 11 + b"\n")
     splitter.feed(b"b" * 12 + b"\n")
     assert lines == [b"short"]
     assert [size for _, _, size in long] == [11, 12]
 
 
-def test_what_has_no_line_break_at_the_end_is_a_line_too():
-    splitter, lines, _ = collect()
+def test_what_has_no_line_break_at_the_end_is_told_apart():
+    splitter, lines, _, rest = collect()
     splitter.feed(b"one\ntwo")
     splitter.end()
-    assert lines == [b"one", b"two"]
+    assert (lines, rest) == ([b"one"], [b"two"])

@@ -175,6 +175,14 @@ def call(id: Any, params: dict[str, Any]) -> None:
             text(id, "visited")
     elif name == "descriptors":
         text(id, sorted(int(entry) for entry in os.listdir("/proc/self/fd")))
+    elif name == "half":
+        rows = [{"row": {"of": "x" * 90}}] * (given["bytes"] // 100)
+        answer = json.dumps({"jsonrpc": "2.0", "id": id, "result": {"rows": rows}}, separators=(",", ":"))
+        if given["dies"]:
+            # Cut where it looks like an end.
+            raw(answer[: answer.index("}}", len(answer) // 2) + 2])
+            os._exit(3)
+        raw(answer[: len(answer) // 2].rstrip("}]") + "\n")
     elif name == "spread":
         line = json.dumps({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "spread"}]}})
         raw(line.replace(", ", ",\r") + "\r\n")
