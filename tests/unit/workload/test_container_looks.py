@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,6 @@ class Shown(Engine):
         super().__init__(address)
         self.containers: dict[str, dict[str, Any]] = {}
         self.between: Callable[[], None] = lambda: None
-        self._over = threading.Event()
-
-    async def close(self) -> None:
-        self._over.set()
-        await super().close()
 
     async def labelled(self, label: str) -> list[Json]:
         return list(self.containers.values())
@@ -45,12 +40,12 @@ class Shown(Engine):
     async def remove(self, id_: str) -> None:
         self.containers.pop(id_, None)
 
-    def said(self, id_: str, since: float) -> Iterator[bytes]:
+    async def said(self, id_: str, since: float) -> AsyncGenerator[bytes, None]:
         yield b"said\n"
 
-    def events(self, label: str) -> Iterator[Json]:
-        self._over.wait()
-        yield from ()
+    async def events(self, label: str) -> AsyncGenerator[Json, None]:
+        await asyncio.Event().wait()
+        yield {}
 
 
 @pytest.fixture
@@ -66,11 +61,11 @@ def known() -> Known:
 
 
 @pytest.fixture
-def finder(docker: Shown, known: Known, tmp_path: Path) -> Iterator[Finder]:
+async def finder(docker: Shown, known: Known, tmp_path: Path) -> AsyncIterator[Finder]:
     settings = ContainerSettings(image="mesh", sockets=tmp_path, data=tmp_path)
     made = Finder(docker, known, Around(docker, settings, "test", str(tmp_path)), settings, tmp_path)
     yield made
-    made.close()
+    await made.close()
 
 
 @pytest.fixture
@@ -118,8 +113,8 @@ async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
 async def test_a_log_that_could_not_be_opened_is_begun_again(docker: Shown, tmp_path: Path) -> None:
     pump, log = Pump(docker), tmp_path / "logs" / "time.log"
     log.parent.write_text("in the way")
-    pump.end("s", log)
+    await pump.end("s", log)
     log.parent.unlink()
-    pump.end("s", log)
+    await pump.end("s", log)
     assert log.read_text() == "said\n"
     assert log.stat().st_mode & 0o777 == 0o600

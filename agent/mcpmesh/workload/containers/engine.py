@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from mcpmesh.errors import Broken, NotOurs, PeerError, Refused, Unreachable, WorkloadError
+from mcpmesh.workload.containers.streams import Streams
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -28,9 +28,6 @@ Json = Mapping[str, Any]
 _SECONDS = 30
 # As many containers are looked at at once; more would only wait inside the engine.
 _THREADS = 16
-# Older engines answer with the first word of a log, which may be long in coming; what follows, and events, the SDK
-# waits for without a bound.
-_FIRST_WORD_SECONDS = 3600
 
 
 class Engine:
@@ -40,15 +37,11 @@ class Engine:
         self.address = address
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._api: docker.APIClient | None = None
-        self._streams: set[Any] = set()
-        self._closed = False
+        self._streams = Streams(address)
 
     async def close(self) -> None:
         """Lets go of the connections; what is under way in a thread ends by its own bound."""
-        self._closed = True
-        for stream in list(self._streams):
-            with suppress(OSError, DockerException):
-                stream.close()
+        await self._streams.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._api is not None:
             self._api.close()
@@ -143,36 +136,15 @@ class Engine:
         except WorkloadError:
             return ""
 
-    # For threads of their own, until `close`.
+    # As it happens, until `close`.
 
-    def said(self, id_: str, since: float) -> Iterator[bytes]:
+    def said(self, id_: str, since: float) -> AsyncGenerator[bytes, None]:
         """What a container says from a time (Unix seconds) to its end. Raises PeerError."""
-        with suppress(NotFound):
-            yield from self._streamed(lambda api: api.logs(id_, stream=True, follow=True, since=since or None))
+        return self._streams.said(id_, since)
 
-    def events(self, label: str) -> Iterator[Json]:
-        """Changes of containers with that label, for ever. Raises PeerError."""
-        filters = {"type": "container", "label": [label]}
-        yield from self._streamed(lambda api: api.events(decode=True, filters=filters))
-
-    def _streamed(self, begin: Callable[[docker.APIClient], Any]) -> Iterator[Any]:
-        api = stream = None
-        try:
-            api = docker.APIClient(base_url=self.address, version="auto", timeout=_FIRST_WORD_SECONDS)
-            stream = begin(api)
-            self._streams.add(stream)
-            if not self._closed:
-                yield from stream
-        except NotFound:
-            raise
-        except (DockerException, requests.RequestException, OSError) as error:
-            raise translated(error, self.address) from error
-        finally:
-            self._streams.discard(stream)
-            # Closing a stream only interrupts it; its response holds the connection.
-            for each in filter(None, (stream, getattr(stream, "_response", None), api)):
-                with suppress(OSError, DockerException):
-                    each.close()
+    def events(self, label: str) -> AsyncGenerator[Json, None]:
+        """Changes of containers with that label. Raises PeerError."""
+        return self._streams.events(label)
 
 
 def translated(error: Exception, address: str) -> PeerError | WorkloadError | NotOurs:

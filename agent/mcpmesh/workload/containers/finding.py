@@ -38,9 +38,10 @@ class Finder:
         self._pump = Pump(engine)
         self._looking = asyncio.Lock()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go of everything; what runs, runs on."""
-        self._watch.close()
+        await self._watch.close()
+        await self._pump.close()
 
     async def found(self) -> list[Process]:
         """All that runs; what has ended is put away, and so is an Envoy whose namespace has."""
@@ -80,7 +81,7 @@ class Finder:
 
     async def put_away(self, id_: str, mark: Mark) -> None:
         """Removes a container that has ended, once its last words are in the mesh's logs."""
-        await asyncio.to_thread(self._pump.end, id_, self._log_of(mark))
+        await self._pump.end(id_, self._log_of(mark))
         await self._engine.remove(id_)
         await asyncio.to_thread(shutil.rmtree, self._settings.sockets / layout.folder(mark), ignore_errors=True)
 

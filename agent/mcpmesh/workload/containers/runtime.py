@@ -45,7 +45,7 @@ class Containers:
 
     async def close(self) -> None:
         """See Runtime."""
-        self._finder.close()
+        await self._finder.close()
         await self._http.aclose()
         await self._engine.close()
 

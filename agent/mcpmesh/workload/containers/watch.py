@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-import time
+from contextlib import aclosing
 
-from mcpmesh.errors import PeerError, WorkloadError
+from mcpmesh.errors import PeerError
 from mcpmesh.workload.containers.engine import Engine
 
 # What happens inside a container is no change of it.
@@ -16,43 +15,38 @@ _AGAIN_SECONDS = 1.0
 
 
 class Watch:
-    """Listens to Docker's events in a thread that ends with the program."""
+    """Listens to Docker's events in a task, until `close`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._thread: threading.Thread | None = None
-        self._changed: asyncio.Event | None = None
-        self._closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
 
     def begin(self, label: str) -> None:
         """Listens from now on; once is enough."""
-        if self._thread is None:
-            loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
-            self._thread = threading.Thread(target=self._listen, args=(label, loop), name="docker events", daemon=True)
-            self._thread.start()
+        if self._task is None:
+            self._task = asyncio.create_task(self._listen(label), name="docker events")
 
     async def change(self) -> None:
         """Returns at the next change."""
-        if self._changed is None:
-            await asyncio.Event().wait()
-            return
         self._changed.clear()
         await self._changed.wait()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Tells nobody any more."""
-        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
-    def _listen(self, label: str, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._closed:
+    async def _listen(self, label: str) -> None:
+        while True:
             try:
-                for event in self._engine.events(label):
-                    if str(event.get("Action", "")) in _CHANGES:
-                        self._tell(loop)
-            except (PeerError, WorkloadError):
-                time.sleep(_AGAIN_SECONDS)  # a thread of its own
-                self._tell(loop)
-
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._closed and self._changed is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._changed.set)
+                async with aclosing(self._engine.events(label)) as events:
+                    async for event in events:
+                        if str(event.get("Action", "")) in _CHANGES:
+                            self._changed.set()
+            except PeerError:
+                pass  # who asks Docker for more tells of it
+            await asyncio.sleep(_AGAIN_SECONDS)
+            # Nobody knows what happened meanwhile.
+            self._changed.set()

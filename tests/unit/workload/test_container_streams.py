@@ -1,0 +1,149 @@
+"""What Docker tells as it happens, from an engine that hands it out in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mcpmesh.errors import Broken, MeshError, Refused, Unreachable
+from mcpmesh.workload.containers.engine import Engine
+from mcpmesh.workload.containers.pump import Pump
+from mcpmesh.workload.containers.streams import Streams, frames
+from mcpmesh.workload.containers.watch import Watch
+
+
+def frame(said: bytes) -> bytes:
+    return b"\x01\x00\x00\x00" + len(said).to_bytes(4, "big") + said
+
+
+class Docker:
+    """Answers each request with `status` and `pieces`, then waits for `over`; `asked` are the request lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"unix://{folder}/docker.sock"
+        self.asked: list[str] = []
+        self.status = 200
+        self.pieces: list[bytes] = []
+        self.over = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head.split(b"\r\n")[0].decode())
+        writer.write(f"HTTP/1.1 {self.status} x\r\nConnection: close\r\n\r\n".encode())
+        for piece in self.pieces:
+            writer.write(piece)
+            await writer.drain()
+        await self.over.wait()
+        writer.close()
+
+
+@pytest.fixture
+async def docker(tmp_path: Path) -> AsyncIterator[Docker]:
+    made = Docker(tmp_path)
+    async with await asyncio.start_unix_server(made.answer, made.address.removeprefix("unix://")):
+        yield made
+        made.over.set()
+
+
+@pytest.fixture
+async def streams(docker: Docker) -> AsyncIterator[Streams]:
+    made = Streams(docker.address)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def engine(docker: Docker) -> AsyncIterator[Engine]:
+    made = Engine(docker.address)
+    yield made
+    await made.close()
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 9, 1000])
+async def test_words_are_whole_however_the_stream_is_cut(size: int) -> None:
+    words = [b"first\n", b"", b"x" * 300, b"last\n"]
+    text = b"".join(map(frame, words))
+
+    async def cut() -> AsyncIterator[bytes]:
+        for start in range(0, len(text), size):
+            yield text[start : start + size]
+
+    assert [said async for said in frames(cut())] == words
+
+
+async def test_what_a_container_says_is_told_from_that_time_on(docker: Docker, streams: Streams) -> None:
+    docker.pieces = [frame(b"one\n"), frame(b"two\n")]
+    docker.over.set()
+    assert [said async for said in streams.said("abc", 12.5)] == [b"one\n", b"two\n"]
+    assert docker.asked == ["GET /containers/abc/logs?stdout=1&stderr=1&follow=1&since=12.500000000 HTTP/1.1"]
+
+
+async def test_a_container_that_is_gone_says_nothing(docker: Docker, streams: Streams) -> None:
+    docker.status, docker.pieces = 404, [b'{"message":"No such container"}']
+    docker.over.set()
+    assert [said async for said in streams.said("abc", 0)] == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(403, Refused), (500, Broken)])
+async def test_a_docker_that_refuses_is_told(
+    docker: Docker, streams: Streams, status: int, error: type[MeshError]
+) -> None:
+    docker.status = status
+    docker.over.set()
+    with pytest.raises(error, match=f"HTTP {status}"):
+        await anext(streams.events("a=b"))
+
+
+async def test_a_docker_that_is_away_is_told_with_its_address(tmp_path: Path) -> None:
+    streams = Streams(f"unix://{tmp_path}/no.sock")
+    try:
+        with pytest.raises(Unreachable, match=r"no\.sock"):
+            await anext(streams.said("abc", 0))
+    finally:
+        await streams.close()
+
+
+async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, engine: Engine) -> None:
+    watch = Watch(engine)
+    docker.pieces = [json.dumps({"Action": action}).encode() + b"\n" for action in ("exec_start: x", "die")]
+    try:
+        watch.begin("a=b")
+        await asyncio.wait_for(watch.change(), 10)
+        docker.pieces = []
+        docker.over.set()
+        await asyncio.wait_for(watch.change(), 10)
+    finally:
+        await watch.close()
+
+
+async def test_a_hundred_logs_are_followed_without_a_thread_for_each(
+    docker: Docker, engine: Engine, tmp_path: Path
+) -> None:
+    docker.pieces = [frame(b"said\n")]
+    pump, threads = Pump(engine), threading.active_count()
+    logs = [tmp_path / "logs" / f"{number}.log" for number in range(100)]
+    try:
+        for log in logs:
+            pump.begin(log.stem, log)
+        async with asyncio.timeout(30):
+            while not all(log.exists() and log.read_text() == "said\n" for log in logs):
+                await asyncio.sleep(0.01)
+        assert (len(docker.asked), threading.active_count()) == (100, threads)
+    finally:
+        await pump.close()
+
+
+async def test_an_ended_containers_last_words_are_there_when_its_log_is_ended(
+    docker: Docker, engine: Engine, tmp_path: Path
+) -> None:
+    pump, log = Pump(engine), tmp_path / "time.log"
+    docker.pieces = [frame(b"goodbye\n")]
+    ending = asyncio.create_task(pump.end("abc", log))
+    docker.over.set()
+    await ending
+    assert log.read_text() == "goodbye\n"
