@@ -13,12 +13,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcpmesh.errors import MeshError
 from mcpmesh.kit.process import Process
+from mcpmesh.model.observed import Unknown
 from mcpmesh.verify import sockets, tree
 from mcpmesh.verify.sockets import Sockets, Table
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import GATEWAY, SIDECAR
-from mcpmesh.workload.runtime import SHIM, Runtime
+from mcpmesh.workload.runtime import SHIM, Neighbour, Runtime
 
 # Docker's own resolver listens in every namespace, at an address that nobody outside reaches.
 _RESOLVER = "127.0.0.11"
@@ -31,6 +33,7 @@ class Ground:
     tree: Tree
     here: Sockets | None = None
     namespaces: Mapping[str, Sockets] = field(default_factory=dict)
+    neighbours: tuple[Neighbour, ...] | Unknown = ()
 
     def of(self, instance: str) -> Sockets:
         """The listeners that an instance and its Envoy can have."""
@@ -52,9 +55,11 @@ async def look(runtime: Runtime, processes: Collection[Process]) -> Ground:
     programs = {p.mark.instance: p.pid for p in processes if p.mark.role == SHIM}
     family = Tree({process.pid: Kin(0, process.mark.role, "S") for process in processes})
     found = zip(envoys, told, strict=True)
-    return Ground(
-        family, None, {e.mark.instance: _sockets(text, e.pid, programs.get(e.mark.instance)) for e, text in found}
-    )
+    namespaces = {e.mark.instance: _sockets(text, e.pid, programs.get(e.mark.instance)) for e, text in found}
+    try:
+        return Ground(family, None, namespaces, tuple(await runtime.neighbours()))
+    except MeshError as error:
+        return Ground(family, None, namespaces, Unknown(str(error)))
 
 
 def _sockets(text: str, envoy: int, program: int | None) -> Sockets:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import httpx
+
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.admin import Held
 from mcpmesh.kit.process import Process
@@ -17,7 +19,9 @@ _TESTED = "3.9"
 
 
 def holds_port(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
-    """Whether the ingress's port is held by our Kong alone, by the kernel's word."""
+    """Whether the ingress's port is held by Kong alone, by the kernel's word."""
+    if facts.world.runtime.sockets is not None:
+        return _holds_it_in_its_container(facts, wanted, host)
     kongs = {process.pid for process in facts.of(wanted.id, KONG)}
     pids = facts.sockets.holding(host, wanted.port)
     strangers = sorted(pid for pid in pids if facts.tree.ancestor_in(pid, kongs) is None)
@@ -28,6 +32,20 @@ def holds_port(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
         names = ", ".join(f"pid {pid} ({facts.tree.name(pid)})" for pid in strangers)
         return bad(f"port {wanted.port} of {wanted.id} is held by {names}; {trouble}", f"end what holds it; {step}")
     return good(f"{host}:{wanted.port} is held by Kong, pid {min(pids)}, below {min(kongs)}")
+
+
+def _holds_it_in_its_container(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
+    """Nobody but Kong and the Envoy beside it is in that namespace."""
+    found = facts.ground.of(wanted.id)
+    _, step = facts.ingress_trouble()
+    here = [each for each in found.listeners if each.port == wanted.port and each.protocol == "tcp"]
+    if not here:
+        return bad(f"port {wanted.port} of {wanted.id} is held by nobody that its Envoy can see", step)
+    if envoys := {pid for each in here for pid in found.holders.get(each.inode, ())}:
+        return bad(f"port {wanted.port} of {wanted.id} is held by its Envoy (pid {min(envoys)})", step)
+    if elsewhere := [each for each in here if str(each.address) != host]:
+        return bad(f"Kong listens at {elsewhere[0]}, which servers can reach", f"let it listen at {host} alone; {step}")
+    return good(f"{host}:{wanted.port} is held by Kong, beside its Envoy")
 
 
 async def goes_by_our_document(facts: Facts) -> list[Finding]:
@@ -58,17 +76,20 @@ def _unlike(edge: WantedKong, services: dict[str, Held]) -> str:
 
 
 async def admin_is_private(facts: Facts) -> list[Finding]:
-    """Nobody but this machine reaches the Admin API of our Kong."""
+    """Nobody but this machine reaches the Admin API of Kong; in containers, not even the servers and sidecars do."""
     wanted, _ = _wanted(facts)
-    process = _process(facts, wanted)
-    port = process.mark.ports["admin"]
-    listeners = [item for item in facts.sockets.listeners if item.port == port and item.protocol == "tcp"]
+    if facts.world.runtime.sockets is None:
+        process = _process(facts, wanted)
+        port, edge, whose = process.mark.ports["admin"], LOOPBACK, f"a kong.conf of pid {process.pid}"
+    else:
+        port, edge, whose = httpx.URL(_address(facts)).port or 80, str(wanted.registration["Address"]), "its container"
+    listeners = [item for item in facts.ground.of(wanted.id).listeners if (item.port, item.protocol) == (port, "tcp")]
     if not listeners:
         return [bad(f"nobody listens at port {port}, where Kong's Admin API should be", facts.ingress_trouble()[1])]
-    beyond = [item for item in listeners if not item.loopback]
+    beyond = [item for item in listeners if not item.loopback and str(item.address) != edge]
     if beyond:
-        step = f"look for admin_listen in the environment or a kong.conf of pid {process.pid}, and end that one"
-        return [bad(f"Kong's Admin API listens at {beyond[0]}, which other machines can reach", step)]
+        step = f"look for admin_listen in the environment or {whose}, and end that one"
+        return [bad(f"Kong's Admin API listens at {beyond[0]}, where others can reach it", step)]
     return [good(f"it listens at {listeners[0]}")]
 
 

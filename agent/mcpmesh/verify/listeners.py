@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired
+from mcpmesh.verify import neighbours
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.sockets import Listener
@@ -42,10 +43,9 @@ async def none_beyond_loopback(facts: Facts) -> list[Finding]:
     beyond = [item for item in found if not item.listener.loopback]
     asked = [item for item in beyond if asked_for(facts.world, item)]
     findings = [_beyond(item) for item in beyond if item not in asked]
-    if findings:
-        return findings
     told = f"{len(found) - len(beyond)} listeners of ours, all on loopback"
-    return [good(told + "".join(f", but {item.listener}, which was asked for" for item in asked))]
+    ours = good(told + "".join(f", but {item.listener}, which was asked for" for item in asked))
+    return [*(findings or [ours]), *neighbours.keep_to_the_edge(facts.ground)]
 
 
 async def all_expected(facts: Facts) -> list[Finding]:

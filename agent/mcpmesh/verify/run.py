@@ -114,7 +114,18 @@ def of_ingress(world: World) -> tuple[Trial, ...]:
     """What is claimed about what stands at the ingress: only what can be tried there."""
     if world.kong is None:
         return GATEWAY_WIDE
-    return (*(OUR_KONG if world.kong.ours else ANOTHERS_KONG), *KONG_WIDE)
+    # In containers it is in the network namespace of an Envoy of ours, whoever runs it.
+    seen = world.kong.ours or world.runtime.sockets is not None
+    return (*(OUR_KONG if seen else ANOTHERS_KONG), *KONG_WIDE)
+
+
+def trials(world: World, services: Sequence[str]) -> list[Trial]:
+    """All claims about these services, or about all and the mesh as a whole."""
+    wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
+    found = [trial for each in wanted for trial in of_service(each)]
+    if services:
+        return found
+    return [*found, *of_ingress(world), *MESH_WIDE, *(OF_CONTAINERS if world.runtime.sockets else ())]
 
 
 async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
@@ -125,17 +136,16 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     by it. It ends within a bounded time whatever hangs, and never raises for
     what it finds.
     """
-    wanted = [wanted for name, wanted in world.desired.services.items() if not services or name in services]
-    trials = [trial for each in wanted for trial in of_service(each)]
-    trials += () if services else (*of_ingress(world), *MESH_WIDE)
-    trials += () if services or world.runtime.sockets is None else OF_CONTAINERS
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
     async with client(world.runtime.sockets, timeout=_ANSWER_SECONDS) as http:
         try:
             facts = await gather(world, http, catalog)
-            tasks = [asyncio.create_task(_made(trial, facts, limit), name=f"claim: {trial.title}") for trial in trials]
+            tasks = [
+                asyncio.create_task(_made(trial, facts, limit), name=f"claim: {trial.title}")
+                for trial in trials(world, services)
+            ]
             for task in tasks:
                 yield await task
         finally:

@@ -23,7 +23,7 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Plain, ServiceSpec, Stdio
 from mcpmesh.workload import shims
-from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept, Published
+from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept, Neighbour, Published
 from mcpmesh.workload.words import last_line
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
@@ -140,6 +140,10 @@ class Processes:
         return ""
 
     async def published(self) -> list[Published]:
+        """See Runtime."""
+        return []
+
+    async def neighbours(self) -> list[Neighbour]:
         """See Runtime."""
         return []
 

@@ -56,6 +56,19 @@ class Published:
     ingress: bool
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """A container on the network of the sidecars that somebody else (compose) runs there.
+
+    `edge` is its address on the ingress's network, "" without one; `table` are
+    /proc/net/tcp and tcp6 of its namespace, "" where they can't be read.
+    """
+
+    container: str
+    edge: str
+    table: str
+
+
 class Runtime(Protocol):
     """Starts, finds, asks, ends; raises WorkloadError where a program is at fault, PeerError where the runtime is."""
 
@@ -104,6 +117,9 @@ class Runtime(Protocol):
 
     async def published(self) -> list[Published]:
         """Every port of the host that leads into a container of the mesh or of its project."""
+
+    async def neighbours(self) -> list[Neighbour]:
+        """Those of the mesh's project, the agent's own container included; none where all is in one namespace."""
 
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """Where the program at the edge is reached by clients and by the mesh.

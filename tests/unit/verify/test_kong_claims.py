@@ -20,7 +20,7 @@ from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.observed import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import KongWish, desire
-from mcpmesh.settings import Settings
+from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import gateway, kong
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import CannotTry
@@ -29,10 +29,12 @@ from mcpmesh.verify.run import of_ingress
 from mcpmesh.verify.sockets import Listener, Sockets
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import KongWorld, World
+from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
 
 SHELL, MASTER, WORKER, SIDECAR, STRANGER = 10, 11, 12, 20, 30
 PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000
+EDGE_ADDRESS, INSIDE_ADDRESS = "172.20.0.5", "172.21.0.5"
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
 WISH = KongWish(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=Own())
@@ -174,6 +176,53 @@ async def test_in_a_namespace_of_its_own_the_sidecars_listeners_are_looked_at_th
     (nobody,) = await kong.sidecar_listens(missing)
     assert found.ok
     assert not nobody.ok and "held by nobody" in nobody.seen
+
+
+def in_compose(*listeners: tuple[str, int, int]) -> Facts:
+    """Kong in a container: `listeners` of its namespace are address, port and holder, 0 for what is not our Envoy's."""
+    seen = facts()
+    settings = Settings(runtime="containers", ingress=IngressSettings(kind="kong"))
+    there = [
+        Listener("tcp", ipaddress.ip_address(host), port, inode) for inode, (host, port, _) in enumerate(listeners)
+    ]
+    holders = {inode: frozenset({pid}) for inode, (_, _, pid) in enumerate(listeners) if pid}
+    return replace(
+        seen,
+        world=replace(
+            seen.world,
+            runtime=Containers(settings, "m", Path("/home/m")),
+            kong=KongWorld(KongAdmin(), f"http://kong-edge:{ADMIN}"),
+            desired=desire(Catalog({"files": FILES}), "m", b"key", "ingress", EDGE_ADDRESS, PROXY, WISH),
+        ),
+        ground=Ground(seen.tree, None, {DESIRED.ingress_id: Sockets(tuple(there), holders)}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "said"),
+    [
+        (EDGE_ADDRESS, 0, ""),
+        (EDGE_ADDRESS, SIDECAR, "held by its Envoy"),
+        ("0.0.0.0", 0, "which servers can reach"),
+        (INSIDE_ADDRESS, 0, "which servers can reach"),
+    ],
+)
+def test_in_a_container_kong_holds_its_port_at_the_edge_alone(host: str, pid: int, said: str) -> None:
+    assert INGRESS is not None
+    finding = kong.holds_port(in_compose((host, PROXY, pid)), INGRESS, EDGE_ADDRESS)
+    assert finding.ok is (not said) and said in finding.seen
+    assert finding.ok or finding.next_step
+
+
+@pytest.mark.parametrize(("host", "ok"), [(EDGE_ADDRESS, True), ("127.0.0.1", True), ("0.0.0.0", False)])
+async def test_in_a_container_servers_do_not_reach_the_admin_api(host: str, ok: bool) -> None:
+    (finding,) = await kong.admin_is_private(in_compose((host, ADMIN, 0)))
+    assert finding.ok is ok, finding.seen
+
+
+async def test_in_a_container_an_admin_api_that_is_not_seen_proves_nothing() -> None:
+    (finding,) = await kong.admin_is_private(in_compose())
+    assert not finding.ok and "nobody listens at port 8001" in finding.seen
 
 
 async def test_of_somebody_elses_kong_only_what_can_be_tried_is_claimed() -> None:

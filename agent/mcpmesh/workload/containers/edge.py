@@ -1,13 +1,18 @@
-"""What of the mesh is open beyond it: the container at the edge, and each port that Docker publishes."""
+"""What of the mesh is open beyond it: the container at the edge, its neighbours, each port that Docker publishes."""
 
 from __future__ import annotations
+
+import asyncio
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.engine import Engine, Json
 from mcpmesh.workload.containers.surroundings import PROJECT, Around, ip_on
-from mcpmesh.workload.runtime import Published
+from mcpmesh.workload.runtime import Neighbour, Published
+
+# A kernel without IPv6 has no second table.
+_LISTENERS = ("sh", "-c", "cat /proc/net/tcp; cat /proc/net/tcp6 2>/dev/null; true")
 
 
 class Edge:
@@ -38,6 +43,21 @@ class Edge:
             networks = f"{self._settings.edge} and {self._settings.network}"
             raise WorkloadError(f"cannot open the ingress: its container has to be on the networks {networks}")
         return hosts
+
+    async def neighbours(self) -> list[Neighbour]:
+        """The containers of the project on the network of the sidecars, but for those of the mesh itself."""
+        surroundings = await self._around()
+        if not surroundings.project:
+            return []
+        listed = await self._engine.labelled(f"{PROJECT}={surroundings.project}")
+        ids = [one["Id"] for one in listed if layout.OWNER not in (one.get("Labels") or {})]
+        found = [each for each in await asyncio.gather(*map(self._engine.inspect, ids)) if each]
+        there = [each for each in found if each["State"]["Running"] and ip_on(each, self._settings.network)]
+        tables = await asyncio.gather(*(self._engine.run_in(each["Id"], _LISTENERS) for each in there))
+        return [
+            Neighbour(str(each["Name"]).lstrip("/"), ip_on(each, self._settings.edge), table)
+            for each, table in zip(there, tables, strict=True)
+        ]
 
     async def published(self) -> list[Published]:
         """Every port of the host that leads into a container of the mesh or of its project."""

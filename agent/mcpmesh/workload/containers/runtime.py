@@ -23,7 +23,7 @@ from mcpmesh.workload.containers.finding import Finder
 from mcpmesh.workload.containers.known import Known
 from mcpmesh.workload.containers.starting import Starter
 from mcpmesh.workload.containers.surroundings import Around
-from mcpmesh.workload.runtime import SERVER, Envoy, Kept, Published
+from mcpmesh.workload.runtime import SERVER, Envoy, Kept, Neighbour, Published
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 2.0
@@ -79,6 +79,10 @@ class Containers:
     async def published(self) -> list[Published]:
         """See Runtime."""
         return await self._edge.published()
+
+    async def neighbours(self) -> list[Neighbour]:
+        """See Runtime."""
+        return await self._edge.neighbours()
 
     async def ingress_hosts(self) -> tuple[str, str] | None:
         """See Runtime."""
