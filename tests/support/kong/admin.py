@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from tests.support.kong.program import VERSION
 from tests.support.kong.state import Refusal, State
 
-VERSION = "3.9.1"
 PAGE = 100
 
 

@@ -1,9 +1,11 @@
-"""The stand-in as a program named `kong`: `kong start --prefix FOLDER`, settings in KONG_* variables, as Kong 3.9.
+"""The stand-in as a program named `kong`: `start`, `prepare`, `health` and `version`, as Kong 3.9 has them.
 
-`kong start` runs an nginx of a master and a worker. Their environment is wiped
-as nginx wipes its own, a worker outlives a master that was killed, a master
-starts a dead worker anew, TERM ends at once and QUIT after the calls under way.
-It daemonises unless KONG_NGINX_DAEMON is off.
+Settings are KONG_* variables. `kong start` prepares a prefix and runs an nginx
+of a master and a worker there. Their environment is wiped as nginx wipes its
+own, a worker outlives a master that was killed, a master starts a dead worker
+anew, TERM ends at once and QUIT after the calls under way. It daemonises unless
+KONG_NGINX_DAEMON is off. In an image (image/) the entrypoint calls `prepare` and
+runs nginx itself.
 """
 
 from __future__ import annotations
@@ -21,42 +23,32 @@ from collections.abc import Generator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+# Said wherever it is asked which Kong it is.
+VERSION = "3.9.1-stand-in"
+PREFIX = "/usr/local/kong"
 
 
 def main() -> int:
     """The command line; an exit code."""
-    words = sys.argv[1:]
-    if words[:1] == ["version"]:
-        print("3.9.1")
+    command, *words = sys.argv[1:] or [""]
+    if command == "version":
+        print(VERSION)
         return 0
-    if words[:1] == ["nginx"]:
-        return master(Path(words[2]))
-    if words[:2] != ["start", "--prefix"] or len(words) != 3:
-        print(f"Error: the stand-in knows no such command: {' '.join(words)}", file=sys.stderr)
-        return 1
-    return start(Path(words[2]))
+    if command == "nginx":
+        return master(Path(words[words.index("-p") + 1]))
+    commands = {"start": start, "prepare": prepare, "health": health}
+    if command not in commands or words[:-1] not in ([], ["--prefix"], ["-p"]):
+        return _error(f"the stand-in knows no such command: {' '.join(sys.argv[1:])}")
+    return commands[command](Path(words[-1] if words else os.environ.get("KONG_PREFIX", PREFIX)))
 
 
 def start(prefix: Path) -> int:
-    """`kong start`: checks, prepares the prefix, and runs nginx."""
-    if os.environ.get("KONG_DATABASE") != "off":
-        return _error("the stand-in has no database: KONG_DATABASE has to be off")
-    pid_file = prefix / "pids" / "nginx.pid"
-    if pid_file.exists() and _alive(int(pid_file.read_text())):
+    """`kong start`: prepares the prefix, and runs nginx."""
+    pid_file = _pid_file(prefix)
+    if _runs(pid_file):
         return _error(f"Kong is already running in {prefix}")
-    for folder in ("pids", "logs"):
-        (prefix / folder).mkdir(parents=True, exist_ok=True)
-    kept = prefix / "dbless.json"
-    if declared := os.environ.get("KONG_DECLARATIVE_CONFIG"):
-        from tests.support.kong.state import Refusal, State
-
-        kept.unlink(missing_ok=True)
-        try:
-            State(kept).load_text(Path(declared).read_text())
-        except Refusal as refusal:
-            return _error(f"error parsing declarative config file {declared}:\n{refusal}")
-    settings = {key: value for key, value in os.environ.items() if key.startswith("KONG_")}
-    (prefix / ".kong_env").write_text(json.dumps(settings))
+    if failed := prepare(prefix):
+        return failed
     daemon = os.environ.get("KONG_NGINX_DAEMON", "on") == "on"
     argv = [sys.executable, str(Path(__file__).resolve()), "nginx", "-p", str(prefix), "-c", "nginx.conf"]
     nginx = subprocess.Popen(argv, env={}, start_new_session=daemon)
@@ -70,6 +62,37 @@ def start(prefix: Path) -> int:
     return 0
 
 
+def prepare(prefix: Path) -> int:
+    """`kong prepare`: the settings and the declared document, checked, for an nginx to find in the prefix."""
+    if os.environ.get("KONG_DATABASE") != "off":
+        return _error("the stand-in has no database: KONG_DATABASE has to be off")
+    try:
+        for folder in ("pids", "logs"):
+            (prefix / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return _error(f"could not prepare Kong prefix at {prefix}: {error}")
+    kept = prefix / "dbless.json"
+    if declared := os.environ.get("KONG_DECLARATIVE_CONFIG"):
+        from tests.support.kong.state import Refusal, State
+
+        kept.unlink(missing_ok=True)
+        try:
+            State(kept).load_text(Path(declared).read_text())
+        except Refusal as refusal:
+            return _error(f"error parsing declarative config file {declared}:\n{refusal}")
+    settings = {key: value for key, value in os.environ.items() if key.startswith("KONG_")}
+    (prefix / ".kong_env").write_text(json.dumps(settings))
+    return 0
+
+
+def health(prefix: Path) -> int:
+    """`kong health`: whether the nginx of this prefix runs."""
+    if not _runs(_pid_file(prefix)):
+        return _error(f"Kong is not running at {prefix}")
+    print(f"nginx.......running\n\nKong is healthy at {prefix}")
+    return 0
+
+
 def master(prefix: Path) -> int:
     """The master: listens, keeps one worker, and passes signals on to it."""
     settings = json.loads((prefix / ".kong_env").read_text())
@@ -78,7 +101,7 @@ def master(prefix: Path) -> int:
     except OSError as error:
         print(f"nginx: [emerg] bind() failed ({error.errno}: {error.strerror})", file=sys.stderr)
         return 1
-    (prefix / "pids" / "nginx.pid").write_text(f"{os.getpid()}\n")
+    _pid_file(prefix).write_text(f"{os.getpid()}\n")
     leaving: list[int] = []
     worker = 0
 
@@ -98,7 +121,7 @@ def master(prefix: Path) -> int:
         _, status = os.waitpid(worker, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status):
             return os.WEXITSTATUS(status)
-    (prefix / "pids" / "nginx.pid").unlink(missing_ok=True)
+    _pid_file(prefix).unlink(missing_ok=True)
     return 0
 
 
@@ -148,10 +171,14 @@ def _listen(setting: str) -> socket.socket:
     return sock
 
 
-def _alive(pid: int) -> bool:
+def _pid_file(prefix: Path) -> Path:
+    return prefix / "pids" / "nginx.pid"
+
+
+def _runs(pid_file: Path) -> bool:
     try:
-        os.kill(pid, 0)
-    except OSError:
+        os.kill(int(pid_file.read_text()), 0)
+    except (OSError, ValueError):
         return False
     return True
 

@@ -11,6 +11,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
+from tests.support.kong.program import VERSION
 from tests.support.kong.state import State
 
 _HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade")
@@ -123,7 +124,7 @@ class Proxy:
         streaming.raw_headers = [
             (key.lower(), value) for key, value in answer.headers.raw if key.lower().decode() not in _HOP_BY_HOP
         ]
-        streaming.headers["via"] = "1.1 kong/3.9.1"
+        streaming.headers["via"] = f"1.1 kong/{VERSION}"
         return streaming
 
 
