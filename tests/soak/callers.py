@@ -1,16 +1,15 @@
-"""Callers of both eras who know what is theirs."""
+"""Callers who know what is theirs, and the count of what was not."""
 
 from __future__ import annotations
 
-import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
-from tests.soak.wire import INITIALIZE, Connection, Dropped, Message, Reply, legacy, modern, rpc
+from tests.soak.wire import Connection, Dropped, Message, Reply
 
-LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+UPDATED = "notifications/resources/updated"
 
 
 @dataclass
@@ -42,20 +41,41 @@ class Tally:
 class Caller(ABC):
     """One client: a legacy session, or a modern client that has only its name."""
 
-    def __init__(self, port: int, name: str, isolation: str, tally: Tally) -> None:
+    def __init__(self, port: int, name: str, tally: Tally) -> None:
         self.port = port
         self.name = name
-        self.isolation = isolation
         self.tally = tally
+        self.subscribed = False
+        self.touched = 0
+        """Changes of this caller's own resource: each is told to it once, where it subscribed."""
+        self.updates = 0
+
+    @property
+    def uri(self) -> str:
+        """The resource that is this caller's."""
+        return f"soak://{self.name}"
 
     @classmethod
     @abstractmethod
-    async def open(cls, port: int, name: str, isolation: str, tally: Tally) -> Self:
+    async def open(cls, port: int, name: str, tally: Tally) -> Self:
         """A caller that is ready to call."""
 
     @abstractmethod
     async def line(self) -> Line:
         """A connection for one call at a time."""
+
+    @abstractmethod
+    async def subscribe(self) -> None:
+        """Hear of its own resource from now on."""
+
+    def updated(self, message: Message) -> None:
+        """A change of a resource was told to this caller."""
+        uri = message["params"]["uri"]
+        if self.subscribed:
+            self.updates += 1
+            self.tally.mine("updates", uri.removeprefix("soak://"), self.name)
+        else:
+            self.tally.theirs(f"an update of {uri} reached {self.name}, which did not subscribe")
 
     @abstractmethod
     async def close(self) -> None:
@@ -110,6 +130,8 @@ class Line(ABC):
         words = message["result"]["content"][0]["text"]
         whose, _, heard = words.partition(" ")
         tally.mine("calls", whose, self.caller.name, self.number)
+        if tool == "touch":
+            self.caller.touched += 1
         if tool != "ask":
             return
         if heard == "refused":
@@ -138,123 +160,3 @@ def said(question: Message) -> str:
 def answer(whose: str) -> Message:
     """What is said to a question."""
     return {"role": "assistant", "model": "m", "content": {"type": "text", "text": f"to {whose}"}}
-
-
-class LegacyCaller(Caller):
-    """A session with a GET stream open."""
-
-    def __init__(self, port: int, name: str, isolation: str, tally: Tally) -> None:
-        super().__init__(port, name, isolation, tally)
-        self.session = ""
-        self._listener: Connection
-        self._answers: Connection
-        self._lock = asyncio.Lock()
-        self._answering: set[asyncio.Task[None]] = set()
-
-    @classmethod
-    async def open(cls, port: int, name: str, isolation: str, tally: Tally) -> Self:
-        caller = cls(port, name, isolation, tally)
-        caller._answers = await Connection.open(port)
-        opened = await caller._answers.ask(INITIALIZE)
-        caller.session = opened.session
-        for method, params, id in (
-            ("notifications/initialized", None, None),
-            ("logging/setLevel", {"level": "debug"}, 1),
-        ):
-            await caller._answers.ask(legacy(caller.session, rpc(method, params, id)))
-        caller._listener = await Connection.open(port)
-        caller._listener.on_message = caller.heard
-        caller._listener.begin(legacy(caller.session, b"", verb="GET")).add_done_callback(lambda f: f.exception())
-        return caller
-
-    async def line(self) -> Line:
-        return LegacyLine(self, await Connection.open(self.port))
-
-    async def close(self) -> None:
-        for task in list(self._answering):
-            await task
-        await self._answers.ask(legacy(self.session, b"", verb="DELETE"))
-
-    def heard(self, message: Message) -> None:
-        """Something of the session's, on any of its streams."""
-        method = message.get("method")
-        if method == "notifications/message":
-            self.tally.mine("logs", message["params"]["data"], self.name)
-        elif method == "sampling/createMessage":
-            whose = said(message)
-            self.tally.mine("questions", whose, self.name)
-            task = asyncio.get_running_loop().create_task(self._answer(message["id"], whose))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
-        else:
-            self.tally.theirs(f"an unexpected {message} reached {self.name}")
-
-    async def _answer(self, id: object, whose: str) -> None:
-        async with self._lock:
-            await self._answers.ask(legacy(self.session, rpc(None, None, id, result=answer(whose))))
-
-
-class LegacyLine(Line):
-    """Answers and progress are the call's own; questions and log messages are the session's."""
-
-    caller: LegacyCaller
-
-    def came(self, message: Message) -> None:
-        if "method" not in message:
-            return
-        if message["method"] == "notifications/progress":
-            self.progressed(message)
-        else:
-            self.caller.heard(message)
-
-    async def _call(self, tool: str) -> None:
-        params = {"name": tool, "arguments": arguments(self.caller, self.number), "_meta": {"progressToken": 1}}
-        self.judge(tool, await self.connection.ask(legacy(self.caller.session, rpc("tools/call", params))))
-
-
-class ModernCaller(Caller):
-    """Nothing but a name: each call stands for itself."""
-
-    @classmethod
-    async def open(cls, port: int, name: str, isolation: str, tally: Tally) -> Self:
-        return cls(port, name, isolation, tally)
-
-    async def line(self) -> Line:
-        return ModernLine(self, await Connection.open(self.port))
-
-    async def close(self) -> None:
-        """There is nothing to end."""
-
-
-class ModernLine(Line):
-    """Everything on the stream of a call is that call's own."""
-
-    def came(self, message: Message) -> None:
-        method = message.get("method")
-        if method is None:
-            return
-        if method == "notifications/progress":
-            self.progressed(message)
-        elif method == "notifications/message":
-            self.caller.tally.mine("logs", message["params"]["data"], self.caller.name, self.number)
-        else:
-            self.caller.tally.theirs(f"an unexpected {message} reached {self.whose}")
-
-    async def _call(self, tool: str) -> None:
-        params: Message = {"arguments": arguments(self.caller, self.number)}
-        meta = {"progressToken": 1} | ({LOG_LEVEL: "debug"} if tool == "log" else {})
-        reply = await self.connection.ask(modern(tool, params, **meta))
-        result = reply.messages[-1].get("result", {}) if reply.messages else {}
-        if result.get("resultType") == "input_required":
-            reply = await self._told(tool, params, meta, result)
-        self.judge(tool, reply)
-
-    async def _told(self, tool: str, params: Message, meta: Message, result: Message) -> Reply:
-        """Answer the question that came in place of an answer."""
-        answers = {}
-        for key, question in result["inputRequests"].items():
-            whose = said(question)
-            self.caller.tally.mine("questions", whose, self.caller.name, self.number)
-            answers[key] = answer(whose)
-        more = {"requestState": result["requestState"], "inputResponses": answers}
-        return await self.connection.ask(modern(tool, params | more, **meta))

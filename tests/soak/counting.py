@@ -12,21 +12,23 @@ class Count:
 
     descriptors: int
     rss_kib: int
-    pss_kib: int
+    anonymous_kib: int
+    """Heap and stacks, without what files back: a leak is there, and what other processes map changes nothing of it."""
 
     def grown(self, since: Count) -> float:
-        """How much more memory than then, in percent: the worse of resident and proportional."""
-        return max(self.rss_kib / since.rss_kib, self.pss_kib / since.pss_kib) * 100 - 100
+        """How much more memory than then, in percent: the worse of all that is resident and what is anonymous."""
+        return max(self.rss_kib / since.rss_kib, self.anonymous_kib / since.anonymous_kib) * 100 - 100
 
     def __str__(self) -> str:
-        return f"{self.descriptors} descriptors, {self.rss_kib / 1024:.1f} MiB RSS, {self.pss_kib / 1024:.1f} MiB PSS"
+        rss, anonymous = self.rss_kib / 1024, self.anonymous_kib / 1024
+        return f"{self.descriptors} descriptors, {rss:.1f} MiB RSS, {anonymous:.1f} MiB anonymous"
 
 
 def count(pid: int) -> Count:
     """Its descriptors and its memory now."""
-    sizes = {"Rss": 0, "Pss": 0}
+    sizes = {"Rss": 0, "Anonymous": 0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, size = line.partition(":")
         if name in sizes:
             sizes[name] = int(size.split()[0])
-    return Count(len(list(Path(f"/proc/{pid}/fd").iterdir())), sizes["Rss"], sizes["Pss"])
+    return Count(len(list(Path(f"/proc/{pid}/fd").iterdir())), sizes["Rss"], sizes["Anonymous"])

@@ -3,7 +3,14 @@
 Each call says whose it is; the server says it again in the answer, in each
 progress notification, log message and question. The client compares: the
 answer with the call, everything else with the caller (where it must belong to
-one call of several, with the call).
+one call of several, with the call). Some callers subscribe to a resource of
+their own, which calls of every caller change: each hears of its own alone, and
+of each change once.
+
+Where a process of the older protocol has several callers, a question is
+refused, since it does not say whose it is; that is no wrong answer, and
+counted. There each caller is asked once more when nobody calls beside it; then,
+as everywhere else, none is refused.
 """
 
 from __future__ import annotations
@@ -12,13 +19,21 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import uvloop
 from tests.integration.shim.shim_running import Shim
-from tests.soak.callers import Caller, LegacyCaller, Line, ModernCaller, Tally
+from tests.soak.callers import Caller, Line, Tally
+from tests.soak.legacy_caller import LegacyCaller
+from tests.soak.modern_caller import ModernCaller
 from tests.soak.report import Report
 from tests.soak.wire import disconnect
+
+# One caller in so many has a subscription.
+SUBSCRIBE_EVERY = 3
+# So long after the last call its changes are told at the latest.
+TOLD_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,27 +50,47 @@ class Round:
     at_once: int = 4
     """Calls of one caller at a time, each on a connection of its own."""
     ask_every: int = 500
-    """One call in so many has the server ask its client something; 0: none."""
+    """One call in so many has the server ask its client something."""
 
     def __str__(self) -> str:
         return f"{self.clients:6} clients, {self.server:6} server, {self.isolation:7}"
 
+    @property
+    def knows_whom(self) -> bool:
+        """Whether each question of the server's has one caller whom it can be for."""
+        alone = self.isolation == "session" and self.clients == "legacy"
+        return self.server == "modern" or self.isolation == "request" or alone
+
+    @property
+    def tells(self) -> bool:
+        """Whether a change is told: the process of a call has no subscribers where each call has its own."""
+        return self.isolation != "request"
+
+    @property
+    def all_calls(self) -> int:
+        """With the one of each caller that nobody else calls beside."""
+        return self.calls + (0 if self.knows_whom else self.callers)
+
     def scaled(self, factor: float) -> Round:
-        """The same with fewer calls."""
-        return replace(self, calls=max(int(self.calls * factor), 200))
+        """The same with fewer calls, but as many as it takes for one question."""
+        return replace(self, calls=max(int(self.calls * factor), self.ask_every))
 
 
 FULL = [
-    Round("legacy", "legacy", "session", 330_000),
-    Round("modern", "modern", "session", 220_000),
-    Round("modern", "legacy", "session", 150_000),
-    Round("legacy", "legacy", "shared", 130_000, ask_every=5_000),
-    Round("legacy", "modern", "shared", 90_000),
-    Round("modern", "legacy", "shared", 60_000, ask_every=0),
+    Round("legacy", "legacy", "session", 280_000),
+    Round("modern", "modern", "session", 190_000),
+    Round("modern", "legacy", "session", 130_000),
     Round("both", "modern", "session", 40_000),
+    Round("legacy", "legacy", "shared", 100_000, ask_every=700),
+    Round("modern", "modern", "shared", 90_000),
+    Round("legacy", "modern", "shared", 70_000),
+    Round("modern", "legacy", "shared", 50_000, ask_every=700),
+    Round("both", "legacy", "shared", 50_000, ask_every=700),
     # A process for each call: a few milliseconds of two processors for one.
-    Round("legacy", "legacy", "request", 2_500, callers=8, at_once=2, ask_every=7),
-    Round("modern", "modern", "request", 2_500, callers=8, at_once=2, ask_every=7),
+    Round("legacy", "legacy", "request", 1_500, callers=8, at_once=2, ask_every=7),
+    Round("modern", "modern", "request", 1_500, callers=8, at_once=2, ask_every=7),
+    Round("legacy", "modern", "request", 1_500, callers=8, at_once=2, ask_every=7),
+    Round("modern", "legacy", "request", 1_500, callers=8, at_once=2, ask_every=7),
 ]
 SHORT = [each.scaled(0.04) for each in FULL]
 
@@ -74,6 +109,7 @@ def soak(server: str, rounds: list[Round]) -> Report:
             tally = uvloop.run(_round(shim.port, each))
             seconds = time.monotonic() - started
             shim.stop()
+            report.bugs(shim.lines)
         finally:
             shim.process.kill()
             shim.process.wait()
@@ -81,18 +117,21 @@ def soak(server: str, rounds: list[Round]) -> Report:
         seen = tally.counts
         report.say(
             f"{each}: {seen['calls']:7} calls, {seen['calls'] / seconds:6.0f}/s; {seen['progress']} progress, "
-            f"{seen['logs']} logs, {seen['questions']} questions ({seen['refused']} refused), {seen['errors']} errors"
+            f"{seen['logs']} logs, {seen['updates']} updates, {seen['questions']} questions, "
+            f"{seen['refused']} refused, {seen['errors']} errors"
         )
+        known = seen["refused"] if each.knows_whom else seen["refused alone"]
+        report.bound("questions refused although it is known whose they are", known, 0)
         for example in tally.crossed[:3]:
             report.say(f"  CROSSED: {example}")
         for example in tally.wrong[:3]:
             report.say(f"  WRONG: {example}")
-    wanted = sum(each.calls for each in rounds)
+    wanted = sum(each.all_calls for each in rounds)
     report.say(f"{total['calls']} calls in {time.monotonic() - began:.0f} s, all of id 1 and token 1")
     report.bound("crossed answers, notifications and questions", total["crossed"], 0)
     report.bound("wrong or failed answers", total["wrong"], 0)
     report.bound("calls without their answer", wanted - total["calls"], 0)
-    for what in ("progress", "logs", "questions", "errors"):
+    for what in ("progress", "logs", "updates", "questions", "errors"):
         report.bound(f"kinds not exercised ({what})", float(total[what] == 0), 0)
     return report
 
@@ -104,15 +143,43 @@ async def _round(port: int, each: Round) -> Tally:
     for number in range(each.callers):
         era = each.clients if each.clients != "both" else ("legacy", "modern")[number % 2]
         kind = LegacyCaller if era == "legacy" else ModernCaller
-        callers.append(await kind.open(port, f"{era}-{number}", each.isolation, tally))
+        callers.append(await kind.open(port, f"{era}-{number}", tally))
+    for caller in callers[::SUBSCRIBE_EVERY]:
+        await caller.subscribe()
     async with asyncio.TaskGroup() as group:
         for caller in callers:
             for _ in range(each.at_once):
                 group.create_task(_work(await caller.line(), numbers, each.ask_every))
+    if not each.knows_whom:
+        await _alone(callers, each, tally)
+    if each.tells:
+        await told(callers, tally)
     for caller in callers:
         await caller.close()
     await disconnect()
     return tally
+
+
+async def _alone(callers: list[Caller], each: Round, tally: Tally) -> None:
+    """One question for each caller while nobody else has a call."""
+    before = tally.counts["refused"]
+    for number, caller in enumerate(callers, each.calls + 1):
+        line = await caller.line()
+        await line.call("ask", number)
+        line.connection.close()
+    tally.counts["refused alone"] = tally.counts["refused"] - before
+
+
+async def told(callers: list[Caller], tally: Tally) -> None:
+    """All that subscribed hear of all their changes; what is missing then is told."""
+    waiting = [caller for caller in callers if caller.subscribed]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TOLD_SECONDS):
+            while any(caller.updates < caller.touched for caller in waiting):
+                await asyncio.sleep(0.01)
+    for caller in waiting:
+        if caller.updates != caller.touched:
+            tally.failed(f"{caller.name} changed its resource {caller.touched} times and heard {caller.updates} times")
 
 
 async def _work(line: Line, numbers: Iterator[int], ask_every: int) -> None:
@@ -126,6 +193,8 @@ def _kind(number: int, ask_every: int) -> str:
         return "ask"
     if number % 10 == 0:
         return "progress"
+    if number % 50 == 29:
+        return "touch"
     if number % 50 == 7:
         return "log"
     return "fail" if number % 50 == 13 else "who"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from tests.soak import isolation, sessions
-from tests.soak.callers import LegacyCaller, LegacyLine, ModernCaller, ModernLine, Tally
+from tests.soak.callers import Tally
 from tests.soak.counting import Count
+from tests.soak.legacy_caller import LegacyCaller, LegacyLine
+from tests.soak.modern_caller import ModernCaller, ModernLine
 from tests.soak.report import Report
 from tests.soak.server import built
+from tests.soak.stages import STAGES, Stage
 from tests.soak.wire import Connection, Reply
 
 
@@ -20,8 +26,10 @@ def server() -> Iterator[str]:
         yield program
 
 
-def test_sessions_dropped_in_every_impolite_way_leave_nothing(server: str) -> None:
-    assert sessions.soak(server, sessions.SHORT).broken == []
+def test_sessions_dropped_in_every_impolite_way_leave_nothing() -> None:
+    # A process of its own, since it may have to move into another network namespace.
+    done = subprocess.run([sys.executable, "-m", "tests.soak", "--short", "sessions"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_callers_of_one_id_and_one_token_get_nothing_of_each_other(server: str) -> None:
@@ -29,18 +37,51 @@ def test_callers_of_one_id_and_one_token_get_nothing_of_each_other(server: str) 
 
 
 def test_the_full_soaks_are_as_large_as_they_say() -> None:
-    assert sessions.FULL.sessions >= 2_000
+    assert sessions.FULL.callers(STAGES) >= 2_000
     assert sum(each.calls for each in isolation.FULL) >= 1_000_000
 
 
+@pytest.fixture
+def buggy(server: str, tmp_path: Path) -> str:
+    """The server with a line on its stderr, and so on the shim's, that asyncio would write."""
+    program = tmp_path / "buggy"
+    program.write_text(f'#!/bin/sh\necho "Task exception was never retrieved" >&2\nexec {server} "$@"\n')
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_a_bug_that_a_shim_tells_of_breaks_either_soak(buggy: str) -> None:
+    nobody = sessions.Size(0, 0, 0, 0, 0, 0, 0)
+    told = [
+        sessions.soak(buggy, nobody, [Stage("shared", "legacy")]).broken,
+        isolation.soak(buggy, [isolation.Round("both", "modern", "shared", 500)]).broken,
+    ]
+    assert told == [["lines of stderr that tell of a bug"]] * 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mcpmesh-shim: a bug in acknowledge, please report it: KeyError",
+        "Exception in callback UVTransport._call_connection_lost",
+        "Traceback (most recent call last):",
+        "Future exception was never retrieved",
+    ],
+)
+def test_each_word_for_a_bug_is_known(line: str) -> None:
+    report = Report()
+    report.bugs(["mcpmesh-shim: test listens on 127.0.0.1:1", line])
+    assert len(report.broken) == 1
+
+
 def legacy_line(tally: Tally) -> LegacyLine:
-    line = LegacyLine(LegacyCaller(0, "me", "session", tally), Connection())
+    line = LegacyLine(LegacyCaller(0, "me", tally), Connection())
     line.number = 7
     return line
 
 
 def modern_line(tally: Tally) -> ModernLine:
-    line = ModernLine(ModernCaller(0, "me", "session", tally), Connection())
+    line = ModernLine(ModernCaller(0, "me", tally), Connection())
     line.number = 7
     return line
 
@@ -90,6 +131,41 @@ def test_anothers_notification_is_seen(message: dict[str, object]) -> None:
         tally = Tally()
         line(tally).came(message)
         assert len(tally.crossed) == 1
+
+
+def update(uri: str, subscription: int = 1) -> dict[str, object]:
+    return note(
+        "notifications/resources/updated", uri=uri, _meta={"io.modelcontextprotocol/subscriptionId": subscription}
+    )
+
+
+def test_a_change_of_ones_own_is_ones_own_and_anothers_is_seen() -> None:
+    tally = Tally()
+    session, client = LegacyCaller(0, "me", tally), ModernCaller(0, "me", tally)
+    session.subscribed = client.subscribed = True
+    for hear in (session.heard, client.listened):
+        hear(update("soak://me"))
+    assert (session.updates, client.updates, tally.crossed) == (1, 1, [])
+    for hear in (session.heard, client.listened):
+        hear(update("soak://you"))
+    client.listened(update("soak://me", subscription=2))
+    assert len(tally.crossed) == 3
+
+
+def test_a_change_that_reaches_who_did_not_subscribe_is_seen() -> None:
+    tally = Tally()
+    LegacyCaller(0, "me", tally).heard(update("soak://me"))
+    assert len(tally.crossed) == 1
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+async def test_a_change_that_is_not_told_once_is_seen(updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "TOLD_SECONDS", 0.05)
+    tally = Tally()
+    caller = ModernCaller(0, "me", tally)
+    caller.subscribed, caller.touched, caller.updates = True, 2, updates
+    await isolation.told([caller], tally)
+    assert len(tally.wrong) == 1
 
 
 async def test_anothers_question_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

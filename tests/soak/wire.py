@@ -187,12 +187,27 @@ def legacy(session: str, body: bytes, verb: str = "POST") -> bytes:
     return request(body, f"Mcp-Session-Id: {session}", f"MCP-Protocol-Version: {LEGACY}", verb=verb)
 
 
-def modern(tool: str, params: Message, **meta: Any) -> bytes:
-    """A modern tool call; always with the same id."""
+ASKABLE: Message = {"sampling": {}}
+
+
+def modern(method: str, params: Message, capabilities: Message | None = None, **meta: Any) -> bytes:
+    """A modern request; always with the same id. Its client can be asked nothing unless it says so."""
     envelope = {
         "io.modelcontextprotocol/protocolVersion": MODERN,
-        "io.modelcontextprotocol/clientCapabilities": {"sampling": {}},
+        "io.modelcontextprotocol/clientCapabilities": capabilities or {},
         **meta,
     }
-    body = rpc("tools/call", {"name": tool, **params, "_meta": envelope})
-    return request(body, f"MCP-Protocol-Version: {MODERN}", "Mcp-Method: tools/call", f"Mcp-Name: {tool}")
+    lines = [f"MCP-Protocol-Version: {MODERN}", f"Mcp-Method: {method}"]
+    if method == "tools/call":
+        lines.append(f"Mcp-Name: {params['name']}")
+    return request(rpc(method, {**params, "_meta": envelope}), *lines)
+
+
+def listen(*uris: str) -> bytes:
+    """A modern subscription to changes of these resources."""
+    return modern("subscriptions/listen", {"notifications": {"resourceSubscriptions": list(uris)}})
+
+
+def subscription_of(message: Message) -> Any:
+    """The subscription that a message says it belongs to."""
+    return message["params"].get("_meta", {}).get("io.modelcontextprotocol/subscriptionId")

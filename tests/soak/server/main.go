@@ -2,8 +2,10 @@
 // answer, notification and question whose call caused it.
 //
 // It works on its calls side by side and answers some of them late, so that
-// answers come in another order than calls. It leaves when its stdin ends; with
-// -stubborn it stays, heeds no SIGTERM, and has a detached process besides.
+// answers come in another order than calls. A call that waits for ever is answered
+// when it is cancelled, so that nothing of it can be meant any more.
+// It leaves when its stdin ends; with -stubborn it stays, heeds no SIGTERM, and
+// has a detached process besides.
 package main
 
 import (
@@ -15,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,6 +44,11 @@ type params struct {
 	} `json:"_meta"`
 	RequestState   string                     `json:"requestState"`
 	InputResponses map[string]json.RawMessage `json:"inputResponses"`
+	RequestID      json.RawMessage            `json:"requestId"`
+	URI            string                     `json:"uri"`
+	Notifications  struct {
+		Resources []string `json:"resourceSubscriptions"`
+	} `json:"notifications"`
 }
 
 type message struct {
@@ -57,12 +65,16 @@ type heard struct {
 	} `json:"content"`
 }
 
-// Server has one stdout for all calls, and the questions that wait for an answer.
+// Server has one stdout for all calls, the questions that wait for an answer, the
+// calls that wait for their cancel, and what it is to tell changes of.
 type Server struct {
-	lock  sync.Mutex
-	out   *bufio.Writer
-	asked map[string]chan message
-	next  int
+	lock       sync.Mutex
+	out        *bufio.Writer
+	asked      map[string]chan message
+	next       int
+	waiting    map[string]chan struct{}
+	subscribed map[string]bool
+	listens    map[string][]string
 }
 
 // write sends whole lines, so that what belongs together can also stand together.
@@ -93,7 +105,62 @@ func sampling(whose string) string {
 	return fmt.Sprintf(`{"messages":[{"role":"user","content":{"type":"text","text":%q}}],"maxTokens":1}`, whose)
 }
 
-func (s *Server) call(id json.RawMessage, p params) {
+// waits says which calls end only by a cancel, or may.
+func waits(tool string) bool {
+	return tool == "never" || tool == "hang" || tool == "ask" && !*modern
+}
+
+// updated tells of a change of a resource, as each era has it.
+func (s *Server) updated(uri string) {
+	const line = "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\"params\":{\"uri\":%q%s}}\n"
+	lines := ""
+	s.lock.Lock()
+	if s.subscribed[uri] {
+		lines = fmt.Sprintf(line, uri, "")
+	}
+	for id, uris := range s.listens {
+		if slices.Contains(uris, uri) {
+			lines += fmt.Sprintf(line, uri, `,"_meta":`+subscription(id))
+		}
+	}
+	s.lock.Unlock()
+	s.write(lines)
+}
+
+func subscription(id string) string {
+	return `{"io.modelcontextprotocol/subscriptionId":` + id + `}`
+}
+
+func (s *Server) listen(id json.RawMessage, p params) {
+	s.lock.Lock()
+	s.listens[string(id)] = p.Notifications.Resources
+	s.lock.Unlock()
+	honoured, _ := json.Marshal(p.Notifications.Resources)
+	s.write(fmt.Sprintf("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/subscriptions/acknowledged\",\"params\":"+
+		"{\"notifications\":{\"resourceSubscriptions\":%s},\"_meta\":%s}}\n", honoured, subscription(string(id))))
+}
+
+func (s *Server) cancel(id string) {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	delete(s.listens, id)
+	if cancelled := s.waiting[id]; cancelled != nil {
+		delete(s.waiting, id)
+		close(cancelled)
+	}
+}
+
+// over forgets a call that waited for its cancel.
+func (s *Server) over(id json.RawMessage, cancelled chan struct{}) {
+	if cancelled != nil {
+		s.lock.Lock()
+		delete(s.waiting, string(id))
+		s.lock.Unlock()
+	}
+}
+
+func (s *Server) call(id json.RawMessage, p params, cancelled chan struct{}) {
+	defer s.over(id, cancelled)
 	whose := fmt.Sprintf("%s#%d", p.Arguments.Who, p.Arguments.N)
 	if rand.IntN(8) == 0 {
 		time.Sleep(rand.N(*late))
@@ -113,10 +180,19 @@ func (s *Server) call(id json.RawMessage, p params) {
 	case "fail":
 		s.write(failure(id, -32000, whose))
 	case "ask":
-		s.ask(id, p, whose)
+		s.ask(id, p, whose, cancelled)
+	case "touch":
+		s.updated("soak://" + p.Arguments.Who)
+		s.write(s.result(id, text(whose)))
 	case "big":
 		s.write(s.result(id, text(strings.Repeat("x", p.Arguments.Bytes))))
+	case "hang":
+		s.write(fmt.Sprintf("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":"+
+			"{\"progressToken\":%s,\"progress\":0,\"message\":%q}}\n", p.Meta.ProgressToken, whose))
+		fallthrough
 	case "never":
+		<-cancelled
+		s.write(s.result(id, text("cancelled")))
 	case "die":
 		os.Exit(3)
 	default:
@@ -125,7 +201,7 @@ func (s *Server) call(id json.RawMessage, p params) {
 }
 
 // ask answers a call with what its client says to a question.
-func (s *Server) ask(id json.RawMessage, p params, whose string) {
+func (s *Server) ask(id json.RawMessage, p params, whose string, cancelled chan struct{}) {
 	if !*modern {
 		channel := make(chan message, 1)
 		s.lock.Lock()
@@ -135,7 +211,13 @@ func (s *Server) ask(id json.RawMessage, p params, whose string) {
 		s.lock.Unlock()
 		s.write(fmt.Sprintf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"method\":\"sampling/createMessage\",\"params\":%s}\n",
 			key, sampling(whose)))
-		reply := <-channel
+		var reply message
+		select {
+		case reply = <-channel:
+		case <-cancelled:
+			s.write(s.result(id, text("cancelled")))
+			return
+		}
 		if reply.Error != nil {
 			s.write(s.result(id, text(whose+" refused")))
 			return
@@ -160,6 +242,8 @@ func words(answer json.RawMessage) string {
 	return said.Content.Text
 }
 
+const abilities = `"capabilities":{"tools":{},"logging":{},"resources":{"subscribe":true}}`
+
 const tools = `"tools":[{"name":"who","inputSchema":{"type":"object"}},{"name":"ask","inputSchema":{"type":"object"}}]`
 
 func (s *Server) handle(m message) {
@@ -173,27 +257,48 @@ func (s *Server) handle(m message) {
 		}
 		return
 	}
+	var p params
+	if m.Params != nil && json.Unmarshal(m.Params, &p) != nil {
+		if m.ID != nil {
+			s.write(failure(m.ID, -32602, "unreadable params"))
+		}
+		return
+	}
 	if m.ID == nil {
+		if m.Method == "notifications/cancelled" {
+			s.cancel(string(p.RequestID))
+		}
 		return
 	}
 	switch {
 	case m.Method == "initialize" && !*modern:
-		s.write(s.result(m.ID, `"protocolVersion":"2025-11-25","capabilities":{"tools":{},"logging":{}},`+
-			`"serverInfo":{"name":"soak","version":"1"}`))
+		s.write(s.result(m.ID, `"protocolVersion":"2025-11-25",`+abilities+`,"serverInfo":{"name":"soak","version":"1"}`))
 	case m.Method == "server/discover" && *modern:
-		s.write(s.result(m.ID, `"supportedVersions":["`+modernVersion+`"],"capabilities":{"tools":{},"logging":{}},`+
-			`"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"soak","version":"1"}}`))
+		s.write(s.result(m.ID, `"supportedVersions":["`+modernVersion+`"],`+abilities+
+			`,"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"soak","version":"1"}}`))
 	case m.Method == "tools/list":
 		s.write(s.result(m.ID, tools))
 	case m.Method == "ping", m.Method == "logging/setLevel":
 		s.write(s.result(m.ID, ""))
-	case m.Method == "tools/call":
-		var p params
-		if json.Unmarshal(m.Params, &p) != nil {
-			s.write(failure(m.ID, -32602, "unreadable params"))
-			return
+	case m.Method == "resources/subscribe" && !*modern, m.Method == "resources/unsubscribe" && !*modern:
+		s.lock.Lock()
+		s.subscribed[p.URI] = m.Method == "resources/subscribe"
+		if !s.subscribed[p.URI] {
+			delete(s.subscribed, p.URI)
 		}
-		go s.call(m.ID, p)
+		s.lock.Unlock()
+		s.write(s.result(m.ID, ""))
+	case m.Method == "subscriptions/listen" && *modern:
+		s.listen(m.ID, p)
+	case m.Method == "tools/call":
+		var cancelled chan struct{}
+		if waits(p.Name) {
+			cancelled = make(chan struct{})
+			s.lock.Lock()
+			s.waiting[string(m.ID)] = cancelled
+			s.lock.Unlock()
+		}
+		go s.call(m.ID, p, cancelled)
 	default:
 		s.write(failure(m.ID, -32601, "method not found"))
 	}
@@ -210,7 +315,13 @@ func main() {
 			os.Exit(1)
 		}
 	}
-	server := &Server{out: bufio.NewWriterSize(os.Stdout, 1<<16), asked: map[string]chan message{}}
+	server := &Server{
+		out:        bufio.NewWriterSize(os.Stdout, 1<<16),
+		asked:      map[string]chan message{},
+		waiting:    map[string]chan struct{}{},
+		subscribed: map[string]bool{},
+		listens:    map[string][]string{},
+	}
 	in := bufio.NewReaderSize(os.Stdin, 1<<16)
 	for {
 		line, err := in.ReadBytes('\n')

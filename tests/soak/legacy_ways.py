@@ -1,16 +1,12 @@
-"""The ways in which a client drops a session. Each takes one that is open, drops it, and says goodbye to nobody."""
+"""The ways in which a client of the older protocol drops a session: one that is open, with a goodbye to nobody."""
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import struct
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
-from tests.soak.wire import INITIALIZE, Connection, Dropped, Reply, legacy, rpc
-
-# From linux/tcp.h: a socket in repair mode is closed without telling its peer.
-TCP_REPAIR = 19
+from tests.soak.leaving import abandon, begun, reset, vanish
+from tests.soak.wire import INITIALIZE, Connection, Dropped, legacy, rpc
 
 
 class Client:
@@ -39,30 +35,6 @@ class Client:
 
     async def another(self) -> Connection:
         return await Connection.open(self.port)
-
-
-async def begun(connection: Connection, request: bytes) -> asyncio.Future[Reply]:
-    """Send a request; returns when its first message is here, or its answer."""
-    first = asyncio.Event()
-    connection.on_message = lambda _: first.set()
-    answer = connection.begin(request)
-    answer.add_done_callback(lambda _: first.set())
-    async with asyncio.timeout(60):
-        await first.wait()
-    return answer
-
-
-def abandon(answer: asyncio.Future[Reply]) -> None:
-    """Nobody will look at it."""
-    answer.add_done_callback(lambda future: future.cancelled() or future.exception())
-
-
-def reset(connection: Connection) -> None:
-    """RST instead of FIN, as from a process that was killed with data unread."""
-    if connection.transport is not None:
-        sock = connection.transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.transport.abort()
 
 
 async def no_delete(client: Client) -> None:
@@ -146,12 +118,7 @@ async def server_dies(client: Client) -> None:
 
 async def half_open(client: Client) -> None:
     """Vanishes: its end of the connection is gone without a FIN, as when a machine loses its power."""
-    assert client.connection.transport is not None
-    sock = client.connection.transport.get_extra_info("socket")
-    # All is acknowledged, so that the shim has no reason to send anything again.
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
-    client.connection.transport.abort()
+    vanish(client.connection)
 
 
 async def half_open_listener(client: Client) -> None:
@@ -161,7 +128,9 @@ async def half_open_listener(client: Client) -> None:
     await half_open(client)
 
 
-WAYS: list[Callable[[Client], Awaitable[None]]] = [
+Way: TypeAlias = Callable[[Client], Awaitable[None]]
+
+WAYS: list[Way] = [
     no_delete,
     reset_in_a_call,
     stream_closed,
@@ -171,13 +140,12 @@ WAYS: list[Callable[[Client], Awaitable[None]]] = [
     half_a_head,
     before_the_answer,
     deleted_in_a_call,
-    server_dies,
     half_open,
     half_open_listener,
 ]
 
 
-async def drop(port: int, way: Callable[[Client], Awaitable[None]]) -> None:
+async def drop(port: int, way: Way) -> None:
     """One session, opened and dropped."""
     client = await Client.open(port)
     try:

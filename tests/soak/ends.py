@@ -1,0 +1,77 @@
+"""Shims that end in the middle of their callers, each in its way; and what outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from itertools import cycle
+
+import uvloop
+from tests.integration.shim.shim_running import Shim, children, descendants, marked
+from tests.soak.leaving import abandon, begun
+from tests.soak.legacy_ways import Client
+from tests.soak.modern_ways import calling, listening
+from tests.soak.report import Report
+from tests.soak.stages import SOON
+from tests.soak.wire import disconnect
+
+# How a shim ends: a signal to it, or to its guard; and its exit code.
+ENDS = {"SIGTERM": 0, "SIGINT": 0, "SIGKILL": -9, "guard SIGKILL": 4}
+
+
+def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
+    """So many shims for each end, over stubborn servers and in all isolations; how many processes outlive them."""
+    left = 0
+    isolations = cycle(("session", "shared", "request"))
+    for name, code in ENDS.items():
+        slowest = 0.0
+        for _ in range(shims):
+            shim = Shim(
+                {
+                    "command": server,
+                    "args": ["-stubborn"],
+                    "isolation": (isolation := next(isolations)),
+                    "limits": {**SOON, "stop_seconds": 0.3},
+                    "drain_seconds": 0.2,
+                }
+            )
+            try:
+                shim.wait_ready()
+                seconds, outlived = uvloop.run(_end(shim, name, code, callers, isolation))
+                slowest = max(slowest, seconds)
+                left += outlived
+            finally:
+                shim.process.kill()
+                shim.process.wait()
+            shim.close()
+            report.bugs(shim.lines)
+        what = f"{shims * callers} callers at {shims} shims"
+        report.say(f"{what} ended by {name}: all gone {slowest:.2f} s after it at most")
+    return left
+
+
+async def _end(shim: Shim, name: str, code: int, callers: int, isolation: str) -> tuple[float, int]:
+    """Seconds until nothing was left of it, and how many processes were left all the same."""
+    for number in range(callers):
+        if number % 3 == 1:
+            await calling(shim.port)
+        elif number % 3 == 2:
+            await listening(shim.port)
+        else:
+            client = await Client.open(shim.port)
+            abandon(await begun(client.connection, client.call("hang")))
+    everything = descendants(shim.process.pid)
+    servers = 1 if isolation == "shared" else 1 + -(-callers // 3)
+    assert len(everything) >= 1 + 2 * servers, "each server has a detached process besides"
+    (guard,) = (int(word) for word in children(shim.process.pid))
+    began = time.monotonic()
+    target = guard if name.startswith("guard") else shim.process.pid
+    os.kill(target, getattr(signal, name.split()[-1]))
+    ended = await asyncio.to_thread(shim.process.wait, 30)
+    assert ended == code, f"after {name} the shim ended with {ended}, not {code}"
+    while (left := marked(shim.mark)) and time.monotonic() < began + 20:
+        await asyncio.sleep(0.02)
+    await disconnect()
+    return time.monotonic() - began, len(left)

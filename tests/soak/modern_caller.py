@@ -1,0 +1,87 @@
+"""A modern caller."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Self
+
+from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, said
+from tests.soak.leaving import abandon
+from tests.soak.wire import ASKABLE, Connection, Message, Reply, listen, modern, subscription_of
+
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+LOG_LEVEL = "io.modelcontextprotocol/logLevel"
+
+
+class ModernCaller(Caller):
+    """Nothing but a name: each call stands for itself."""
+
+    @classmethod
+    async def open(cls, port: int, name: str, tally: Tally) -> Self:
+        return cls(port, name, tally)
+
+    async def line(self) -> Line:
+        return ModernLine(self, await Connection.open(self.port))
+
+    async def subscribe(self) -> None:
+        self.subscribed = True
+        acknowledged = asyncio.Event()
+
+        def came(message: Message) -> None:
+            if message.get("method") == ACKNOWLEDGED:
+                acknowledged.set()
+            self.listened(message)
+
+        listener = await Connection.open(self.port)
+        listener.on_message = came
+        abandon(listener.begin(listen(self.uri)))
+        async with asyncio.timeout(60):
+            await acknowledged.wait()
+
+    def listened(self, message: Message) -> None:
+        """Something on the stream of its subscription, which has the id that everybody's has."""
+        if message.get("method") not in (ACKNOWLEDGED, UPDATED):
+            self.tally.theirs(f"an unexpected {message} reached the subscription of {self.name}")
+        elif subscription_of(message) != 1:
+            self.tally.theirs(f"a notification of subscription {subscription_of(message)!r} reached {self.name}")
+        elif message["method"] == UPDATED:
+            self.updated(message)
+
+    async def close(self) -> None:
+        """Its subscription ends with its connection; nothing else is to be ended."""
+
+
+class ModernLine(Line):
+    """Everything on the stream of a call is that call's own."""
+
+    def came(self, message: Message) -> None:
+        method = message.get("method")
+        if method is None:
+            return
+        if method == "notifications/progress":
+            self.progressed(message)
+        elif method == "notifications/message":
+            self.caller.tally.mine("logs", message["params"]["data"], self.caller.name, self.number)
+        else:
+            self.caller.tally.theirs(f"an unexpected {message} reached {self.whose}")
+
+    async def _call(self, tool: str) -> None:
+        params: Message = {"name": tool, "arguments": arguments(self.caller, self.number)}
+        meta = {"progressToken": 1} | ({LOG_LEVEL: "debug"} if tool == "log" else {})
+        # Who can be asked nothing is served by the kept process, and that is the one which is subscribed to.
+        capabilities = None if tool == "touch" else ASKABLE
+        reply = await self.connection.ask(modern("tools/call", params, capabilities, **meta))
+        result = reply.messages[-1].get("result", {}) if reply.messages else {}
+        if result.get("resultType") == "input_required":
+            reply = await self._told(params, meta, result)
+        self.judge(tool, reply)
+
+    async def _told(self, params: Message, meta: Message, result: Message) -> Reply:
+        """Answer the question that came in place of an answer."""
+        answers = {}
+        for key, question in result["inputRequests"].items():
+            whose = said(question)
+            self.caller.tally.mine("questions", whose, self.caller.name, self.number)
+            answers[key] = answer(whose)
+        more = {"requestState": result["requestState"], "inputResponses": answers}
+        return await self.connection.ask(modern("tools/call", params | more, ASKABLE, **meta))

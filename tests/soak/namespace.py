@@ -1,0 +1,57 @@
+"""Leave to let a connection vanish: CAP_NET_ADMIN here, or in a network namespace of our own.
+
+The kernel closes a socket without a word to its peer (TCP_REPAIR) only for who
+may administer the network. Where we may not, this process moves into a user
+and a network namespace in which it may; all that it starts comes along, and
+loopback is all that a soak needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from pathlib import Path
+
+from tests.soak.leaving import TCP_REPAIR
+
+# From linux/sched.h, linux/sockios.h and linux/if.h.
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP, IFF_RUNNING = 0x1, 0x40
+
+
+class NotAllowed(Exception):
+    """Neither way is open; the message is one sentence that says what would help."""
+
+
+def may_vanish() -> bool:
+    """Whether the kernel lets this process do it."""
+    with socket.socket() as sock:
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        except PermissionError:
+            return False
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 0)
+        return True
+
+
+def let_vanish() -> None:
+    """See to it; called before this process has a thread or a connection. Raises NotAllowed."""
+    if may_vanish():
+        return
+    user, group = os.geteuid(), os.getegid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+        raise NotAllowed(
+            "cannot let a connection vanish without a word: that takes CAP_NET_ADMIN, and the kernel refuses a user "
+            f"namespace of our own, where we would have it ({os.strerror(ctypes.get_errno())}); run this as root, in a "
+            "container with --cap-add NET_ADMIN, or allow unprivileged user namespaces"
+        )
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    with socket.socket() as sock:
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP | IFF_RUNNING))

@@ -1,0 +1,174 @@
+"""A shim in one isolation over a server of one era, and all that can be dropped at it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+import uvloop
+from tests.integration.shim.shim_running import Shim, marked, until
+from tests.soak import legacy_ways, modern_ways
+from tests.soak.counting import Count, count
+from tests.soak.report import Report
+from tests.soak.wire import disconnect
+
+AT_ONCE = 16
+SETTLE_SECONDS = 60.0
+MEMORY_PERCENT = 5.0
+# So that a soak need not wait half an hour; the timers are the same ones.
+SOON = {
+    "session_idle_seconds": 1.0,
+    "silent_peer_seconds": 1.0,
+    "spare_idle_seconds": 1.0,
+    "input_seconds": 0.2,
+    "stop_seconds": 0.5,
+    "backoff_seconds": 0.05,
+    "backoff_max_seconds": 0.05,
+    "children": 512,
+}
+
+
+Drop: TypeAlias = Callable[[int], Awaitable[None]]
+"""Somebody who comes to a shim, given its port, and goes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What callers of both eras are dropped at."""
+
+    isolation: str
+    era: str
+    """The server's."""
+
+    def __str__(self) -> str:
+        return f"{self.isolation}, {self.era} server"
+
+    @property
+    def legacy_ways(self) -> list[legacy_ways.Way]:
+        """A server dies here only where it is one session's or one call's own."""
+        own = self.isolation == "request" or (self.isolation, self.era) == ("session", "legacy")
+        return [*legacy_ways.WAYS, *([legacy_ways.server_dies] if own else [])]
+
+    @property
+    def knows_whom(self) -> bool:
+        """Whether a question of the server's has one caller whom it can be for, however many there are."""
+        return self.era == "modern" or self.isolation == "request"
+
+    @property
+    def modern_ways(self) -> list[modern_ways.Way]:
+        """The same; and a question is refused where several could be meant."""
+        asked = modern_ways.input_never_retried if self.knows_whom else modern_ways.input_refused_or_never_retried
+        own = self.isolation == "request"
+        return [*modern_ways.WAYS, asked, *([modern_ways.server_dies] if own else [])]
+
+    @property
+    def drops(self) -> list[Drop]:
+        """Every way, a few of which go on at once."""
+        return [
+            *(partial(legacy_ways.drop, way=way) for way in self.legacy_ways),
+            *(partial(modern_ways.drop, way=way) for way in self.modern_ways),
+        ]
+
+    @property
+    def alone(self) -> list[Drop]:
+        """Ways that need the shim for themselves: its server is everybody's and dies, or asks and can mean but one."""
+        asked = [] if self.knows_whom else [modern_ways.input_never_retried]
+        dies = [] if self.isolation == "request" else [modern_ways.server_dies]
+        return [partial(modern_ways.drop, way=way) for way in (*asked, *dies)]
+
+
+STAGES = [Stage(isolation, era) for isolation in ("session", "shared", "request") for era in ("legacy", "modern")]
+
+
+class Running:
+    """A stage's shim."""
+
+    def __init__(self, stage: Stage, shim: Shim) -> None:
+        self.stage = stage
+        self.shim = shim
+        self.dropped = 0
+        self.sessions = 0
+        self._start: Count
+        self._processes = 0
+
+    def drop(self, times: int, alone: int) -> None:
+        """Those that need the shim for themselves so many times, while it is quiet; then each way so many times."""
+        for drop in self.stage.alone * alone:
+            uvloop.run(_all(self.shim.port, [drop]))
+            self.shim.wait_ready()
+            until(lambda: self.shim.info()["in_flight"] == 0)
+        uvloop.run(_all(self.shim.port, self.stage.drops * times))
+        self.dropped += len(self.stage.alone) * alone + len(self.stage.drops) * times
+        self.sessions += len(self.stage.legacy_ways) * times
+
+    def settled(self) -> Count:
+        """What the shim has once every trace of its clients should be gone; else what it still has then."""
+
+        def quiet() -> bool:
+            now = self.shim.info()
+            waits = self.shim.metric("suspended")
+            # The one kept server; the connection is the one that asks.
+            seen = now["sessions"], now["in_flight"], now["children"], waits, self.shim.metric("connections")
+            return seen == (0, 0, 1, 0, 1)
+
+        until(quiet, SETTLE_SECONDS)
+        return count(self.shim.process.pid)
+
+    def begin(self, report: Report) -> None:
+        """Count the start."""
+        self._start = self.settled()
+        self._processes = len(marked(self.shim.mark))
+        report.say(f"{self.stage}: the start, {self.dropped} callers later: {self._start}, {self._processes} processes")
+
+    def judge(self, report: Report) -> None:
+        """Count the end."""
+        shim, start, end = self.shim, self._start, self.settled()
+        left = len(marked(shim.mark)) - self._processes
+        opened, refused = shim.metric("sessions_opened_total"), shim.metric("refused_requests_total")
+        report.say(f"{self.stage}: the end, {self.dropped} callers, {opened:.0f} sessions: {end}")
+        report.say(f"  memory {end.grown(start):+.2f} % (the worse of the two); {refused:.0f} questions refused")
+        report.bound("sessions that were not opened", max(0, self.sessions - opened), 0)
+        report.bound("processes more than at the start", left, 0)
+        report.bound("descriptors more than at the start", end.descriptors - start.descriptors, 0)
+        report.bound("memory over the start", end.grown(start), MEMORY_PERCENT, " %")
+
+    def stop(self, report: Report) -> None:
+        """Count what is left when it stopped, and the bugs that it told of."""
+        self.shim.stop()
+        report.bound("processes left after it stopped", len(marked(self.shim.mark)), 0)
+        report.bugs(self.shim.lines)
+
+
+async def _all(port: int, drops: list[Drop]) -> None:
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(drop: Drop) -> None:
+        async with places:
+            await drop(port)
+
+    async with asyncio.TaskGroup() as group:
+        for drop in drops:
+            group.create_task(one(drop))
+    await disconnect()
+
+
+@contextmanager
+def running(server: str, stages: list[Stage]) -> Iterator[list[Running]]:
+    """All of them at the same time, so that they settle at the same time."""
+    shims: list[Running] = []
+    try:
+        for stage in stages:
+            words = ["-modern"] if stage.era == "modern" else []
+            config = {"command": server, "args": words, "isolation": stage.isolation, "limits": SOON}
+            shims.append(Running(stage, Shim(config)))
+        for each in shims:
+            each.shim.wait_ready()
+        yield shims
+    finally:
+        for each in shims:
+            each.shim.process.kill()
+            each.shim.process.wait()
