@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mcpmesh.shim import wire
+from mcpmesh.shim import translate, wire
 from mcpmesh.shim.child import Call
 from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import INTERNAL_ERROR, MODERN_STATUS, Failure, header_lines
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # A result up to this length is looked through as a whole.
 ENDS_BYTES: Final = 512
+# Longer params are taken apart at once: looking through them without regard to case costs more than that.
+SEARCHED_BYTES: Final = 1024
+CANCELLED: Final = Failure(INTERNAL_ERROR, "the call was cancelled by its client", {"reason": "cancelled"})
 
 
 def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
@@ -33,16 +36,23 @@ def reply_failure(exchange: Exchange, id: bytes, failure: Failure) -> None:
 
 
 def needs_rewrite(head: Head, params: wire.Buffer) -> bool:
-    """Whether a request carries something that must be changed before its server sees it."""
-    return head.traced or (bool(params) and b'"progressToken"' in bytes(params))
+    """Whether a request has, or may have, what must be changed before its server sees it: False only when it has not.
+
+    A server reports on whatever it takes for a token, and one of a caller's own making is another caller's call there.
+    So none may pass: not behind escapes, not in other letters, not as the first of two.
+    """
+    if head.traced or memoryview(params).nbytes > SEARCHED_BYTES:
+        return True
+    text = bytes(params).lower()
+    return b"progre" in text or b"\\u00" in text
 
 
 def rewrite(call: RelayCall, params: wire.Buffer, head: Head) -> bytes:
     """Params with the shim's progress token, and with trace context that only the headers had."""
     try:
-        whole = wire.members(params) if params else {}
-        meta = wire.members(whole["_meta"]) if "_meta" in whole else {}
+        whole, meta = translate.parts(params)
     except wire.Malformed:
+        # A legacy client's at the server that is its own; a modern request's were looked into before.
         return bytes(params)
     put_meta(call, meta, head)
     return wire.encode({**whole, "_meta": meta} if meta else whole)
@@ -50,9 +60,9 @@ def rewrite(call: RelayCall, params: wire.Buffer, head: Head) -> bytes:
 
 def put_meta(call: RelayCall, meta: dict[str, Any], head: Head) -> None:
     """Put the shim's progress token and the headers' trace context into a request's metadata."""
-    if (token := meta.get("progressToken")) is not None:
+    if (token := meta.get(translate.PROGRESS)) is not None:
         call.token = token
-        meta["progressToken"] = call.id
+        meta[translate.PROGRESS] = call.id
     if head.traced:
         for key in TRACE:
             name = key.decode()
@@ -62,7 +72,7 @@ def put_meta(call: RelayCall, meta: dict[str, Any], head: Head) -> None:
 
 def with_token(params: wire.Buffer, token: wire.Buffer) -> bytes:
     """A progress notification's params with the caller's own token."""
-    return wire.encode({**wire.members(params), "progressToken": wire.Raw(bytes(token))})
+    return wire.encode({**wire.members(params), translate.PROGRESS: wire.Raw(bytes(token))})
 
 
 def outcome(method: str, message: Any) -> str:
@@ -110,8 +120,12 @@ class RelayCall(Call, Owner):
             self.exchange.reply(status, pieces)
 
     def failed(self, failure: Failure) -> None:
-        self.app.metrics.call(self.era, self.method, "failed", self.app.now() - self.exchange.started)
+        self.count("cancelled" if failure is CANCELLED else "failed")
         reply_failure(self.exchange, self.client_id, failure)
+
+    def count(self, outcome: str) -> None:
+        """For the metrics."""
+        self.app.metrics.call(self.era, self.method, outcome, self.app.now() - self.exchange.started)
 
     def progressed(self, params: wire.Buffer) -> None:
         if self.token is not None and self.exchange.live:

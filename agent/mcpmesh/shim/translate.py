@@ -20,6 +20,7 @@ CACHED: Final = frozenset(
 ENVELOPE: Final = (wire.VERSION_KEY, wire.CAPABILITIES_KEY, wire.CLIENT_INFO_KEY, wire.LOG_LEVEL_KEY)
 RESOURCE_NOT_FOUND: Final = -32002
 ELICITATION_REQUIRED: Final = -32042
+PROGRESS: Final = "progressToken"
 NO_ROOTS: Final = b'{"roots":[]}'
 # 2026-07-28/basic/patterns/mrtr.mdx, Supported Requests.
 MAY_ASK: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
@@ -94,10 +95,28 @@ def envelop(params: dict[str, Any], meta: dict[str, Any], client: dict[str, Any]
 def split(params: wire.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
     """Members of params and of their `_meta`, each a raw span; both empty where they are no objects."""
     try:
-        whole = wire.members(params) if params else {}
-        return whole, wire.members(whole["_meta"]) if "_meta" in whole else {}
+        return parts(params)
     except wire.Malformed:
         return {}, {}
+
+
+def parts(params: wire.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same, without what a server could take for their `_meta` or its progress token; raises Malformed."""
+    whole = wire.members(params) if params else {}
+    _only("_meta", whole)
+    meta = wire.members(whole["_meta"]) if "_meta" in whole else {}
+    if _only(PROGRESS, meta):
+        whole["_meta"] = wire.Raw(wire.encode(meta))
+    return whole, meta
+
+
+def _only(key: str, members: dict[str, Any]) -> bool:
+    """Whether there was another way to write the same name; Go's encoding/json goes by no letter's case."""
+    folded = key.casefold()
+    others = [name for name in members if name != key and name.casefold() == folded]
+    for name in others:
+        del members[name]
+    return bool(others)
 
 
 def lacking(method: str, params: wire.Buffer, capabilities: dict[str, Any]) -> dict[str, Any] | None:

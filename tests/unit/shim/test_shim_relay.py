@@ -1,0 +1,77 @@
+"""Of all that a caller may write as a progress token, its server sees the shim's alone."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcpmesh.shim import translate, wire
+from mcpmesh.shim.relay import SEARCHED_BYTES, needs_rewrite, rewrite
+from mcpmesh.shim.translate import PROGRESS
+
+QUIET = SimpleNamespace(traced=False, headers={})
+OURS = 40
+THEIRS = 7
+
+
+def sent(params: str) -> str:
+    """The params that the server gets."""
+    raw = wire.Raw(params.encode())
+    call = SimpleNamespace(id=OURS, token=None)
+    return (rewrite(call, raw, QUIET) if needs_rewrite(QUIET, raw) else bytes(raw)).decode()
+
+
+def tokens(params: str) -> list[object]:
+    """What a server that goes by no letter's case, and by the first or the last of two, may take for a token."""
+    found: list[object] = []
+    for key, meta in json.loads(params, object_pairs_hook=list):
+        if key.casefold() == "_meta":
+            found += [value for name, value in meta if name.casefold() == PROGRESS.casefold()]
+    return found
+
+
+def spelt(name: str, how: list[int]) -> str:
+    """A name in JSON: each letter as it is, in the other case, or escaped."""
+    return "".join(
+        (letter, letter.swapcase(), f"\\u{ord(letter):04x}")[way] for letter, way in zip(name, how, strict=True)
+    )
+
+
+WAYS = st.lists(st.integers(0, 2), min_size=len(PROGRESS), max_size=len(PROGRESS))
+META = st.lists(st.integers(0, 2), min_size=5, max_size=5)
+
+
+@given(WAYS, META, st.booleans(), st.booleans())
+def test_a_token_of_the_callers_own_never_passes_however_it_is_spelt(token, meta, second, long):
+    members = [f'"{spelt("_meta", meta)}":{{"{spelt(PROGRESS, token)}":{THEIRS},"x":1}}', '"_meta":{"y":2}']
+    text = "x" * (SEARCHED_BYTES if long else 0)
+    params = f'{{"arguments":{{"{PROGRESS}":{THEIRS},"text":"{text}"}},{",".join(members[: 1 + second])}}}'
+    got = sent(params)
+    assert set(tokens(got)) <= {OURS}
+    assert json.loads(got)["arguments"] == {PROGRESS: THEIRS, "text": text}
+
+
+@pytest.mark.parametrize("name", ["progre\u017f\u017fToken", "progressTo\u212aen"])
+def test_letters_that_go_takes_for_others_make_no_token_either(name):
+    assert tokens(sent(json.dumps({"_meta": {name: THEIRS}}, ensure_ascii=False))) == []
+
+
+def test_both_tokens_of_one_request_become_one():
+    got = json.loads(sent('{"_meta":{"progressToken":7,"ProgressToken":8,"other":9}}'))
+    assert got == {"_meta": {"progressToken": OURS, "other": 9}}
+
+
+def test_what_has_no_token_is_not_even_parsed_while_it_is_short():
+    params = b'{ "name" : "echo", "arguments" : {"text":"h\xc3\xa9 \\ud83d\\ude00"}, "_meta":{"a":1} }'
+    assert not needs_rewrite(QUIET, wire.Raw(params))
+    assert not needs_rewrite(QUIET, wire.EMPTY)
+
+
+@pytest.mark.parametrize("params", ['{"_Meta":{"progressToken":7}}', '{"_meta":{"ProgressToken":7}}'])
+def test_params_that_are_taken_apart_hold_none_of_it_either(params):
+    whole, meta = translate.split(params.encode())
+    assert (tokens(wire.encode(whole).decode()), meta) == ([], {})
