@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from shim_running import Legacy, Modern, Shim, events, marked, running, until
+from tests.integration.twenty.postgres import programs
 from tests.integration.twenty.servers import SERVERS, TWENTY, shim_config
 
 Serve = Callable[..., Shim]
@@ -57,6 +58,12 @@ def test_claude_flow_lists_its_tools_in_one_very_long_line(serve: Serve, clients
         assert len(json.dumps(answer)) > 200_000
 
 
+def test_claude_flow_writes_into_the_folder_where_it_is_started(serve: Serve, clients: Any, tmp_path: Path) -> None:
+    client = clients(Legacy, serve("claude-flow", cwd=str(tmp_path)))
+    client.call("agent_spawn", agentType="coder")
+    until(lambda: list(tmp_path.glob(".claude-flow/agents/*")))
+
+
 @pytest.mark.parametrize("name", ["claude-flow", "nx-mcp"])
 def test_a_list_of_resources_that_is_not_there_harms_nothing(serve: Serve, clients: Any, name: str) -> None:
     shim = serve(name)
@@ -70,7 +77,10 @@ def test_ruv_swarm_logs_on_stdout_and_answers_no_ping(serve: Serve, clients: Any
     shim = serve("ruv-swarm")
     client = clients(Legacy, shim)
     assert "error" in client.request("ping")[-1]
+    before = shim.metric("rubbish_lines_total")
+    assert before > 0, "it logs its start on stdout"
     assert "swarm" in words_of(client.call("swarm_init", topology="mesh"))
+    assert shim.metric("rubbish_lines_total") > before, "and each call"
     assert stays_ready(shim)
 
 
@@ -87,6 +97,22 @@ def stays_ready(shim: Shim) -> bool:
         time.sleep(0.06)  # longer than probe_seconds
         assert shim.state()["state"] == "ready"
     return shim.servers() == before
+
+
+def test_ddg_logs_in_the_middle_of_a_call_and_tells_a_failure_as_ordinary_text(serve: Serve, clients: Any) -> None:
+    shim = serve("ddg")
+    search = {"name": "search", "arguments": {"query": "mcp"}}
+    # A search may take long where the internet is behind a firewall.
+    modern, legacy = clients(Modern, shim, None, 90.0), clients(Legacy, shim, None, "2025-11-25", 90.0)
+    for messages in (
+        modern.request("tools/call", search, **{"io.modelcontextprotocol/logLevel": "debug"}),
+        legacy.request("tools/call", search),
+    ):
+        *notes, answer = messages
+        assert {note["method"] for note in notes} == {"notifications/message"}
+        assert "mcp" in notes[0]["params"]["data"]
+        assert words_of(answer)
+        assert not answer["result"].get("isError")
 
 
 def test_files_asks_its_client_for_roots_where_it_has_some(serve: Serve, clients: Any, home: Path) -> None:
@@ -154,6 +180,18 @@ def test_the_language_server_ignores_the_end_of_its_input_and_goes_with_all_that
     began = time.monotonic()
     assert shim.stop() == 0
     assert 0.5 <= time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("stop_seconds", "least", "most"), [(0.5, 0.5, 5.0), (20.0, 5.0, 19.0)])
+def test_postgres_needs_seconds_to_leave_after_a_query_or_is_told_to(
+    serve: Serve, clients: Any, database_url: str, stop_seconds: float, least: float, most: float
+) -> None:
+    assert programs() is not None, "no PostgreSQL is installed; on Debian and Ubuntu: apt install postgresql"
+    shim = serve("postgres", args=[database_url], limits={**SOON, "stop_seconds": stop_seconds})
+    assert "42" in words_of(clients(Modern, shim).call("query", sql="select 40 + 2 as answer"))
+    began = time.monotonic()
+    assert shim.stop() == 0
+    assert least <= time.monotonic() - began < most
 
 
 def test_postgres_says_what_it_misses_and_leaves(serve: Serve, clients: Any) -> None:
