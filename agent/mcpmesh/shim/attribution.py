@@ -1,16 +1,14 @@
 """Whom a kept server's own words are for.
 
 A server on stdio does not say which call a request or a log message of its own
-belongs to. It is passed on only when there is exactly one caller whom it can
-concern: better not asked than another's question shown. A question that could
-be several callers' is held for a while, since a call that ends without an
-answer to it was not the one that asked; then it is refused, and counted.
+belongs to. It is passed on only when exactly one caller has a call there, and
+no call is there that was given up and may still be at work: better not asked
+than another's question shown (docs/decisions/0012).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from mcpmesh.shim import modern, wire
 from mcpmesh.shim.calls import CallerCall
@@ -22,86 +20,36 @@ from mcpmesh.shim.translate import NO_ROOTS
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
 
-# How long a question waits for its caller to be the only one left.
-HOLD_SECONDS: Final = 10.0
-
-
-@dataclass(eq=False)
-class Held:
-    """A server's question, and whose it can be."""
-
-    child: Child
-    message: Any
-    calls: list[CallerCall]
-    suspects: set[int]
-    """What the server was at work on when it asked: those calls, and ones that were cancelled before."""
-
-    def left(self) -> list[CallerCall]:
-        """The calls that still can have caused it, one for each caller."""
-        running = {call.caller: call for call in self.calls if self.child.calls.get(call.id) is call}
-        return list(running.values())
-
-    def haunted(self) -> bool:
-        """Whether a cancelled call that is still at work can have caused it."""
-        return any(id in self.child.ghosts for id in self.suspects)
-
 
 class Attribution:
     """Listens to kept processes."""
 
     def __init__(self, app: App) -> None:
         self.app = app
-        self._held: list[Held] = []
 
     def asked(self, child: Child, message: Any) -> None:
         if message.method == "ping":
             child.answer(message.id, b"{}")
             return
-        child.forget_ghosts()
-        calls = [call for call in child.calls.values() if isinstance(call, CallerCall)]
-        held = Held(child, message, calls, {*child.ghosts, *(call.id for call in calls)})
-        if not self._settle(held):
-            self._held.append(held)
-            for call in calls:
-                if call.askable:
-                    self.app.kept.askers.suspect(call.subject)
-            self.app.later(HOLD_SECONDS, lambda: self._give_up(held))
+        calls = calls_of_clients(child)
+        callers = {call.caller: call for call in calls}
+        if len(callers) == 1 and not child.ghosts:
+            (call,) = callers.values()
+            call.asked = True
+            call.ask(child, message)
+            return
+        for call in calls:
+            call.asked = True
+            if call.askable:
+                self.app.kept.askers.suspect(call.subject)
+        self._refuse(child, message, "it can't be told which of several callers" if calls else "no caller is there")
 
-    def _settle(self, held: Held) -> bool:
-        """Pass a question on or refuse it, when that can be decided."""
-        left = held.left()
-        if held.haunted():
-            return False
-        if len(left) == 1:
-            left[0].asked = True
-            left[0].ask(held.child, held.message)
-        elif not left:
-            self._refuse(held, "no call runs that it can belong to")
-        return len(left) <= 1
-
-    def _give_up(self, held: Held) -> None:
-        if held in self._held:
-            self._held.remove(held)
-            held.child.forget_ghosts()
-            if not self._settle(held):
-                for call in held.left():
-                    call.asked = True
-                self._refuse(held, "several callers share the process, and it can't be told whom to ask")
-
-    def _refuse(self, held: Held, reason: str) -> None:
-        method = held.message.method
-        if method == "roots/list":
-            held.child.answer(held.message.id, NO_ROOTS)
+    def _refuse(self, child: Child, message: Any, reason: str) -> None:
+        if message.method == "roots/list":
+            child.answer(message.id, NO_ROOTS)
             return
         self.app.metrics.count("refused_requests")
-        held.child.refuse(held.message.id, METHOD_NOT_FOUND, f"cannot ask for {method}: {reason}")
-
-    def released(self, child: Child) -> None:
-        """A call of this process is over: a held question may now have only one caller."""
-        if self._held:
-            for held in [held for held in self._held if held.child is child]:
-                if self._settle(held):
-                    self._held.remove(held)
+        child.refuse(message.id, METHOD_NOT_FOUND, f"cannot ask for {message.method}: {reason}")
 
     def notified(self, child: Child, message: Any) -> None:
         self.app.server_notified(message.method)
@@ -111,13 +59,8 @@ class Attribution:
             self.app.metrics.count("dropped_notifications")
 
     def _log(self, child: Child, message: Any) -> None:
-        child.forget_ghosts()
-        calls = [call for call in child.calls.values() if isinstance(call, CallerCall)]
-        if child.modern:
-            # Only who opted in may be told anything, so only they can be meant.
-            calls = [call for call in calls if call.log_level is not None]
-        callers = {call.caller: call for call in calls}
-        if len(callers) == 1 and not child.ghosts:
+        callers = {call.caller: call for call in calls_of_clients(child)}
+        if len(callers) == 1 and not child.haunted_lately:
             (call,) = callers.values()
             if call.wants_log(level_of(message.params)):
                 call.log(message.params)
@@ -125,8 +68,12 @@ class Attribution:
         self.app.metrics.count("dropped_notifications")
 
     def ended(self, child: Child, _exit: Exit) -> None:
-        self._held = [held for held in self._held if held.child is not child]
         self.app.subscriptions.ended(child)
+
+
+def calls_of_clients(child: Child) -> list[CallerCall]:
+    """The calls at a process of which it may speak; a subscription is none."""
+    return [call for call in child.calls.values() if isinstance(call, CallerCall) and call.at_work]
 
 
 def level_of(params: wire.Buffer) -> str:

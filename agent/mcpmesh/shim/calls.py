@@ -28,6 +28,11 @@ class CallerCall(RelayCall):
         """Whether the server asked its client something, or may have."""
 
     @property
+    def at_work(self) -> bool:
+        """Whether the server works for it, and may ask or log for its sake."""
+        return True
+
+    @property
     def caller(self) -> object:
         """The same for all calls of one client, as far as that is known."""
         return self
@@ -64,7 +69,6 @@ class CallerCall(RelayCall):
         if self.child is not None:
             if self.child.lease is self:
                 self.child.lease = None
-            self.app.attribution.released(self.child)
             self.app.supply.released(self.child)
 
 

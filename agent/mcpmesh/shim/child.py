@@ -21,10 +21,10 @@ from mcpmesh.shim.failure import Failure, lost, unavailable
 from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.process import Exit, Tail, pass_on
 
-# A server that heeds a cancel never answers the call, so after so long (seconds) it is taken to have done so. Until
-# then nothing that it says can be told to be another caller's.
-GHOST_SECONDS: Final = 30.0
-
+# A server that heeds a cancel never answers the call. What it logs is taken for another caller's after this (seconds).
+GHOST_SECONDS: Final = 600.0
+# Of more cancelled calls than this many nobody keeps count.
+MOST_GHOSTS: Final = 10_000
 
 UNREADABLE: Final = lost("the server's answer can't be read", "answer-unreadable")
 
@@ -76,9 +76,6 @@ class Listener(Protocol):
     def notified(self, child: Child, message: Any) -> None:
         """A notification other than the progress of a call in flight."""
 
-    def released(self, child: Child) -> None:
-        """A cancelled call was answered all the same: the server is no longer at work on it."""
-
     def ended(self, child: Child, exit: Exit) -> None:
         """The server is gone; its calls have failed already."""
 
@@ -121,7 +118,7 @@ class Child:
         self.lease: object | None = None
         """Whose call has the process for itself; no other is sent to it meanwhile."""
         self.ghosts: dict[int, float] = {}
-        """Cancelled calls that were not answered, and since when: the server may still be at work on them."""
+        """Calls that were given up and not answered with a result, and since when: work may go on for them."""
         self._next = 1
         self._holders: set[object] = set()
         process.on_line = self._line
@@ -170,16 +167,14 @@ class Child:
     def cancel(self, call: Call, reason: str) -> None:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
-            self.forget_ghosts()
-            self.ghosts[call.id] = time.monotonic()
+            # The number of no call is never answered.
+            self.ghosts[call.id if len(self.ghosts) < MOST_GHOSTS else 0] = time.monotonic()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
 
-    def forget_ghosts(self) -> None:
-        """Those cancelled calls that are at an end by now."""
-        long_ago = time.monotonic() - GHOST_SECONDS
-        # The oldest are first.
-        while self.ghosts and self.ghosts[oldest := next(iter(self.ghosts))] < long_ago:
-            del self.ghosts[oldest]
+    @property
+    def haunted_lately(self) -> bool:
+        """Whether a call was given up lately for which work may go on."""
+        return bool(self.ghosts) and time.monotonic() - max(self.ghosts.values()) < GHOST_SECONDS
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
         """Send a notification."""
@@ -244,7 +239,7 @@ class Child:
             if call is None or not (message.result or message.error):
                 if call is not None:
                     self.calls[call.id] = call
-                self._stray(line, id)
+                self._stray(line, id, message.result)
                 return
             self.last_answer = time.monotonic()
             try:
@@ -280,11 +275,12 @@ class Child:
                 return
         self.metrics.count("stray_messages")
 
-    def _stray(self, line: bytes, id: object) -> None:
+    def _stray(self, line: bytes, id: object, result: wire.Buffer) -> None:
         """An answer that nobody waits for: a second one, a late one, or an error without an id."""
-        if type(id) is int and self.ghosts.pop(id, None) is not None:
-            if self.listener is not None:
-                self.listener.released(self)
+        if type(id) is int and id in self.ghosts:
+            # An error may be all that there is to a cancel, with the work going on behind it.
+            if result:
+                del self.ghosts[id]
             return
         self.metrics.count("stray_messages")
         if id is None:
@@ -316,11 +312,13 @@ class Child:
             "ask for less or raise limits.line_bytes",
             "answer-too-long",
         )
-        found = wire.find_id(head, tail)
-        ids = [found] if found in self.calls else list(self.calls)
-        for id in ids:
-            if (call := self.calls.pop(id, None)) is not None:
-                call.failed(failure)
+        answered = self.calls.pop(wire.find_id(head, tail) or 0, None)
+        if answered is not None:
+            answered.failed(failure)
+            return
+        for call in list(self.calls.values()):
+            self.cancel(call, "its answer was too long")
+            call.failed(failure)
 
     def fail_calls(self, failure: Failure) -> None:
         """Fail everything in flight."""

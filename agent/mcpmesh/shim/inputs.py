@@ -77,7 +77,6 @@ class InputCall(ModernCall):
             if state is None:
                 self.failed(lost("too many calls wait for input (limits.suspended)", "busy"))
                 return
-            self.app.attribution.released(self.child)
             self.child = None  # not released: it waits
         message.result = wire.Raw(wire.encode({**result, STATE: state}))
         super().answered(message)

@@ -6,14 +6,13 @@ import asyncio
 import time
 from typing import Final
 
-from mcpmesh.shim.child import Child, Question
+from mcpmesh.shim.child import Child
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.guardian import SpawnError
 from mcpmesh.shim.handshake import NotMcp, SpokeBoth, introduce, list_tools, probe
-from mcpmesh.shim.listens import OwnListen
 from mcpmesh.shim.log import say
 from mcpmesh.shim.subscriptions import Subscriptions
-from mcpmesh.shim.supply import Supply
+from mcpmesh.shim.supply import Supply, any_at_work
 
 # Up for so long (seconds), a server's next end is not counted as a failed start.
 SETTLED_SECONDS: Final = 10.0
@@ -114,7 +113,7 @@ class Keeper:
         if await probe(child, self.limits.probe_timeout_seconds):
             self._proven = time.monotonic()
             return True
-        if any(not isinstance(call, OwnListen | Question) for call in child.calls.values()):
+        if any_at_work(child):
             # Some servers answer nothing else while they work; the call has its own deadline.
             return child.alive
         if child.alive:

@@ -58,7 +58,7 @@ class Kept:
             self._send_modern(child, call, head, params)
 
         if child is not None:
-            self._put(call, child, Use.PLAIN, send)
+            self._put(call, child, Use.SHARED, send)
         else:
             self.place(call, send)
 
@@ -134,9 +134,7 @@ class Kept:
         self.waiting += 1
 
     def _use(self, call: CallerCall) -> Use:
-        if not call.askable:
-            return Use.PLAIN
-        return Use.ALONE if call.subject in self.askers else Use.ASKABLE
+        return Use.ALONE if call.askable and call.subject in self.askers else Use.SHARED
 
     def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:
         call.child = child

@@ -44,6 +44,10 @@ class RelayedListen(ModernCall):
 
     __slots__ = ()
 
+    @property
+    def at_work(self) -> bool:
+        return False
+
     def heard(self, message: Any) -> None:
         """A notification of this subscription."""
         if self.exchange.live:

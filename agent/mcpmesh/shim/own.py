@@ -134,9 +134,5 @@ class OwnSession(Session):
         self.app.server_notified(message.method)
         self.tell(wire.notification(message.method, message.params))
 
-    def released(self, _child: Child) -> None:
-        # Its questions are all for one client; none waits for another's call to end.
-        pass
-
     def ended(self, _child: Child, _exit: Exit) -> None:
         self.app.end_session(self)

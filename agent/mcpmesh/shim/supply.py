@@ -38,20 +38,17 @@ MAX_EXTRAS: Final = 8
 class Use(Enum):
     """What a call needs of its process."""
 
-    PLAIN = "can't be asked anything, so it can run beside any other"
-    ASKABLE = "might be asked, so not beside a call that is being asked"
-    ALONE = "is known to be asked, so not beside another that might be"
+    SHARED = "runs beside others"
+    ALONE = "is known to be asked, so no other call may be there that the question could belong to"
 
     def fits(self, child: Child) -> bool:
         """Whether the process can take such a call now."""
-        if self is Use.PLAIN:
-            return True
-        return child.lease is None and not (self is Use.ALONE and (child.ghosts or any_askable(child)))
+        return child.lease is None and not (self is Use.ALONE and (child.ghosts or any_at_work(child)))
 
 
-def any_askable(child: Child) -> bool:
-    """Whether a call runs there whose client can be asked something."""
-    return any(getattr(call, "askable", False) for call in child.calls.values())
+def any_at_work(child: Child) -> bool:
+    """Whether a client's call runs there."""
+    return any(getattr(call, "at_work", False) for call in child.calls.values())
 
 
 def _not_possible(error: OSError) -> Failure:
@@ -241,13 +238,17 @@ class Supply:
         if child is not None:
             return child
         # One that others use too: then the server can't ask, but it can answer.
-        for child in (self.main, *self._extras):
-            if child is not None and child.alive:
-                return child
-        raise self.unready()
+        alive = [child for child in (self.main, *self._extras) if child is not None and child.alive]
+        if not alive:
+            raise self.unready()
+        return min(alive, key=lambda child: child.lease is not None)
 
     async def _extra(self) -> Child | None:
         """One more process for calls; None when there are as many as there may be. Raises Failure."""
+        # Where a call was given up, no call can be asked anything any more.
+        for child in [child for child in self._extras if child.ghosts and not any_at_work(child)]:
+            self._extras.remove(child)
+            self.stop_soon(child)
         if len(self._extras) + self._coming >= MAX_EXTRAS:
             return None
         self._coming += 1

@@ -97,23 +97,10 @@ def test_a_call_that_is_cancelled_before_it_has_a_process_is_not_sent(legacy, tm
     assert "tools/call" not in heard.read_text()
 
 
-def test_a_question_finds_its_caller_when_a_cancelled_call_beside_it_was_answered(start, modern):
-    shim = start(isolation="shared")
-    impatient, client = modern(shim, timeout=1), modern(shim, {"sampling": {}})
-    with ThreadPoolExecutor(1) as pool:
-        left = pool.submit(impatient.call, "sleep", seconds=3)
-        until(lambda: shim.info()["in_flight"] == 1)
-        assert client.call("sample")["result"]["resultType"] == "input_required"
-        with pytest.raises(httpx.ReadTimeout):
-            left.result()
-
-
-def test_the_question_of_a_caller_who_left_is_not_put_to_the_one_beside_it(start, modern):
+def test_the_question_of_a_caller_who_left_is_not_put_to_the_next(start, modern):
     shim = start(isolation="shared")
     impatient, other = modern(shim, {"sampling": {}}, timeout=1), modern(shim, {"sampling": {}})
-    with ThreadPoolExecutor(1) as pool:
-        slept = pool.submit(other.call, "sleep", seconds=3)
-        until(lambda: shim.info()["in_flight"] == 1)
-        with pytest.raises(httpx.ReadTimeout):
-            impatient.call("sample", prompt="a secret of the one who left")
-        assert slept.result()["result"]["content"][0]["text"] == "slept 3"
+    with pytest.raises(httpx.ReadTimeout):
+        impatient.call("sample", prompt="a secret of the one who left", after=2)
+    assert other.text("sleep", seconds=2) == "slept 2"
+    assert shim.metric("refused_requests_total") == 1

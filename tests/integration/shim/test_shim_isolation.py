@@ -95,18 +95,15 @@ def test_a_shared_legacy_servers_question_reaches_its_only_caller(start, legacy)
     assert other.text("echo", text="x") == "x"
 
 
-def test_a_question_that_could_be_several_callers_finds_its_own_by_elimination(start, legacy):
+def test_a_question_that_could_be_several_callers_is_put_to_nobody(start, legacy):
     shim = start(isolation="shared")
     client, other = legacy(shim, {"sampling": {}}), legacy(shim, {"sampling": {}})
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(other.request, "tools/call", {"name": "sleep", "arguments": {"seconds": 1}})
         until(lambda: shim.info()["in_flight"] == 1)
-        with client.stream("tools/call", {"name": "sample", "arguments": {"prompt": "p"}}) as response:
-            stream = events(response)
-            question = next(stream)
-            client.respond(question["id"], {"said": "mine"})
-            assert json.loads(next(stream)["result"]["content"][0]["text"]) == {"said": "mine"}
+        assert "which of several callers" in client.text("sample", prompt="p")
         assert len(busy.result()) == 1
+    assert shim.metric("refused_requests_total") == 1
 
 
 def test_a_client_that_cannot_be_asked_is_not_asked(start, legacy):

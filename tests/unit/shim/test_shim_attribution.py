@@ -1,4 +1,4 @@
-"""A held question: whom it goes to when its time is over."""
+"""Whom a server's question goes to: nobody, as long as it can be anybody else's."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from mcpmesh.shim import child as children
-from mcpmesh.shim import wire
 from mcpmesh.shim.askers import Askers
 from mcpmesh.shim.attribution import Attribution
 from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.config import Limits
+from mcpmesh.shim.failure import Failure
 
 
 class Lines:
@@ -33,6 +33,9 @@ class Lines:
 class Caller(CallerCall):
     """A call that remembers what its client was asked."""
 
+    def failed(self, failure: Failure) -> None:
+        """Told to nobody."""
+
     def __init__(self, app: Any) -> None:
         super().__init__(app, SimpleNamespace(), b"1", "tools/call", "legacy")  # type: ignore[arg-type]
         self.questions: list[str] = []
@@ -43,39 +46,86 @@ class Caller(CallerCall):
 
 @pytest.fixture
 def app() -> Any:
-    """What attribution needs of a shim; what it does later is done when a test calls it."""
-    later: list[Any] = []
-    return SimpleNamespace(
-        later=lambda _seconds, work: later.append(work),
-        give_up=lambda: later.pop()(),
-        kept=SimpleNamespace(askers=Askers()),
-        metrics=SimpleNamespace(count=lambda _name: None),
-    )
+    """What attribution needs of a shim."""
+    return SimpleNamespace(kept=SimpleNamespace(askers=Askers()), metrics=SimpleNamespace(count=lambda _name: None))
 
 
-def held(app: Any) -> tuple[Child, Caller]:
-    """A server that asked something while two calls ran, one of which was cancelled; the other call."""
+QUESTION = {"jsonrpc": "2.0", "id": 9, "method": "sampling/createMessage"}
+
+
+def busy(app: Any, *calls: Caller) -> Child:
+    """A server at work on these calls, numbered from 1."""
     child = Child(Lines(), Limits(), app.metrics, 1)  # type: ignore[arg-type]
     child.listener = Attribution(app)
-    leaves, stays = Caller(app), Caller(app)
-    for call in (leaves, stays):
+    for call in calls:
         child.send(call, "tools/call", b"")
-    child.listener.asked(child, wire.parse_line(b'{"jsonrpc":"2.0","id":9,"method":"sampling/createMessage"}'))
-    child.cancel(leaves, "its client left")
-    return child, stays
+    return child
 
 
-def test_a_cancelled_call_that_may_still_be_at_work_keeps_a_question_from_the_other(app):
-    child, stays = held(app)
-    child.listener.released(child)
-    app.give_up()
-    assert stays.questions == []
+def says(child: Child, message: dict[str, Any]) -> None:
+    child._line(msgspec.json.encode(message))
+
+
+def answers(child: Child, id: int, **what: Any) -> None:
+    says(child, {"jsonrpc": "2.0", "id": id, **what})
+
+
+RESULT = {"result": {"content": []}}
+ERROR = {"error": {"code": 0, "message": "Request cancelled"}}
+
+
+def test_the_only_caller_is_asked(app):
+    only = Caller(app)
+    says(busy(app, only), QUESTION)
+    assert only.questions == ["sampling/createMessage"]
+
+
+def test_of_two_nobody_is(app):
+    callers = Caller(app), Caller(app)
+    child = busy(app, *callers)
+    says(child, QUESTION)
     assert child.process.written[-1]["error"]["code"] == -32601
+    assert [call.questions for call in callers] == [[], []]
 
 
-def test_a_cancelled_call_that_ended_meanwhile_does_not(app, monkeypatch):
-    child, stays = held(app)
-    monkeypatch.setattr(children, "GHOST_SECONDS", -1.0)
-    app.give_up()
+@pytest.mark.parametrize("answer", [None, ERROR])
+def test_one_beside_whom_another_gave_up_is_not(app, answer):
+    leaves, stays = Caller(app), Caller(app)
+    child = busy(app, leaves, stays)
+    child.cancel(leaves, "its client left")
+    if answer is not None:
+        answers(child, 1, **answer)
+    says(child, QUESTION)
+    assert stays.questions == []
+
+
+def test_one_beside_whom_another_gave_up_is_once_that_call_has_its_result(app):
+    leaves, stays = Caller(app), Caller(app)
+    child = busy(app, leaves, stays)
+    child.cancel(leaves, "its client left")
+    answers(child, 1, **RESULT)
+    says(child, QUESTION)
     assert stays.questions == ["sampling/createMessage"]
-    assert "error" not in child.process.written[-1]
+
+
+def test_one_who_came_after_all_calls_failed_of_a_line_too_long_is_not(app):
+    child = busy(app, Caller(app))
+    child.oversize(b"x" * 100, b"y" * 100, 10**9)
+    comes = Caller(app)
+    child.send(comes, "tools/call", b"")
+    says(child, QUESTION)
+    assert comes.questions == []
+
+
+def test_calls_that_were_given_up_are_counted_up_to_a_number_and_then_for_good(app, monkeypatch):
+    monkeypatch.setattr(children, "MOST_GHOSTS", 2)
+    calls = [Caller(app) for _ in range(4)]
+    child = busy(app, *calls)
+    for call in calls:
+        child.cancel(call, "its client left")
+    for id in range(1, 5):
+        answers(child, id, **RESULT)
+    stays = Caller(app)
+    child.send(stays, "tools/call", b"")
+    says(child, QUESTION)
+    assert stays.questions == []

@@ -25,6 +25,7 @@ parser.add_argument("--ignore-term", action="store_true")
 parser.add_argument("--slow-start", type=float, default=0.0)
 parser.add_argument("--no-ping", type=int, nargs="?", const=-32601, help="ping is answered with this error")
 parser.add_argument("--no-lists", action="store_true", help="it says that it has resources and prompts, and lists none")
+parser.add_argument("--no-subscriptions", action="store_true", help="it says that resources can be subscribed to")
 parser.add_argument("--one-at-a-time", action="store_true", help="nothing else is read while a call runs")
 parser.add_argument("--slow-exit", type=float, default=0.0, help="seconds between stdin's end and its own")
 parser.add_argument("--exit-code", type=int, default=0, help="at stdin's end and at SIGTERM")
@@ -104,6 +105,9 @@ def elicitation(message: str) -> dict[str, Any]:
     return {"message": message, "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}}
 
 
+QUESTIONS = {"sampling/createMessage": sampling("joke?"), "elicitation/create": elicitation("name?")}
+
+
 def call(id: Any, params: dict[str, Any]) -> None:
     name = params["name"]
     given = params.get("arguments") or {}
@@ -142,11 +146,19 @@ def call(id: Any, params: dict[str, Any]) -> None:
         notify("server.initialized", {})
         text(id, "still here")
     elif name == "sample":
+        time.sleep(given.get("after", 0))
         text(id, ask("sampling/createMessage", sampling(given.get("prompt", "?"))))
     elif name == "elicit":
         text(id, ask("elicitation/create", elicitation(given.get("message", "?"))))
     elif name == "roots":
         text(id, ask("roots/list", {}))
+    elif name == "pester":
+        for n in range(given["times"]):
+            write({"jsonrpc": "2.0", "id": f"p{n}", "method": "sampling/createMessage", "params": sampling("?")})
+        if not given.get("stay"):
+            text(id, "asked")
+    elif name == "replies":
+        text(id, {key: "error" if "code" in value else "result" for key, value in asked.items()})
     elif name == "sample_twice":
         first = ask("sampling/createMessage", sampling("one"))
         second = ask("sampling/createMessage", sampling("two"))
@@ -193,9 +205,10 @@ def call(id: Any, params: dict[str, Any]) -> None:
         text(id, "noted")
     elif name == "input":
         inputs = params.get("inputResponses") or {}
-        if "name" not in inputs:
-            request = {"method": "elicitation/create", "params": elicitation("name?")}
-            value = {"resultType": "input_required", "inputRequests": {"name": request}, "requestState": "abc"}
+        asks = {"name": "elicitation/create"} if "asks" not in given else {method: method for method in given["asks"]}
+        if not inputs.keys() >= asks.keys():
+            requests = {key: {"method": method, "params": QUESTIONS.get(method, {})} for key, method in asks.items()}
+            value = {"resultType": "input_required", "inputRequests": requests, "requestState": "abc"}
             write({"jsonrpc": "2.0", "id": id, "result": value})
         else:
             text(id, {"state": params.get("requestState"), "inputs": inputs})
@@ -205,6 +218,15 @@ def call(id: Any, params: dict[str, Any]) -> None:
         text(id, dict(os.environ))
     elif name == "cwd":
         text(id, os.getcwd())
+    elif name == "keep":
+        os.makedirs(os.path.dirname(given["file"]) or ".", exist_ok=True)
+        with open(given["file"], "w") as file:
+            file.write("kept")
+        text(id, "kept")
+    elif name == "list_kept" and os.path.isdir(given["folder"]):
+        text(id, os.listdir(given["folder"]))
+    elif name == "list_kept":
+        error(id, -32603, f"ENOENT: no such file or directory, scandir '{given['folder']}'")
     elif name == "cancelled":
         text(id, cancelled)
     elif name == "seen":
@@ -214,6 +236,11 @@ def call(id: Any, params: dict[str, Any]) -> None:
     elif name == "change":
         change(given["method"], {"uri": given["uri"]} if "uri" in given else {})
         text(id, "changed")
+    elif name == "unsubscribe":
+        for subscription in list(subscriptions):
+            del subscriptions[subscription]
+            notify("notifications/cancelled", {"requestId": subscription})
+        text(id, "unsubscribed")
     elif name == "complain":
         sys.stderr.write(given["text"] + "\n")
         sys.stderr.flush()
@@ -318,6 +345,8 @@ def handle(message: dict[str, Any]) -> None:
         result(id, {"contents": [{"uri": "fake://one", "text": "one"}]})
     elif method == "resources/read":
         error(id, -32002, "Resource not found")
+    elif options.no_subscriptions and method == "resources/subscribe":
+        unknown(id, method)
     elif method in ("resources/subscribe", "resources/unsubscribe", "logging/setLevel"):
         level = params.get("level", level)
         result(id, {})
