@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -106,16 +106,20 @@ class Running:
         self.sessions += len(self.stage.legacy_ways) * times
 
     def settled(self) -> Count:
-        """What the shim has once every trace of its clients should be gone; else what it still has then."""
+        """What the shim has once every trace of its clients is gone; fails with what is left where that takes long."""
+        # The one kept server; the connection is the one that asks.
+        quiet = {"sessions": 0, "in_flight": 0, "children": 1, "suspended": 0, "connections": 1}
+        seen: dict[str, float] = {}
 
-        def quiet() -> bool:
+        def is_quiet() -> bool:
             now = self.shim.info()
-            waits = self.shim.metric("suspended")
-            # The one kept server; the connection is the one that asks.
-            seen = now["sessions"], now["in_flight"], now["children"], waits, self.shim.metric("connections")
-            return seen == (0, 0, 1, 0, 1)
+            seen.update({what: now[what] for what in ("sessions", "in_flight", "children")})
+            seen.update({what: self.shim.metric(what) for what in ("suspended", "connections")})
+            return seen == quiet
 
-        until(quiet, SETTLE_SECONDS)
+        with suppress(AssertionError):
+            until(is_quiet, SETTLE_SECONDS)
+        assert seen == quiet, f"{self.stage}: after {SETTLE_SECONDS:g} s there still is {seen}"
         return count(self.shim.process.pid)
 
     def begin(self, report: Report) -> None:
