@@ -2,7 +2,8 @@
 
 httptools parses (and refuses what is ambiguous: two lengths, bad names, both
 framings). `Host` and `Origin` are checked here, against DNS rebinding: loopback
-names with any port are always right, others by configuration.
+names with any port are always right, others by configuration. Where the target
+names a host itself (absolute form), that one counts (RFC 9112, 3.2.2).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import httptools
 
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"))
+LISTED: Final = frozenset((b"accept", b"connection", b"content-encoding"))
 # A length has no more digits than this; what has is parsed, and refused, in full.
 MAX_DIGITS: Final = 12
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,12})\r\n", re.IGNORECASE)
 # A chunked body's framing, between two of its bytes, and its trailers are no longer than this.
 FRAMING_BYTES: Final = 64 * 1024
+_ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^?#]*)", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 TRACE: Final = (b"traceparent", b"tracestate", b"baggage")
 
@@ -42,6 +45,7 @@ class Head:
         "body_json",
         "chunked",
         "duplicated",
+        "encoded",
         "expects",
         "headers",
         "http10",
@@ -61,15 +65,20 @@ class Head:
     def __init__(self, parser: httptools.HttpRequestParser, url: bytes, pairs: list[tuple[bytes, bytes]]) -> None:
         self.method: bytes = parser.get_method()
         self.http10 = parser.get_http_version() == "1.0"
-        self.keep_alive: bool = parser.should_keep_alive()
-        self.path = url.partition(b"?")[0]
+        absolute = _ABSOLUTE.match(url)
+        self.path = absolute[2] if absolute else url.partition(b"?")[0]
         self.duplicated: str | None = None
         headers: dict[bytes, bytes] = {}
         for name, text in pairs:
             key = name.lower()
             headers[key] = text if key not in headers else self._repeated(name, headers[key], text)
+        if absolute and b"host" in headers:
+            headers[b"host"] = absolute[1]
         self.headers = headers
         get = headers.get
+        # Of a request without a body the parser has forgotten by now that its connection is to be closed.
+        closes = b"close" in [option.strip() for option in get(b"connection", b"").lower().split(b",")]
+        self.keep_alive: bool = parser.should_keep_alive() and not closes
         length = get(b"content-length")
         self.length = int(length) if length is not None else 0
         self.chunked = b"transfer-encoding" in headers
@@ -80,7 +89,8 @@ class Head:
         self.mcp_name = _text(get(b"mcp-name"))
         self.last_event = _text(get(b"last-event-id"))
         self.accepts_json, self.accepts_sse = _accepts(get(b"accept", b""))
-        self.body_json = _is_json(get(b"content-type", b""))
+        self.encoded = get(b"content-encoding", b"identity").lower() != b"identity"
+        self.body_json = _is_json(get(b"content-type", b"")) and not self.encoded
         self.traced = not headers.keys().isdisjoint(TRACE)
         self.wrong: tuple[int, str] | None = None
 
@@ -91,7 +101,7 @@ class Head:
             raise BadHead(400, f"the header {key.decode()} appears twice")
         if key in SINGLE or key.startswith(b"mcp-param-"):
             self.duplicated = name.decode("latin-1")
-        return first + b"," + text if key == b"accept" else text
+        return first + b"," + text if key in LISTED else text
 
 
 class Known:

@@ -3,7 +3,8 @@
 One request at a time per connection; what a client sends ahead waits. A head
 that is byte for byte the previous one's, but for the body's length, is not
 parsed again, which is the usual case on a kept connection. Reading goes on
-while a call runs, since that is how a disconnect is seen.
+while a call runs, since that is how a disconnect is seen. The answer to a HEAD
+is the head alone (RFC 9110, 9.3.2): more would be read as the next answer's.
 """
 
 from __future__ import annotations
@@ -239,13 +240,14 @@ class Connection(asyncio.Protocol):
         self._close_with(status, self.app.rejection(status, message))
 
     def _close_with(self, status: int, body: bytes, extra: bytes = b"") -> None:
+        head = self._head if self.exchange is None else self.exchange.head
         self.exchange = None
         self._head = self._chunked = None
         self._body = []
         self._release()
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n%b"
-            % (status, REASONS[status], len(body), extra, body)
+            % (status, REASONS[status], len(body), extra, b"" if head is not None and head.method == b"HEAD" else body)
         )
         self.transport.close()
 
@@ -268,7 +270,9 @@ class Connection(asyncio.Protocol):
                 closing,
                 extra,
             )
-        if size < JOIN_BYTES:
+        if head.method == b"HEAD":
+            self.transport.write(start)
+        elif size < JOIN_BYTES:
             self.transport.write(b"".join((start, *pieces)))
         else:
             self.transport.writelines([start, *pieces])

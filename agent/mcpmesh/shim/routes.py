@@ -44,8 +44,8 @@ class Routes:
             if head.path == b"/mcp" or head.path == b"/mcp/":
                 self._mcp(exchange, head, body)
             elif (endpoint := ENDPOINTS.get(head.path)) is not None:
-                if head.method != b"GET":
-                    raise refused(405, "only GET is offered here", Allow="GET")
+                if head.method not in (b"GET", b"HEAD"):
+                    raise refused(405, "only GET and HEAD are offered here", Allow="GET, HEAD")
                 endpoint(self.app, exchange)
             else:
                 raise refused(404, "here are /mcp, /health, /ready, /info and /metrics")
@@ -71,6 +71,8 @@ class Routes:
         if not (head.accepts_json and head.accepts_sse):
             raise refused(406, "the header Accept must list application/json and text/event-stream")
         if not head.body_json:
+            if head.encoded:
+                raise refused(415, "the body must be sent without a Content-Encoding", Accept_Encoding="identity")
             raise refused(415, "the header Content-Type must be application/json")
         if not body.isascii():
             try:
