@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -54,6 +55,17 @@ def test_a_server_that_dies_at_its_start_is_a_crash_loop_with_its_last_words(sta
     assert body["exit_code"] == 4
     assert body["output"] == ["cannot open the database", "second line"]
     assert "exited with code 4" in body["error"]
+
+
+def test_a_server_that_dies_at_its_start_is_given_ever_more_time(start, tmp_path):
+    starts = tmp_path / "starts"
+    words = ["-c", f'date +%s.%N >> "{starts}"; exit 4']
+    limits = {"backoff_seconds": 0.2, "backoff_max_seconds": 0.8}
+    start(ready=False, command="sh", args=words, limits=limits)
+    until(lambda: starts.exists() and len(starts.read_text().split()) >= 5)
+    times = [float(line) for line in starts.read_text().split()]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(wait >= least for wait, least in zip(waits, (0.2, 0.4, 0.8, 0.8), strict=False)), waits
 
 
 def test_nobody_waits_for_a_server_in_a_crash_loop(start, modern):
@@ -341,7 +353,7 @@ def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, lega
     client = modern(shim)
     old = legacy(shim)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(client.call, "sleep", seconds=1.5)
+        slow = pool.submit(client.call, "sleep", seconds=5)
         until(lambda: shim.info()["in_flight"] == 1)
         shim.process.terminate()
         body = until(lambda: (b := shim.state())["state"] == "draining" and b)
