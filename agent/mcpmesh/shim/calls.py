@@ -85,7 +85,7 @@ class ModernCall(CallerCall):
         if message.result or self.exchange.streaming:
             super().answered(message)
             return
-        self.app.metrics.call(self.era, self.method, "error", self.app.now() - self.exchange.started)
+        self.count("error")
         self.deliver(status_of(message.error), wire.error_pieces(self.client_id, message.error))
 
     def failed(self, failure: Failure) -> None:
@@ -93,7 +93,7 @@ class ModernCall(CallerCall):
         super().failed(failure)
 
     def gone(self) -> None:
-        self.app.metrics.call(self.era, self.method, "cancelled", self.app.now() - self.exchange.started)
+        self.count("cancelled")
         self._cancel("the client closed the response stream")
 
     def expired(self) -> None:

@@ -20,6 +20,7 @@ LISTS: Final = {
     "notifications/resources/list_changed": ("resourcesListChanged", "resources"),
 }
 UPDATED: Final = "notifications/resources/updated"
+CANCELLED: Final = "notifications/cancelled"
 ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
 
 
@@ -30,11 +31,17 @@ def tagged(method: str, params: wire.Buffer, id: bytes) -> bytes:
     return wire.notification(method, wire.encode({**whole, "_meta": meta}))
 
 
-def subscription_of(params: wire.Buffer) -> int | None:
-    """The subscription id of a modern server's notification, where it is one of the shim's."""
-    _, meta = translate.split(params)
+def ended(id: bytes) -> bytes:
+    """The result by which a subscription ends gracefully (2026-07-28/basic/patterns/subscriptions.mdx)."""
+    return wire.encode({"resultType": "complete", "_meta": {wire.SUBSCRIPTION_KEY: wire.Raw(id)}})
+
+
+def subscription_of(message: Any) -> int | None:
+    """The subscription that a modern server's notification names, where it is one of the shim's."""
+    whole, meta = translate.split(message.params)
     with contextlib.suppress(wire.Malformed):
-        id = wire.value(meta.get(wire.SUBSCRIPTION_KEY, b"null"))
+        named = whole.get("requestId") if message.method == CANCELLED else meta.get(wire.SUBSCRIPTION_KEY)
+        id = wire.value(named or b"null")
         return id if type(id) is int else None
     return None
 
@@ -60,8 +67,24 @@ class RelayedListen(ModernCall):
             message.result = wire.Raw(wire.encode({**whole, "_meta": meta}))
         super().answered(message)
 
+    def failed(self, _failure: Failure) -> None:
+        """The server is gone: nothing was cut that could have taken effect."""
+        self.end()
+
+    def end(self) -> None:
+        """The server is gone or ended it, or the shim stops: a graceful end."""
+        self._cancel("the subscription is over")
+        self.count("ok")
+        self.deliver(200, wire.result_pieces(self.client_id, ended(self.client_id)))
+
     def expired(self) -> None:
         """A subscription has no deadline."""
+
+    def _cancel(self, reason: str) -> None:
+        super()._cancel(reason)
+        if self.child is not None:
+            # No work goes on for it that the server could speak of.
+            self.child.ghosts.pop(self.id, None)
 
 
 class OwnListen(Call):
@@ -83,12 +106,15 @@ class OwnListen(Call):
             self.hub.dispatch(message.method, wire.encode(rest) if rest else b"")
 
     def answered(self, _message: Any) -> None:
-        """The server ended it."""
+        self.end()
+
+    def failed(self, _failure: Failure) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """The server is gone or ended it."""
         if self.hub.own is self:
             self.hub.own = None
-
-    def failed(self, failure: Failure) -> None:
-        self.answered(failure)
 
 
 class Listen(Owner):
@@ -120,9 +146,14 @@ class Listen(Owner):
 
     def end(self) -> None:
         """The server is gone or the shim stops: a graceful end."""
-        result = {"resultType": "complete", "_meta": {wire.SUBSCRIPTION_KEY: wire.Raw(self.id)}}
-        self.exchange.event(wire.result_pieces(self.id, wire.encode(result)))
+        self._count("ok")
+        self.exchange.event(wire.result_pieces(self.id, ended(self.id)))
         self.exchange.end()
 
     def gone(self) -> None:
+        self._count("cancelled")
         self.hub.unlisten(self)
+
+    def _count(self, outcome: str) -> None:
+        app = self.hub.app
+        app.metrics.call("modern", "subscriptions/listen", outcome, app.now() - self.exchange.started)

@@ -70,7 +70,8 @@ class Metrics:
         self.http[status] = self.http.get(status, 0) + 1
 
     def call(self, era: str, method: str, outcome: str, seconds: float) -> None:
-        """A call ended: outcome is ok, error (JSON-RPC), tool_error, failed (no answer) or cancelled."""
+        """A call ended: outcome is ok, error (JSON-RPC), tool_error, input_required (its client was asked for more and
+        is to send it again), failed (no answer) or cancelled (by its client)."""
         if method not in METHODS:
             method = "other"
         key = (era, method, outcome)

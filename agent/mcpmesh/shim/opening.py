@@ -33,7 +33,6 @@ class InitializeCall(OwnCall):
 
     def answered(self, message: Any) -> None:
         opening = self.opening
-        opening.count("ok" if message.result else "error")
         if not message.result:
             if self.app.profile.modern and not self.app.profile.legacy:
                 # The program speaks the modern era only, as it turns out.
@@ -41,12 +40,14 @@ class InitializeCall(OwnCall):
                 self.app.supply.stop_soon(self.child)
                 opening.again()
                 return
+            opening.count("error")
             opening.end(self.child)
             self.exchange.reply(200, wire.error_pieces(self.client_id, message.error))
             return
         if self.app.profile.modern and not self.app.profile.legacy:
             members = wire.members(message.result)
             self.app.profile.learn_legacy(wire.value(members.get("protocolVersion", b"null")))
+        opening.count("ok")
         if not self.exchange.live:  # nobody learns the session's id
             opening.end(self.child)
             return

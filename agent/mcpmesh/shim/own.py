@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange, Source
-from mcpmesh.shim.failure import Failure, lost
+from mcpmesh.shim.failure import INTERNAL_ERROR, lost
 from mcpmesh.shim.process import Exit
-from mcpmesh.shim.relay import RelayCall, needs_rewrite, rewrite, timed_out
-from mcpmesh.shim.session import CANCEL_SECONDS, Session
+from mcpmesh.shim.relay import CANCELLED, RelayCall, needs_rewrite, rewrite, timed_out
+from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, TOO_MANY_ASKED, Session
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -47,9 +47,9 @@ class OwnCall(RelayCall):
 
     def cancelled(self) -> None:
         """Some time after the client's cancel: a server that kept silent, as it should, is waited for no longer."""
-        if self.exchange.live:
+        if self.child.calls.get(self.id) is self:
             self.child.forget(self)
-            self.failed(Failure(-32603, "the call was cancelled by its client", {"reason": "cancelled"}))
+            self.failed(CANCELLED)
 
 
 class OwnSession(Session):
@@ -58,7 +58,8 @@ class OwnSession(Session):
     def __init__(self, app: App, id: str, child: Child) -> None:
         super().__init__(app, id)
         self.child = child
-        self.asked_ids: set[wire.Id] = set()
+        # In the order that they came. Which call one belongs to can't be told, so it is kept beyond the call's end.
+        self.asked_ids: dict[wire.Id, None] = {}
         child.listener = self
 
     @property
@@ -102,7 +103,7 @@ class OwnSession(Session):
         if message.id not in self.asked_ids:
             self.app.metrics.count("stray_messages")
             return
-        self.asked_ids.discard(message.id)
+        del self.asked_ids[message.id]
         if message.error:
             self.child.answer_error(message.id, message.error)
         else:
@@ -127,7 +128,13 @@ class OwnSession(Session):
         if message.method == "ping":
             child.answer(message.id, b"{}")
             return
-        self.asked_ids.add(message.id)
+        self.asked_ids.pop(message.id, None)
+        if len(self.asked_ids) >= MAX_ASKED:
+            oldest = next(iter(self.asked_ids))
+            del self.asked_ids[oldest]
+            self.app.metrics.count("refused_requests")
+            child.refuse(oldest, INTERNAL_ERROR, TOO_MANY_ASKED)
+        self.asked_ids[message.id] = None
         self.tell(wire.bare_request(wire.id_json(message.id), message.method, message.params))
 
     def notified(self, _child: Child, message: Any) -> None:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # How long (seconds) a server may still answer a call that its client cancelled.
 CANCEL_SECONDS = 5.0
+# A client that never answers must not fill the memory: of more questions than this the oldest is refused.
+MAX_ASKED = 256
+TOO_MANY_ASKED = f"its client does not answer, and {MAX_ASKED} newer requests wait for it"
 
 
 class Stream(Owner):

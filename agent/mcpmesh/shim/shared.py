@@ -16,22 +16,24 @@ from mcpmesh.shim import modern, translate, wire
 from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
-from mcpmesh.shim.failure import INVALID_PARAMS, METHOD_NOT_FOUND, Failure, lost
+from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Failure, lost
 from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
-from mcpmesh.shim.relay import put_meta, timed_out
-from mcpmesh.shim.session import CANCEL_SECONDS, Session
+from mcpmesh.shim.relay import CANCELLED, put_meta, timed_out
+from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, TOO_MANY_ASKED, Session
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
 
 # A modern server may ask anew on each retry; a server that never ends asking is cut off.
 MAX_ROUNDS = 32
+# What no server sees, since the session is the shim's own.
+ANSWERED_HERE = frozenset(("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"))
 
 
 class SharedCall(CallerCall):
     """A call of a session's client at a kept process."""
 
-    __slots__ = ("asks", "inner", "inputs", "params", "rounds", "session", "state")
+    __slots__ = ("asks", "inner", "inputs", "params", "questions", "rounds", "session", "state")
 
     def __init__(self, session: SharedSession, exchange: Exchange, message: Any) -> None:
         super().__init__(session.app, exchange, wire.id_json(message.id), message.method, "legacy")
@@ -41,6 +43,8 @@ class SharedCall(CallerCall):
         self.state: Any = None
         self.asks: set[str] = set()
         self.inputs: dict[str, Any] = {}
+        self.questions: list[int] = []
+        """The ids under which its client was asked."""
         self.rounds = 0
 
     @property
@@ -73,12 +77,16 @@ class SharedCall(CallerCall):
         super().failed(failure)
 
     def dropped(self) -> None:
-        self._over()
+        if self in self.session.calls:
+            self.count("cancelled")
+            self._over()
 
     def _over(self) -> None:
         self.asks.clear()
         self.release()
         self.session.calls.discard(self)
+        if self.questions:
+            self.session.withdraw(self.questions)
 
     def ask(self, child: Child, message: Any) -> None:
         """A legacy server asks; the client answers under an id of the session's own."""
@@ -89,7 +97,7 @@ class SharedCall(CallerCall):
             self.app.metrics.count("refused_requests")
             child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method}")
         else:
-            self.session.ask(message.method, message.params, Asked(child, message.id))
+            self.questions.append(self.session.ask(message.method, message.params, Asked(child, message.id)))
 
     # A modern server that needs input.
 
@@ -105,14 +113,34 @@ class SharedCall(CallerCall):
             return True
         self.state = members.get("requestState")
         requests = wire.members(members["inputRequests"]) if "inputRequests" in members else {}
+        self._ask_for(requests)
+        return True
+
+    def _ask_for(self, requests: dict[str, Any]) -> None:
+        """Put a server's input requests to the client, all of them or, where it can't be asked for one, none."""
+        if len(requests) > MAX_ASKED:
+            self.failed(lost(f"the server asked for {len(requests)} inputs at once", "too-many-inputs"))
+            return
         self.inputs = {}
-        self.asks = set(requests)
+        asked: dict[str, tuple[str, wire.Buffer]] = {}
         for key, request in requests.items():
             parts = wire.members(request)
-            self.session.ask(str(wire.value(parts.get("method", b"null"))), parts.get("params", b""), Input(self, key))
-        if not requests:
+            method, params = str(wire.value(parts.get("method", b"null"))), parts.get("params", b"")
+            lacks = translate.lacking(method, params, self.session.capabilities)
+            if lacks is None:
+                asked[key] = method, params
+            elif method == "roots/list":
+                self.inputs[key] = wire.Raw(translate.NO_ROOTS)
+            else:
+                # The request is over for the server, so there is nothing to cancel there.
+                told = f"the server needs a client that can be asked for {method}"
+                self.failed(lost(told, "missing-capability", requiredCapabilities=lacks))
+                return
+        self.asks = set(asked)
+        for key, (method, params) in asked.items():
+            self.questions.append(self.session.ask(method, params, Input(self, key)))
+        if not asked:
             self._retry()
-        return True
 
     def input(self, key: str, message: Any) -> None:
         """The client's answer to one of the server's requests."""
@@ -120,6 +148,7 @@ class SharedCall(CallerCall):
             return
         self.asks.discard(key)
         if message.error:
+            self.count("error")
             self._over()
             self.deliver(200, wire.error_pieces(self.client_id, message.error))
             return
@@ -155,10 +184,10 @@ class SharedCall(CallerCall):
 
     def cancelled(self) -> None:
         """Some time after the client's cancel, when the server kept silent as it should."""
-        if self.exchange.live:
+        if self in self.session.calls:
             if self.child is not None:
                 self.child.forget(self)
-            self.failed(Failure(-32603, "the call was cancelled by its client", {"reason": "cancelled"}))
+            self.failed(CANCELLED)
 
 
 class Asked:
@@ -167,6 +196,10 @@ class Asked:
     def __init__(self, child: Child, id: wire.Id) -> None:
         self.child = child
         self.id = id
+
+    def refused(self, reason: str) -> None:
+        self.child.metrics.count("refused_requests")
+        self.child.refuse(self.id, INTERNAL_ERROR, reason)
 
     def replied(self, message: Any) -> None:
         if message.error:
@@ -181,6 +214,10 @@ class Input:
     def __init__(self, call: SharedCall, key: str) -> None:
         self.call = call
         self.key = key
+
+    def refused(self, reason: str) -> None:
+        if self.key in self.call.asks:
+            self.call.failed(lost(f"the server's request for input was given up: {reason}", "input-refused"))
 
     def replied(self, message: Any) -> None:
         self.call.input(self.key, message)
@@ -221,23 +258,37 @@ class SharedSession(Session):
         return bool(self.streams or self.exchanges())
 
     def request(self, exchange: Exchange, message: Any) -> None:
-        id = wire.id_json(message.id)
-        method = message.method
-        if method == "ping":
-            exchange.reply(200, wire.result_pieces(id, b"{}"))
-        elif method == "logging/setLevel":
-            self._set_level(message.params)
-            exchange.reply(200, wire.result_pieces(id, b"{}"))
-        elif method in ("resources/subscribe", "resources/unsubscribe"):
-            self.app.subscriptions.session_resource(self, exchange, message)
-        else:
-            call = SharedCall(self, exchange, message)
-            self.calls.add(call)
+        if message.method in ANSWERED_HERE:
             try:
-                self.app.kept.place(call, call.send)
-            except Failure:
-                self.calls.discard(call)
+                self._answer_here(exchange, message)
+            except (Failure, wire.Malformed):
+                self._count(exchange, message, "error")
                 raise
+            return
+        call = SharedCall(self, exchange, message)
+        self.calls.add(call)
+        try:
+            self.app.kept.place(call, call.send)
+        except Failure:
+            self.calls.discard(call)
+            raise
+
+    def _answer_here(self, exchange: Exchange, message: Any) -> None:
+        if message.method in ("resources/subscribe", "resources/unsubscribe"):
+            self.app.subscriptions.session_resource(self, exchange, message)
+            return
+        if message.method == "logging/setLevel":
+            self._set_level(message.params)
+        self.answer(exchange, message)
+
+    def answer(self, exchange: Exchange, message: Any, error: wire.Buffer = b"") -> None:
+        """Answer a request that no server sees, with an empty result where there is no error."""
+        self._count(exchange, message, "error" if error else "ok")
+        id = wire.id_json(message.id)
+        exchange.reply(200, wire.error_pieces(id, error) if error else wire.result_pieces(id, b"{}"))
+
+    def _count(self, exchange: Exchange, message: Any, outcome: str) -> None:
+        self.app.metrics.call("legacy", message.method, outcome, self.app.now() - exchange.started)
 
     def _set_level(self, params: wire.Buffer) -> None:
         whole, _ = translate.split(params)
@@ -267,12 +318,21 @@ class SharedSession(Session):
                         self.app.later(CANCEL_SECONDS, call.cancelled)
                         return
 
-    def ask(self, method: str, params: wire.Buffer, asked: Asked | Input) -> None:
-        """Send the client a request."""
+    def ask(self, method: str, params: wire.Buffer, asked: Asked | Input) -> int:
+        """Send the client a request; answers its id."""
+        if len(self._asked) >= MAX_ASKED:
+            self._asked.pop(next(iter(self._asked))).refused(TOO_MANY_ASKED)
         id = self._next
         self._next += 1
         self._asked[id] = asked
         self.tell(wire.bare_request(b"%d" % id, method, params))
+        return id
+
+    def withdraw(self, ids: list[int]) -> None:
+        """The call that the client was asked these for is over."""
+        for id in ids:
+            if (asked := self._asked.pop(id, None)) is not None:
+                asked.refused("the call that it belongs to is over")
 
     def response(self, message: Any) -> None:
         asked = self._asked.pop(message.id, None) if isinstance(message.id, int) else None

@@ -19,7 +19,7 @@ from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import INVALID_PARAMS, Failure
 from mcpmesh.shim.handshake import modern_meta
 from mcpmesh.shim.head import Head
-from mcpmesh.shim.listens import LISTS, UPDATED, Listen, OwnListen, RelayedListen, subscription_of
+from mcpmesh.shim.listens import CANCELLED, LISTS, UPDATED, Listen, OwnListen, RelayedListen, subscription_of
 from mcpmesh.shim.modern import LOG_LEVELS, Meta, invalid
 from mcpmesh.shim.relay import needs_rewrite, rewrite
 
@@ -113,15 +113,16 @@ class Subscriptions:
             uris.add(uri)
         else:
             uris.discard(uri)
-        self.app.spawn(self._answer_resource(exchange, wire.id_json(message.id), uri, uris), "subscribe")
+        self.app.spawn(self._answer_resource(session, exchange, message, uri), "subscribe")
 
-    async def _answer_resource(self, exchange: Exchange, id: bytes, uri: str, uris: set[str]) -> None:
+    async def _answer_resource(self, session: SharedSession, exchange: Exchange, message: Any, uri: str) -> None:
         refused = await self._settle()
+        uris = self.sessions.get(session, set())
         if uri in refused and uri in uris:
             uris.discard(uri)
-            exchange.reply(200, wire.error_pieces(id, refused[uri]))
+            session.answer(exchange, message, refused[uri])
         else:
-            exchange.reply(200, wire.result_pieces(id, b"{}"))
+            session.answer(exchange, message)
 
     async def set_level(self, child: Child) -> None:
         """Let a legacy server log as much as the most curious session wants; each hears only its own level."""
@@ -187,11 +188,16 @@ class Subscriptions:
     def notified(self, child: Child, message: Any) -> bool:
         """A notification of a kept process; False when it concerns nobody."""
         if child.modern:
-            call = child.calls.get(subscription_of(message.params) or 0)
-            if isinstance(call, RelayedListen | OwnListen):
+            call = child.calls.get(subscription_of(message) or 0)
+            if not isinstance(call, RelayedListen | OwnListen):
+                return False
+            if message.method == CANCELLED:
+                # The server took the subscription down; it sends this for nothing else.
+                child.forget(call)
+                call.end()
+            else:
                 call.heard(message)
-                return True
-            return False
+            return True
         return self.dispatch(message.method, message.params)
 
     def dispatch(self, method: str, params: wire.Buffer) -> bool:
@@ -223,6 +229,9 @@ class Subscriptions:
     def close(self) -> None:
         """End the modern clients' streams gracefully."""
         listens, self.listens = self.listens, set()
-        for listen in listens:
+        over: list[Listen | RelayedListen] = [*listens]
+        if (main := self.app.supply.main) is not None:
+            over += [call for call in main.calls.values() if isinstance(call, RelayedListen)]
+        for listen in over:
             if listen.exchange.live:
                 listen.end()

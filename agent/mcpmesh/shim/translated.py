@@ -144,7 +144,7 @@ class TranslatedCall(ModernCall):
 
     def _input_required(self, requests: dict[str, Any], state: str) -> None:
         result = {"resultType": "input_required", "inputRequests": requests, "requestState": state}
-        self.app.metrics.call(self.era, self.method, "input_required", self.app.now() - self.exchange.started)
+        self.count("input_required")
         self.deliver(200, wire.result_pieces(self.client_id, wire.encode(result)))
 
     def resume(self, exchange: Exchange, client_id: bytes, token: wire.Buffer | None, answers: dict[str, Any]) -> None:

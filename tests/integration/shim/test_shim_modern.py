@@ -408,18 +408,6 @@ def test_two_subscriptions_of_one_id_both_hear(either, modern):
     assert [note["params"]["_meta"][SUBSCRIPTION] for note in heard] == [1, 1]
 
 
-def test_a_subscription_ends_gracefully_when_the_shim_stops(start, modern):
-    shim = start()
-    client = modern(shim)
-    with client.stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id=5) as response:
-        stream = events(response)
-        next(stream)
-        shim.process.terminate()
-        last = list(stream)[-1]
-    assert last["id"] == 5
-    assert last["result"]["_meta"][SUBSCRIPTION] == 5
-
-
 # Trace context.
 
 
