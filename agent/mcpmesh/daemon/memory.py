@@ -1,19 +1,28 @@
-"""What a mesh remembers between starts: its ports and its key. Both live in its private folder."""
+"""What a mesh remembers between starts: its ports and its key. Both live in its private folder.
+
+No two meshes whose agents live choose the same port: what is chosen is written
+down before the next one chooses.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from mcpmesh.api import presence
 from mcpmesh.errors import SettingsError
 from mcpmesh.kit.files import private_folder, write_private
 from mcpmesh.kit.ports import Ports, is_free
 from mcpmesh.kit.process import marked
+from mcpmesh.model.names import AGENT
 from mcpmesh.settings import IngressSettings
 
 INGRESS_PORT = 8000
+_FILE = "ports.json"
 
 
 def claimed_ports() -> set[int]:
@@ -26,11 +35,7 @@ class Memory:
 
     def __init__(self, home: Path) -> None:
         self._home = private_folder(home)
-        self._path = home / "ports.json"
-        try:
-            self._ports: dict[str, int] = {str(k): int(v) for k, v in json.loads(self._path.read_text()).items()}
-        except (OSError, ValueError, AttributeError, TypeError):
-            self._ports = {}
+        self._ports = _read(home)
 
     def key(self) -> bytes:
         """A secret of this mesh, made once: digests of specs are keyed with it."""
@@ -44,29 +49,33 @@ class Memory:
 
         With `holding`, what we remember is held by a process of ours and is kept.
         """
-        remembered = {name: self._ports[name] for name in names if name in self._ports}
-        if len(remembered) == len(names) and (holding or all(map(is_free, remembered.values()))):
-            return remembered
-        chosen: dict[str, int] = {}
-        for name in names:
-            chosen[name] = fresh.take(taken | set(chosen.values()))
-        self._remember(chosen)
-        return chosen
+        with self._others() as others:
+            remembered = {name: self._ports[name] for name in names if name in self._ports}
+            usable = holding or all(is_free(port) and port not in others for port in remembered.values())
+            if len(remembered) == len(names) and usable:
+                return remembered
+            chosen: dict[str, int] = {}
+            for name in names:
+                chosen[name] = fresh.take(taken | others | set(chosen.values()))
+            self._remember(chosen)
+            return chosen
 
     def ports_for(self, names: Collection[str], fresh: Ports, taken: set[int], *, holding: bool) -> dict[str, int]:
         """The remembered port for each name, and a new one for each that has none or whose own is somebody else's.
 
         With `holding`, what we remember is held by a process of ours and is kept.
         """
-        kept = {
-            name: self._ports[name] for name in names if name in self._ports and (holding or is_free(self._ports[name]))
-        }
-        chosen: dict[str, int] = {}
-        for name in sorted(set(names) - kept.keys()):
-            chosen[name] = fresh.take(taken | set(self._ports.values()) | set(chosen.values()))
-        if chosen:
-            self._remember(chosen)
-        return {**kept, **chosen}
+        with self._others() as others:
+            remembered = {name: self._ports[name] for name in names if name in self._ports}
+            kept = {
+                name: port for name, port in remembered.items() if holding or (is_free(port) and port not in others)
+            }
+            chosen: dict[str, int] = {}
+            for name in sorted(set(names) - kept.keys()):
+                chosen[name] = fresh.take(taken | others | set(self._ports.values()) | set(chosen.values()))
+            if chosen:
+                self._remember(chosen)
+            return {**kept, **chosen}
 
     def ingress_port(
         self, settings: IngressSettings, taken: set[int], held: int | None, say: Callable[[str], None]
@@ -84,17 +93,35 @@ class Memory:
             return settings.port
         if held is not None:
             return held
-        preferred = self._ports.get("ingress", INGRESS_PORT)
-        if preferred not in taken and is_free(preferred, settings.host):
-            port = preferred
-        else:
-            port = Ports(INGRESS_PORT).take(taken | {preferred})
-            say(f"port {preferred} is taken, so the ingress is at {port}")
-        # A port that is taken today may be free tomorrow, and clients know the first one.
-        if "ingress" not in self._ports:
-            self._remember({"ingress": port})
-        return port
+        with self._others() as others:
+            preferred = self._ports.get("ingress", INGRESS_PORT)
+            if preferred not in taken | others and is_free(preferred, settings.host):
+                port = preferred
+            else:
+                port = Ports(INGRESS_PORT).take(taken | others | {preferred})
+                say(f"port {preferred} is taken, so the ingress is at {port}")
+            # A port that is taken today may be free tomorrow, and clients know the first one.
+            if "ingress" not in self._ports:
+                self._remember({"ingress": port})
+            return port
+
+    @contextmanager
+    def _others(self) -> Iterator[set[int]]:
+        """What other meshes remember whose agents live: they may not have opened it yet. Nobody chooses meanwhile."""
+        folder = self._home.parent
+        with (folder / "ports.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            homes = {Path(process.mark.home) for process in marked() if process.mark.role == AGENT}
+            homes |= {home for home in folder.iterdir() if home.is_dir() and presence.alive(home)}
+            yield {port for home in homes - {self._home} for port in _read(home).values()}
 
     def _remember(self, ports: dict[str, int]) -> None:
         self._ports |= ports
-        write_private(self._path, json.dumps(self._ports, indent=1) + "\n")
+        write_private(self._home / _FILE, json.dumps(self._ports, indent=1) + "\n")
+
+
+def _read(home: Path) -> dict[str, int]:
+    try:
+        return {str(name): int(port) for name, port in json.loads((home / _FILE).read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
-from mcpmesh.daemon.memory import Memory
+from mcpmesh.api import presence
+from mcpmesh.daemon.memory import INGRESS_PORT, Memory
 from mcpmesh.errors import SettingsError
 from mcpmesh.kit.ports import Ports
 from mcpmesh.settings import IngressSettings
@@ -89,3 +91,38 @@ def test_a_port_that_somebody_took_is_given_up_alone(tmp_path: Path) -> None:
         assert Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=True) == first
         second = Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=False)
     assert second["time"] == first["time"] and second["files"] not in first.values()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the homes of several meshes are."""
+    return tmp_path / "state"
+
+
+def test_what_another_mesh_chose_is_not_chosen_though_nothing_listens_there_yet(folder: Path) -> None:
+    with presence.held(folder / "a"):
+        first = Memory(folder / "a").ports(NAMES, Ports(17400), set())
+        second = Memory(folder / "b").ports(NAMES, Ports(17400), set())
+        third = Memory(folder / "c").ports_for(NAMES, Ports(17400), set(), holding=False)
+    assert not set(first.values()) & {*second.values(), *third.values()}
+
+
+def test_what_another_mesh_chose_meanwhile_is_given_up(folder: Path) -> None:
+    first = Memory(folder / "a").ports(NAMES, Ports(17500), set())
+    with presence.held(folder / "b"):
+        (folder / "b" / "ports.json").write_text(json.dumps(first))
+        assert not set(first.values()) & set(Memory(folder / "a").ports(NAMES, Ports(17500), set()).values())
+
+
+def test_a_mesh_that_is_down_holds_no_port(folder: Path) -> None:
+    first = Memory(folder / "a").ports(NAMES, Ports(17600), set())
+    assert Memory(folder / "b").ports(NAMES, Ports(17600), set()) == first
+
+
+def test_two_ingresses_that_begin_together_are_at_two_ports(folder: Path) -> None:
+    said: list[str] = []
+    with presence.held(folder / "a"):
+        first = Memory(folder / "a").ingress_port(IngressSettings(), set(), None, said.append)
+        second = Memory(folder / "b").ingress_port(IngressSettings(), set(), None, said.append)
+    assert first != second
+    assert said[-1] == f"port {INGRESS_PORT} is taken, so the ingress is at {second}"
