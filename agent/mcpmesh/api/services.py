@@ -13,13 +13,14 @@ async def known(operations: Operations, mesh: str, names: Sequence[str]) -> None
     """Raises UnknownService for the first of `names` that the mesh does not have."""
     if not names:
         return
-    have = [service.name for service in (await operations.status()).services]
+    status = await operations.status()
+    have = [service.name for service in status.services]
     for name in names:
         if name not in have:
-            raise UnknownService(unknown(mesh, name, have))
+            raise UnknownService(unknown(mesh, name, have, status.catalog_error))
 
 
-def unknown(mesh: str, name: str, have: Sequence[str]) -> str:
+def unknown(mesh: str, name: str, have: Sequence[str], mistakes: str | None = None) -> str:
     """The sentence that tells of an unknown service and what to ask for instead."""
     shown = name if len(name) <= 63 else name[:60] + "…"
     near = difflib.get_close_matches(shown, have, n=3)
@@ -27,6 +28,8 @@ def unknown(mesh: str, name: str, have: Sequence[str]) -> str:
         hint = "did you mean " + " or ".join(f'"{other}"' for other in near) + "?"
     elif have:
         hint = "it has " + ", ".join(have)
+    elif mistakes:
+        hint = mistakes
     else:
         hint = "it has no services yet; see: mcpmesh status"
     return f'cannot find service "{shown}" in mesh "{mesh}": {hint}'

@@ -22,13 +22,14 @@ def agent(
     """Run the agent in the foreground, for systemd and containers.
 
     It logs to stderr. SIGTERM ends the agent alone: services go on and the
-    next agent adopts them. `mcpmesh down` takes everything down.
+    next agent adopts them. `mcpmesh down` takes everything down. A catalog
+    with a mistake is told by `mcpmesh status`; it begins once that is mended.
 
     \b
       mcpmesh agent -f /etc/mcpmesh/mesh.yaml
     """
-    from mcpmesh.cli.sources import chosen
+    from mcpmesh.cli.sources import awaited
     from mcpmesh.daemon import run
 
     this = invocation(ctx, name, as_json)
-    raise typer.Exit(run(this.settings, this.name, chosen(files or [])))
+    raise typer.Exit(run(this.settings, this.name, awaited(files or [])))

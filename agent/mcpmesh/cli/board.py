@@ -46,6 +46,8 @@ def board(status: MeshStatus, width: int | None) -> list[Line]:
 def headline(status: MeshStatus) -> Line:
     """One line on the whole."""
     services = wanted(status)
+    if not services and status.catalog_error is not None:
+        return [("mesh ", ""), (status.name, "bold"), (": no catalog that can be used", "bold red")]
     ready = sum(service.state is State.READY for service in services)
     line: Line = [("mesh ", ""), (status.name, "bold"), (": ", "")]
     if not services:
@@ -114,7 +116,8 @@ def _troubles(status: MeshStatus, width: int | None) -> list[Line]:
     if status.ingress_error:
         lines.append([("✗ ", "red"), (wrapped(f"ingress: {status.ingress_error}", width, 2), "")])
     if status.catalog_error is not None:
-        text = f"the catalog was not applied, the last good one is: {status.catalog_error}"
+        instead = "the last good one is" if status.services else "what runs is left as it is"
+        text = f"the catalog was not applied, {instead}: {status.catalog_error}"
         lines.append([("✗ ", "red"), (wrapped(text, width, 2), "")])
     lines += [[("! ", "yellow"), (wrapped(warning, width, 2), "")] for warning in status.warnings]
     return [[], *lines] if lines else []
@@ -134,7 +137,8 @@ def _addresses(status: MeshStatus) -> list[Line]:
     if status.ingress is not None:
         line = _address("ingress", status.ingress, status.ingress_ready)
         lines.append([*line, ("  by Kong", "dim")] if status.ingress_kind == "kong" else line)
-    lines.append(_address("consul", f"{status.consul.rstrip('/')}/ui", status.consul_ready))
+    if status.consul:
+        lines.append(_address("consul", f"{status.consul.rstrip('/')}/ui", status.consul_ready))
     return lines
 
 

@@ -20,14 +20,14 @@ def pause(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
     agent mending it at the same time.
     """
     this = invocation(ctx, name, as_json)
-    _ask(this, lambda agent: agent.pause())
+    _ask(this, lambda agent: agent.pause(), of_begun=True)
     _say(this, "paused", 'mesh "{}" is paused: nothing is healed or changed until: mcpmesh {}resume')
 
 
 def resume(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
     """Heal and apply again after `pause`."""
     this = invocation(ctx, name, as_json)
-    _ask(this, lambda agent: agent.resume())
+    _ask(this, lambda agent: agent.resume(), of_begun=True)
     _say(this, "resumed", 'mesh "{}" heals and applies again; see: mcpmesh {}status')
 
 
@@ -43,8 +43,12 @@ def reload(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None
     _say(this, "reloaded", 'mesh "{}" has read its catalog again; see: mcpmesh {}status')
 
 
-def _ask(this: Invocation, word: Callable[[AgentClient], Awaitable[None]]) -> None:
+def _ask(this: Invocation, word: Callable[[AgentClient], Awaitable[None]], *, of_begun: bool = False) -> None:
+    from mcpmesh.cli.waiting import until_begun
+
     async def ask() -> None:
+        if of_begun:
+            await until_begun(this)
         async with this.agent() as agent:
             await word(agent)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Self
 
@@ -12,12 +13,11 @@ from mcpmesh.api.client import AgentClient
 from mcpmesh.api.problems import NoAgent
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.progress import Progress
+from mcpmesh.cli.settling import Settling
 from mcpmesh.errors import Broken, MeshError, Unreachable
-from mcpmesh.model.status import MeshStatus, ServiceStatus, State
+from mcpmesh.model.status import MeshStatus
 
 _LOOK_SECONDS = 0.5
-# All services answer, but the ingress or the last pass is still behind them.
-_REST_SECONDS = 30.0
 # From the last word of an agent to its end.
 _END_SECONDS = 10.0
 
@@ -44,8 +44,14 @@ class Following:
 
         None when the agent ends meanwhile: `ended` says how.
         """
+        status = await self.until(Settling(services).over, seconds)
+        # What was said meanwhile is shown before the table.
+        self._standing = status is not None
+        return status
+
+    async def until(self, over: Callable[[MeshStatus, float], bool], seconds: float) -> MeshStatus | None:
+        """The first status for which `over` holds at that time, or that after `seconds`; None as in `settled`."""
         end = time.monotonic() + seconds
-        rest: float | None = None
         async with AgentClient(self._this.home) as agent:
             while True:
                 try:
@@ -56,16 +62,9 @@ class Following:
                     return None
                 self._progress.board(status)
                 now = time.monotonic()
-                if _is_settled(status, services):
-                    rest = rest if rest is not None else min(now + _REST_SECONDS, end)
-                else:
-                    rest = None
-                if now >= end or (rest is not None and (_is_at_rest(status) or now >= rest)):
-                    break
+                if over(status, now) or now >= end:
+                    return status
                 await asyncio.wait({self._listening}, timeout=_LOOK_SECONDS)
-        # What was said meanwhile is shown before the table.
-        self._standing = True
-        return status
 
     async def ended(self) -> presence.Presence | None:
         """Waits for the agent's end: None when the mesh was taken down, else the agent that died."""
@@ -105,23 +104,3 @@ class Following:
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False
-
-
-def _is_settled(status: MeshStatus, services: frozenset[str]) -> bool:
-    found = {service.name: service for service in status.services}
-    if status.catalog_error is not None:
-        return True
-    return services <= found.keys() and all(_is_decided(found[name]) for name in services)
-
-
-def _is_decided(service: ServiceStatus) -> bool:
-    if service.state is State.DEGRADED:
-        return all(instance.state is not State.STARTING for instance in service.instances)
-    return service.state in (State.READY, State.FAILED)
-
-
-def _is_at_rest(status: MeshStatus) -> bool:
-    if status.ingress is not None and not status.ingress_ready:
-        return False
-    # A failed service is tried again and again, so a mesh with one is never in sync.
-    return status.in_sync or any(service.state is State.FAILED for service in status.services)

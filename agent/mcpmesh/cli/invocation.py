@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -71,11 +72,15 @@ class Invocation:
         """The folder of the mesh."""
         return self.settings.home(self.name)
 
-    def agent(self) -> AgentClient:
-        """The agent of the mesh, to be used with `async with`."""
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[AgentClient]:
+        """The agent of the mesh; one that is starting is waited for."""
         from mcpmesh.api.client import AgentClient
+        from mcpmesh.cli.leaving import answering
 
-        return AgentClient(self.home)
+        await answering(self)
+        async with AgentClient(self.home) as agent:
+            yield agent
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs `work` to its end; Ctrl-C cancels it and is raised again as KeyboardInterrupt."""

@@ -45,8 +45,10 @@ def plan(
 
 async def _plan(this: Invocation, files: list[Path]) -> list[Step]:
     from mcpmesh.cli.sources import existing
+    from mcpmesh.cli.waiting import until_begun
 
     sources = existing(files)
+    await until_begun(this)
     async with this.agent() as agent:
         return await agent.plan(sources)
 

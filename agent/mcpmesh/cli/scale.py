@@ -39,6 +39,9 @@ def scale(
 
 
 async def _ask(this: Invocation, wanted: dict[str, int | None]) -> None:
+    from mcpmesh.cli.waiting import until_begun
+
+    await until_begun(this)
     async with this.agent() as agent:
         for service, instances in wanted.items():
             await agent.scale(service, instances)

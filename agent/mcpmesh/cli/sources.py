@@ -32,5 +32,10 @@ def chosen(files: Sequence[Path]) -> list[Path]:
     )
 
 
+def awaited(files: Sequence[Path]) -> list[Path]:
+    """Like `chosen`, but what is named need not be there yet."""
+    return [path.resolve() for path in files] or chosen([])
+
+
 def _lack(path: Path) -> str:
     return "it is a folder; name the file in it" if path.is_dir() else "there is no such file"

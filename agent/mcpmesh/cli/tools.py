@@ -75,6 +75,9 @@ def call(
 
 
 async def _tools(this: Invocation, service: str | None) -> list[Tool]:
+    from mcpmesh.cli.waiting import until_serving
+
+    await until_serving(this, [service] if service else ())
     async with this.agent() as agent:
         return await agent.tools(service)
 
@@ -97,7 +100,9 @@ def _show_service(this: Invocation, owner: str, found: list[Tool], schema: bool)
 async def _call(this: Invocation, service: str, tool: str, given: dict[str, Any], args: list[str]) -> int:
     from mcpmesh.cli.answer import Answer
     from mcpmesh.cli.arguments import typed
+    from mcpmesh.cli.waiting import until_serving
 
+    await until_serving(this, [service])
     answer = Answer(this.output)
     async with this.agent() as agent:
         if args:

@@ -28,6 +28,7 @@ def verify(
 
     Says what was done and seen: ports, checks, identities, mTLS, denied callers, routes and real calls;
     each failed claim comes with its next step. Exit code 1 when one failed.
+    Waits while the mesh is starting.
 
     \b
       mcpmesh verify
@@ -41,6 +42,9 @@ def verify(
 
 async def _verify(this: Invocation, services: list[str]) -> int:
     """Shows claims as they come; returns how many failed."""
+    from mcpmesh.cli.waiting import until_serving
+
+    await until_serving(this, services, every_instance=True)
     claims = failed = 0
     async with this.agent() as agent, aclosing(agent.verify(services)) as tried:
         async for claim in tried:

@@ -7,18 +7,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from mcpmesh.api import presence
 from mcpmesh.daemon.launch import launch
 from mcpmesh.settings import Settings
 
 __all__ = ["launch", "run", "sweep"]
 
+# What it holds goes with the process.
+_FOR_LIFE = ExitStack()
+
 # The agent's own imports take a second; only those who run one wait for them.
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
-    """See `mcpmesh.daemon.run.run`."""
+    """See `mcpmesh.daemon.run.run`; raises Refused where another agent of that mesh runs.
+
+    The mesh is this process's own from now until its end: whoever comes meanwhile can tell that it is starting, and who
+    waits for the lock waits for that end.
+    """
+    home = settings.home(name)
+    _FOR_LIFE.enter_context(presence.held(home))
+    presence.withdraw(home)
     from mcpmesh.daemon.run import run as run_agent
 
     return run_agent(settings, name, sources)

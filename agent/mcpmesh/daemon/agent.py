@@ -14,7 +14,7 @@ from mcpmesh.daemon.background import Background
 from mcpmesh.daemon.catalog import CatalogInForce
 from mcpmesh.daemon.compose import Compose
 from mcpmesh.daemon.mesh import Mesh
-from mcpmesh.errors import MeshError, Refused
+from mcpmesh.errors import CatalogError, MeshError, Refused
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Event, Level
@@ -35,12 +35,14 @@ _AGAIN_SECONDS = 60.0
 class Agent:
     """One mesh and its catalog, and what runs in the background for them; `gone` is set when it may end."""
 
-    def __init__(self, settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> None:
+    def __init__(
+        self, settings: Settings, name: str, sources: Sequence[Path], first: Catalog | CatalogError | None
+    ) -> None:
         self.journal = Journal()
         self.gone = asyncio.Event()
         self.background = Background(self.journal, self.gone.set)
         self.mesh = Mesh(settings, name, self.journal, sources[0].parent / "kong.d" if sources else None)
-        self.catalog = CatalogInForce(self.mesh, sources, catalog)
+        self.catalog = CatalogInForce(self.mesh, sources, first)
         self._compose = Compose(self.mesh, self.catalog) if settings.runtime == "containers" else None
         self._bringing_up: asyncio.Task[None] | None = None
         self._passing: asyncio.Task[None] | None = None
@@ -49,10 +51,13 @@ class Agent:
 
     def begin(self) -> None:
         """Starts everything in the background; what happens is in the journal."""
-        for warning in self.catalog.current.warnings:
+        for warning in self.catalog.current.warnings if self.catalog.current else ():
             self.journal.say(Level.TROUBLE, warning, "catalog")
         if self._compose:
             self._compose.companion.come()
+            self.mesh.wanted = self._compose.companion.wants()
+            self.background.begin(self._compose.follow_companion(), "follow the companion")
+        self.mesh.want(self.catalog.current)
         self._bringing_up = self.background.begin(self._bring_up(), "bring up")
         self.background.begin(self.catalog.watch(), "watch the catalog")
         self.background.begin(self.catalog.watch_documents(), "watch the documents for Kong")
@@ -73,14 +78,6 @@ class Agent:
         """Keeps the logs small."""
         await asyncio.to_thread(logs.tidy, self.mesh.home / "logs")
 
-    async def take_down(self) -> AsyncIterator[Event]:
-        """Adopts what an earlier agent has left and takes it down."""
-        if any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
-            self._bringing_up = self.background.begin(self._bring_up(), "bring up")
-            await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
-        async for event in self.down():
-            yield event
-
     async def down(self) -> AsyncIterator[Event]:
         """Drains and stops everything; ends when all is gone but the agent."""
         if self._compose:
@@ -93,14 +90,19 @@ class Agent:
         async for event in self.journal.follow(since, forever=True):
             yield event
 
+    async def _adopt(self) -> None:
+        """Takes up what an earlier agent has left, so that it can be drained."""
+        if any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
+            self._bringing_up = self.background.begin(self._bring_up(), "bring up")
+            await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
+
     async def _bring_up(self) -> None:
         """Until it works: a Consul that can't be had now may be had in a while."""
         mesh, wait = self.mesh, _FIRST_AGAIN_SECONDS
+        await mesh.known.wait()
         while True:
             try:
-                if self._compose:
-                    mesh.wanted = self._compose.companion.wants()
-                loop = await mesh.bring_up(self.catalog.current)
+                loop = await mesh.bring_up()
                 mesh.failure = None
                 break
             except MeshError as error:
@@ -113,7 +115,6 @@ class Agent:
         self._passing = self.background.begin(self._run_loop(loop), "loop")
         self.background.begin(self._watch_consul(mesh.consul.reached.client, loop), "watch consul")
         if self._compose:
-            self.background.begin(self._compose.follow_companion(), "follow the companion")
             self.background.begin(self._compose.follow_ingress(), "follow the ingress")
         self._keeping = self.background.begin(mesh.consul.keep(loop.wake), "keep consul")
         self.background.begin(mesh.kong.watch(loop), "watch kong")
@@ -139,6 +140,8 @@ class Agent:
             self._bringing_up.cancel()
             await asyncio.gather(self._bringing_up, return_exceptions=True)
         self.mesh.want_nothing()
+        if self.catalog.current is None:
+            await self._adopt()
         if self._passing and self.mesh.loop:
             _, late = await asyncio.wait([self._passing], timeout=_DOWN_SECONDS)
             for step in self.mesh.loop.plan.waiting if late else ():

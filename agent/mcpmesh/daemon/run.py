@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,27 +22,22 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.memory import claimed_ports
 from mcpmesh.daemon.operations import AgentOperations
-from mcpmesh.kit.files import private_folder
+from mcpmesh.errors import CatalogError
 from mcpmesh.kit.process import marked
 from mcpmesh.model.names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr
 
-# What it holds goes with the process.
-_FOR_LIFE = ExitStack()
-
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
     """Runs the agent until `down` or a signal (the mesh then runs on), and ends the process with 0.
 
-    The mesh stays this process's own until then: whoever waits for the lock waits for that.
-    Raises CatalogError, SettingsError, or Refused where another agent of that mesh runs.
+    A catalog with a mistake is told by the API, and what runs is left alone until that is mended. Raises SettingsError.
     """
     to_stderr(settings.agent.log_level)
     files = [source.absolute() for source in sources]
-    _FOR_LIFE.enter_context(presence.held(private_folder(settings.home(name))))
-    uvloop.run(_run(settings, name, files, load(files, os.environ)))
+    uvloop.run(_run(settings, name, files, _first(files)))
     # All is said and done; to free its memory would take the interpreter another half second.
     logging.shutdown()
     os._exit(0)
@@ -60,9 +55,16 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     return len(found)
 
 
-async def _run(settings: Settings, name: str, sources: Sequence[Path], catalog: Catalog) -> None:
+def _first(sources: Sequence[Path]) -> Catalog | CatalogError:
+    try:
+        return load(sources, os.environ)
+    except CatalogError as error:
+        return error
+
+
+async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Catalog | CatalogError) -> None:
     home = settings.home(name)
-    agent = Agent(settings, name, sources, catalog)
+    agent = Agent(settings, name, sources, first)
     token = presence.mint_token(home)
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -106,9 +108,9 @@ def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
 async def _sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
     """Down, by an agent without an API, so that calls are drained where Consul still lives."""
     with presence.held(settings.home(name)):
-        agent = Agent(settings, name, [], Catalog({}))
+        agent = Agent(settings, name, [], None)
         try:
-            async for event in agent.take_down():
+            async for event in agent.down():
                 progress(f"{event.service}: {event.sentence}" if event.service else event.sentence)
         finally:
             await agent.end()

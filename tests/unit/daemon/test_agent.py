@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.compose import Compose
 from mcpmesh.daemon.mesh import Mesh
-from mcpmesh.errors import Unreachable
+from mcpmesh.daemon.operations import AgentOperations
+from mcpmesh.errors import CatalogError, Unreachable
 from mcpmesh.kit.process import Process
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import nothing
@@ -118,6 +120,60 @@ async def test_the_catalog_is_watched_on_though_the_settings_cannot_be_used(tmp_
             await said(agent, f"mistake{place}")
             catalog.write_text("version: 1\nservices: {}\n")
         assert agent.background.bug is None
+    finally:
+        await agent.end()
+
+
+async def test_what_runs_is_left_alone_until_a_catalog_is_known(tmp_path: Path) -> None:
+    loop: Any = Loop()
+    mesh = Mesh(settings_in(tmp_path, ingress={"kind": "api-gateway"}), "m", Journal())
+    mesh.loop = loop
+    try:
+        mesh.want(None)
+        assert not hasattr(loop, "desired") and not mesh.known.is_set()
+        mesh.want(Catalog({"clock": ServiceSpec("clock", Stdio("clock"))}))
+        assert set(loop.desired.services) == {"clock"} and mesh.known.is_set()
+    finally:
+        await mesh.close()
+
+
+async def test_what_is_not_wanted_goes_though_no_catalog_is_known(tmp_path: Path) -> None:
+    loop: Any = Loop()
+    mesh = Mesh(settings_in(tmp_path, ingress={"kind": "api-gateway"}), "m", Journal())
+    mesh.loop = loop
+    try:
+        mesh.want_nothing()
+        assert loop.desired == nothing("m", "ingress") and mesh.known.is_set()
+    finally:
+        await mesh.close()
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_an_agent_begins_when_its_catalog_is_mended(tmp_path: Path, there: bool) -> None:
+    catalog = tmp_path / "conf" / "mesh.yaml"
+    if there:
+        catalog.parent.mkdir()
+        catalog.write_text("version: 1\nservices: {clock: {comand: clock}}\n")
+    with pytest.raises(CatalogError) as mistake:
+        load([catalog], {})
+    # It can't come up, which is how a test sees that it tries to.
+    settings = settings_in(tmp_path, ingress={"kind": "kong"}, kong={"binary": tmp_path / "none"})
+    agent = Agent(settings, "m", [catalog], mistake.value)
+    agent.begin()
+    operations = AgentOperations(agent)
+    try:
+        await said(agent, "what runs is left as it is")
+        seen = await operations.status()
+        assert seen.catalog_error == str(mistake.value)
+        assert (seen.services, seen.in_sync, seen.ingress) == ((), False, None)
+        with pytest.raises(CatalogError):
+            _ = [claim async for claim in operations.verify([])]
+        assert not agent.mesh.known.is_set()
+        catalog.parent.mkdir(exist_ok=True)
+        catalog.write_text("version: 1\nservices: {clock: {command: clock}}\n")
+        await said(agent, "cannot find a program")
+        seen = await operations.status()
+        assert (seen.catalog_error, [line.name for line in seen.services]) == (None, ["clock"])
     finally:
         await agent.end()
 

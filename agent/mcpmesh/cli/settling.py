@@ -1,0 +1,83 @@
+"""When a mesh has come as far as it will for now, told from one status after the other; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from mcpmesh.cli.board import wanted
+from mcpmesh.model.status import MeshStatus, ServiceStatus, State
+
+# All services answer, but the ingress or the last pass is still behind them.
+_REST_SECONDS = 30.0
+
+
+class Settling:
+    """For `up`: `services` are ready or failed, and the ingress leads to them, or has had its time to."""
+
+    def __init__(self, services: Collection[str]) -> None:
+        self._services = services
+        self._until: float | None = None
+
+    def over(self, status: MeshStatus, now: float) -> bool:
+        """Whether it has; `now` in seconds of any clock."""
+        if not _is_settled(status, self._services):
+            self._until = None
+            return False
+        if self._until is None:
+            self._until = now + _REST_SECONDS
+        return _is_at_rest(status) or now >= self._until
+
+
+class Serving:
+    """For what needs `services` (all, where none is named) of a mesh that may be starting.
+
+    What else may be behind them has until `until`, and its time after anything that started. A service serves with one
+    of its instances, unless `every_instance` is asked for.
+    """
+
+    def __init__(self, services: Collection[str], until: float, *, every_instance: bool) -> None:
+        self._services = services
+        self._until = until
+        self._every_instance = every_instance
+
+    def over(self, status: MeshStatus, now: float) -> bool:
+        """See Settling."""
+        lines = [line for line in wanted(status) if not self._services or line.name in self._services]
+        if not has_begun(status) or any(map(self._starts, lines)):
+            self._until = now + _REST_SECONDS
+            return status.paused
+        served = bool(self._services) and all(line.address for line in lines)
+        return not lines or served or status.paused or _is_at_rest(status) or now >= self._until
+
+    def _starts(self, line: ServiceStatus) -> bool:
+        return line.state is State.STARTING or (self._every_instance and _is_growing(line))
+
+
+def has_begun(status: MeshStatus) -> bool:
+    """Whether the agent looks after the mesh, or says why it can't."""
+    failed = any(line.state is State.FAILED for line in status.services)
+    return failed or status.ingress is not None or status.catalog_error is not None
+
+
+def _is_settled(status: MeshStatus, services: Collection[str]) -> bool:
+    found = {service.name: service for service in status.services}
+    if status.catalog_error is not None:
+        return True
+    return all(name in found and _is_decided(found[name]) for name in services)
+
+
+def _is_decided(service: ServiceStatus) -> bool:
+    if service.state is State.DEGRADED:
+        return not _is_growing(service)
+    return service.state in (State.READY, State.FAILED)
+
+
+def _is_growing(service: ServiceStatus) -> bool:
+    return service.state is State.DEGRADED and any(one.state is State.STARTING for one in service.instances)
+
+
+def _is_at_rest(status: MeshStatus) -> bool:
+    if status.ingress is not None and not status.ingress_ready:
+        return False
+    # A failed service is tried again and again, so a mesh with one is never in sync.
+    return status.in_sync or any(service.state is State.FAILED for service in status.services)
