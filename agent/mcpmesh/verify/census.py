@@ -11,7 +11,7 @@ from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.tree import Tree
 from mcpmesh.verify.world import AGENT, CONSUL, GATEWAY, KONG, SIDECAR, World
-from mcpmesh.workload.runtime import PLAIN, SHIM
+from mcpmesh.workload.runtime import PLAIN, SERVER, SHIM
 
 
 async def all_accounted_for(facts: Facts) -> list[Finding]:
@@ -30,6 +30,8 @@ async def all_accounted_for(facts: Facts) -> list[Finding]:
 def accounted(world: World, processes: Collection[Process], instances: Collection[str], agent: int) -> set[int]:
     """Pids of those that are meant to run: the agent, Consul, and the first of each role per instance; pure."""
     at_ingress = (KONG, SIDECAR) if world.kong else (GATEWAY,)
+    # The program of an image is in a container of its own; elsewhere a server came from its shim.
+    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if world.runtime.sockets else ()))
     chosen: dict[tuple[str, str], int] = {}
     for process in sorted(processes, key=lambda process: process.pid):
         mark = process.mark
@@ -37,7 +39,7 @@ def accounted(world: World, processes: Collection[Process], instances: Collectio
         meant = (
             (mark.role == CONSUL and world.settings.consul.address is None)
             or (mark.role in at_ingress and mark.instance == world.desired.ingress_id)
-            or (mark.role in (SHIM, PLAIN, SIDECAR) and mark.instance in instances)
+            or (mark.role in of_instance and mark.instance in instances)
         )
         if meant:
             chosen.setdefault((mark.role, mark.instance), process.pid)

@@ -26,6 +26,7 @@ from mcpmesh.verify.policy import Visit
 from mcpmesh.verify.routes import covering, taken_by_own
 from mcpmesh.verify.world import World
 from mcpmesh.workload import runtime
+from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
 
 FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
@@ -279,6 +280,13 @@ def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
         process(32, "gateway", "m-other"),
     ]
     assert census.accounted(the_world(), processes, {INSTANCE}, agent=5) == {5, 10, 11, 20, 22}
+
+
+def test_the_program_of_an_image_is_accounted_for_in_a_container_of_its_own() -> None:
+    containers = Containers(Settings(runtime="containers"), "m", Path("/home/m"))
+    there = replace(the_world(), runtime=containers)
+    processes = [process(20, "shim"), process(21, "server"), process(31, "server", "m-files-1-old")]
+    assert census.accounted(there, processes, {INSTANCE}, agent=5) == {5, 20, 21}
 
 
 def test_a_consul_of_ours_beside_an_existing_one_is_a_stray() -> None:

@@ -1,4 +1,4 @@
-"""The one door to Docker: its SDK in threads, its errors as ours.
+"""The one door to Docker: its SDK in threads, what it tells as it happens in tasks (`streams`), its errors as ours.
 
 Nothing here knows the mesh. A call that Docker leaves unanswered ends after a
 bound; one that fails says what to do.
