@@ -29,6 +29,9 @@ RUN /opt/mcpmesh/bin/python -m pip install --no-cache-dir --disable-pip-version-
  && /opt/mcpmesh/bin/python -m compileall -q /opt/mcpmesh/lib
 
 FROM python:3.11-slim-bookworm
+# mcp-server-git is a caller of git.
+RUN apt-get update -q && apt-get install -qy --no-install-recommends git \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
 COPY --from=node /usr/local/lib/node_modules/npm /usr/local/lib/node_modules/npm
 RUN ln -s ../lib/node_modules/npm/bin/npm-cli.js /usr/local/bin/npm \
