@@ -155,6 +155,9 @@ class Kept:
                 self.app.supply.released(child)
                 call.dropped()
         except Failure as failure:
-            call.failed(failure)
+            if call.exchange.live:
+                call.failed(failure)
+            else:
+                call.dropped()
         finally:
             self.waiting -= 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
-from shim_running import events, until
+from shim_running import FAKE, events, until
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["session", "shared"])
 
@@ -47,6 +49,19 @@ def test_a_cancelled_call_whose_client_left_is_given_up_too(start, legacy, isola
     client.notify("notifications/cancelled", {"requestId": "mine"})
     until(lambda: outcomes(shim, "tools/call") == {"cancelled": 1})
     assert client.text("echo", text="there is room") == "there is room"
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_a_call_whose_client_left_before_its_process_failed_to_start_counts_once(start, request, tmp_path, era):
+    broken = tmp_path / "broken"
+    words = f'[ -e "{broken}" ] && sleep 1 && exit 9; exec "{sys.executable}" "{FAKE}"'
+    shim = start(command="sh", args=["-c", words], isolation="request", limits={"spares": 0})
+    client = request.getfixturevalue(era)(shim, timeout=0.5)
+    broken.touch()
+    with pytest.raises(httpx.ReadTimeout):
+        client.call("echo", text="too late")
+    until(lambda: shim.metric("server_starts_total") == 2 and shim.info()["children"] == 1)
+    assert outcomes(shim, "tools/call") == {"cancelled": 1}
 
 
 @ISOLATIONS
