@@ -1,0 +1,39 @@
+"""compose.yaml from a checkout under a strict umask, whose owner is nobody that a container knows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.e2e.composed import ROOT
+
+from mcpmesh.kit.ports import Ports
+
+SOMEBODY = 1000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_consul_starts_from_a_checkout_that_only_its_owner_may_read(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "compose.yaml", tmp_path)
+    shutil.copytree(ROOT / "consul", tmp_path / "consul")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, SOMEBODY, SOMEBODY)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    environment = {
+        **os.environ,
+        "COMPOSE_PROJECT_NAME": f"mcpmesh-checkout-{os.getpid()}",
+        "CONSUL_PORT": str(Ports(28700).take()),
+    }
+
+    def compose(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = ["docker", "compose", *words]
+        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    try:
+        done = compose("up", "-d", "--no-deps", "--wait", "consul")
+        assert done.returncode == 0, done.stderr + compose("logs", "consul").stdout
+    finally:
+        compose("down", "-v")
