@@ -6,6 +6,7 @@ One JSON object (see docs/shim.md) or command-line words become a frozen
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from mcpmesh.shim import wire
 
 MIB: Final = 1024 * 1024
 ISOLATIONS: Final = ("session", "shared", "request")
+HEADER_VALUE: Final = re.compile(r"(?:[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 class ConfigError(Exception):
@@ -134,7 +137,7 @@ def build(raw: dict[str, Any]) -> Config:
         env=_table(given, "env"),
         cwd=_text(given, "cwd", str(Path.cwd())),
         url=_text(given, "url", None),
-        headers=_table(given, "headers"),
+        headers=_headers(given),
         isolation=_text(given, "isolation", "session"),
         affinity=_text(given, "affinity", None),
         socket=_text(given, "socket", None),
@@ -147,10 +150,8 @@ def build(raw: dict[str, Any]) -> Config:
     )
     if (config.command is None) == (config.url is None):
         raise ConfigError('cannot use the configuration: give either "command" or "url"')
-    if config.url is not None and not config.url.startswith(("http://", "https://")):
-        raise ConfigError(
-            f'cannot use the configuration: "url" must begin with http:// or https://, not {config.url!r}'
-        )
+    if config.url is not None and not _is_address(config.url):
+        raise _wrong("url", "an address that begins with http:// or https://")
     if config.isolation not in ISOLATIONS:
         raise ConfigError(f'cannot use the configuration: "isolation" must be one of {", ".join(ISOLATIONS)}')
     return config
@@ -195,6 +196,32 @@ def _table(raw: dict[str, Any], key: str) -> dict[str, str]:
     if not isinstance(item, dict) or not all(isinstance(word, str) and "\0" not in word for word in item.values()):
         raise _wrong(key, "an object of texts")
     return item
+
+
+def _headers(raw: dict[str, Any]) -> dict[str, str]:
+    table = _table(raw, "headers")
+    for name, text in table.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f'cannot use the configuration: "headers" has {name!r}, which is no name of a header')
+        if not HEADER_VALUE.fullmatch(text):
+            # The value is not repeated: most of these are a secret with a line break at its end.
+            raise ConfigError(
+                f'cannot use the configuration: in "headers" the value of {name} must be printable ASCII, '
+                "without blanks or line breaks at its ends"
+            )
+    if len({name.lower() for name in table}) < len(table):
+        raise ConfigError('cannot use the configuration: "headers" has a name twice, in other letters')
+    return table
+
+
+def _is_address(url: str) -> bool:
+    # Judged by the client that will be loaded for it anyway, and only then.
+    import httpx
+
+    try:
+        return url.startswith(("http://", "https://")) and bool(httpx.URL(url).host)
+    except httpx.InvalidURL:
+        return False
 
 
 def _number(raw: dict[str, Any], key: str, default: Any, least: float, most: float = float("inf")) -> float:

@@ -24,7 +24,7 @@ from mcpmesh.shim.profile import MODERN, SUPPORTED
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
-_VERSION_KEY = wire.VERSION_KEY.encode()
+_VERSION = wire.VERSION_KEY.rpartition("/")[2].encode()
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 
@@ -63,7 +63,8 @@ _decoders: dict[str, Any] = {
 
 def mentions_version(params: wire.Buffer) -> bool:
     """Whether a request claims to be modern: the key is reserved, so no legacy request has it."""
-    if _VERSION_KEY not in bytes(params):
+    # The slash in it may be escaped, as PHP does it.
+    if _VERSION not in bytes(params):
         return False
     try:
         meta = wire.members(params).get("_meta")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcpmesh.shim import modern, parameters, translate
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.head import BadHead, Known, Rules, parse
-from mcpmesh.shim.remote import header_value
+from mcpmesh.shim.outgoing import header_value
 
 RULES = Rules(["mesh.example"], ["https://app.example"])
 

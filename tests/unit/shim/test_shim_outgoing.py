@@ -1,0 +1,61 @@
+"""What a message to a remote server carries in its headers, and what becomes of a call that can't be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from mcpmesh.shim import wire
+from mcpmesh.shim.config import build
+from mcpmesh.shim.outgoing import Headers
+from mcpmesh.shim.profile import MODERN, Profile
+from mcpmesh.shim.remote import RemoteServer
+
+JSON = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+
+
+def message(method: str, params: str) -> Any:
+    return wire.parse(f'{{"jsonrpc":"2.0","id":1,"method":{json.dumps(method)},"params":{params}}}'.encode())
+
+
+def test_the_modern_headers_are_there_however_the_body_spells_their_names():
+    meta = '{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28"}'
+    call = message("tools/call", f'{{"na\\u006de":"echo","_m\\u0065ta":{meta}}}')
+    modern = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "echo"}
+    assert Headers({}, Profile()).of(call) == JSON | modern
+
+
+def test_a_method_outside_ascii_is_encoded():
+    call = message("r\u00e9sum\u00e9", f'{{"_meta":{{"{wire.VERSION_KEY}":"{MODERN}"}}}}')
+    assert Headers({}, Profile()).of(call)["mcp-method"] == "=?base64?csOpc3Vtw6k=?="
+
+
+def test_a_session_of_the_older_protocol_stays_one_whatever_its_client_writes():
+    headers = Headers({}, Profile())
+    headers.session, headers.version = "s1", "2025-11-25"
+    call = message("tools/call", f'{{"name":"echo","_meta":{{"{wire.VERSION_KEY}":"{MODERN}"}}}}')
+    assert headers.of(call) == JSON | {"mcp-session-id": "s1", "mcp-protocol-version": "2025-11-25"}
+
+
+def test_a_configured_header_does_not_stand_beside_the_protocols_own():
+    headers = Headers({"Content-Type": "application/json; charset=utf-8", "Accept": "*/*", "X-Key": "1"}, Profile())
+    assert headers.of(message("ping", "{}")) == JSON | {"x-key": "1"}
+
+
+async def test_a_call_that_the_shim_fails_at_is_answered_and_the_bug_told(capfd: pytest.CaptureFixture[str]):
+    profile = Profile()
+    profile.tools = [None]  # type: ignore[list-item]  # nothing here expects it
+    remote = RemoteServer(build({"url": "http://127.0.0.1:1/mcp"}), profile, line_bytes=1024)
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+    remote.on_line = answers.put_nowait
+    try:
+        params = {"name": "echo", "_meta": {wire.VERSION_KEY: MODERN}}
+        remote.write(wire.request(5, "tools/call", wire.encode(params)))
+        answer = json.loads(await asyncio.wait_for(answers.get(), 10))
+    finally:
+        await remote.stop(1)
+    assert (answer["id"], answer["error"]["data"]["started"]) == (5, True)
+    assert "a bug in a remote call, please report it: Traceback" in capfd.readouterr().err
