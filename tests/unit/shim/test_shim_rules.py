@@ -262,3 +262,10 @@ def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, metho
 
 def test_a_results_own_metadata_is_not_overwritten():
     assert json.loads(translate.dress(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {"a": 1}
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/", "\\u002f"])
+def test_a_request_claims_to_be_modern_however_its_slash_is_written(slash):
+    params = f'{{"_meta":{{"io.modelcontextprotocol{slash}protocolVersion":"2026-07-28"}}}}'
+    assert modern.mentions_version(params.encode())
+    assert not modern.mentions_version(b'{"protocolVersion":"2025-11-25"}')
