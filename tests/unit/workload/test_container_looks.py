@@ -25,6 +25,7 @@ class Shown(Engine):
     def __init__(self, address: str = "") -> None:
         super().__init__(address)
         self.containers: dict[str, dict[str, Any]] = {}
+        self.stopped: set[str] = set()
         self.between: Callable[[], None] = lambda: None
 
     async def labelled(self, label: str) -> list[Json]:
@@ -40,8 +41,14 @@ class Shown(Engine):
     async def remove(self, id_: str) -> None:
         self.containers.pop(id_, None)
 
+    async def stop(self, id_: str, grace_seconds: float) -> None:
+        self.stopped.add(id_)
+
     async def said(self, id_: str, since: float) -> AsyncGenerator[bytes, None]:
         yield b"said\n"
+        found = self.containers.get(id_)
+        if found and found["State"]["Running"] and id_ not in self.stopped:
+            await asyncio.Event().wait()
 
     async def events(self, label: str) -> AsyncGenerator[Json, None]:
         await asyncio.Event().wait()
@@ -108,6 +115,16 @@ async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
     assert await finder.found() == []
     assert docker.containers == {}
     assert (tmp_path / "logs" / "test-time-1.log").read_text() == "said\n"
+
+
+async def test_a_program_whose_shim_is_gone_is_ended_before_its_last_words_are_waited_for(
+    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    docker.containers["p"] = container("p", "server", joined="s@1")
+    async with asyncio.timeout(5):
+        assert await finder.found() == []
+    assert (docker.containers, docker.stopped) == ({}, {"p"})
+    assert (tmp_path / "logs" / "test-time-1.server.log").read_text() == "said\n"
 
 
 async def test_a_log_that_could_not_be_opened_is_begun_again(docker: Shown, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from mcpmesh.workload.containers.watch import Watch
 from mcpmesh.workload.runtime import SHIM
 from mcpmesh.workload.words import last_line
 
+# A program whose shim is gone has nobody to answer, an Envoy nobody to serve.
+_BEREFT_SECONDS = 2.0
+
 
 class Finder:
     """Looks, and puts away."""
@@ -92,6 +95,8 @@ class Finder:
         for id_, mark in ended.items():
             inspected = there.get(id_)
             if inspected is not None and lives.over(inspected, there):
+                # It may still run, where what it was started beside has gone: its words would have no end.
+                await self._engine.stop(id_, _BEREFT_SECONDS)
                 await self.put_away(id_, mark)
 
     def _process(self, mark: Mark, inspected: Json, holder: Json) -> Process:
