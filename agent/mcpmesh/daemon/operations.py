@@ -18,6 +18,7 @@ from mcpmesh.daemon.callers import Sidecar, call_tool, list_tools
 from mcpmesh.daemon.consul import Reached
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
+from mcpmesh.model.observed import Unknown
 from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
 from mcpmesh.reconcile.loop import Loop
@@ -43,7 +44,7 @@ class AgentOperations:
             in_sync=bool(loop and loop.in_sync),
             paused=bool(loop and loop.paused),
             ingress=mesh.ingress_url if loop else None,
-            ingress_ready=bool(loop and loop.ingress_ready),
+            ingress_ready=bool(loop and _ingress_ready(loop)),
             consul=mesh.consul.url,
             consul_ready=bool(loop and loop.consul_ready),
             services=tuple(loop.services) if loop else self._not_begun(known),
@@ -191,3 +192,10 @@ class AgentOperations:
         if self._mesh.consul.reached is None:
             raise Unreachable("cannot do that yet: the mesh is starting; see: mcpmesh status")
         return self._mesh.consul.reached
+
+
+def _ingress_ready(loop: Loop) -> bool:
+    """Whether it listens and, where Consul can be read, Consul's check has seen that too."""
+    registrations = loop.observed.registrations if loop.observed else {}
+    known = None if isinstance(registrations, Unknown) else registrations.get(loop.desired.ingress_id)
+    return loop.ingress_ready and (known is None or known.passing)
