@@ -258,7 +258,8 @@ class Connection(asyncio.Protocol):
         size = 0
         for piece in pieces:
             size += memoryview(piece).nbytes
-        closing = b"" if head.keep_alive else b"connection: close\r\n"
+        # A client that is not told would send its next request just when the connection is closed, and lose it.
+        closing = b"" if head.keep_alive and not self.app.draining else b"connection: close\r\n"
         if status == 202 and not size:
             start = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n%b%b\r\n" % (closing, extra)
         else:

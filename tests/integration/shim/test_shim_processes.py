@@ -358,7 +358,8 @@ def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, lega
         shim.process.terminate()
         body = until(lambda: (b := shim.state())["state"] == "draining" and b)
         assert body["error"]
-        assert shim.http.get("/health").status_code == 200
+        health = shim.http.get("/health")
+        assert (health.status_code, health.headers["connection"]) == (200, "close")
         late = modern(shim)
         for response in (
             late.post(late.body("tools/list")),
