@@ -8,9 +8,12 @@
 | ruv-swarm, extended-memory | ping is answered with -32601, -32603 | here |
 | ruv-swarm, github in Go | ends at its start: another Node, no token | `test_a_server_that_dies_at_its_start_…` |
 | files | asks its client for roots as soon as it may | here |
-| context7, ddg, compass-mcp | a failure is ordinary text, "no results", -32603 | here |
+| context7, ddg | a failure is ordinary text, "no results" | here |
+| compass-mcp | a failure is -32603 | here |
 | ddg | log messages in the middle of a call | here |
 | sequentialthinking | state in the process | here |
+| memory-bank | its list fails until its folder exists | here |
+| claude-flow, memory-bank | writes files where it was started | here |
 | nx-mcp | exits with 1 at stdin's end and at SIGTERM | here |
 | ultimatecoder | answers nothing else while a call runs | here |
 | playwright-mcp, npx | many processes, wrappers that leave theirs behind | `test_nothing_is_left_however_stubborn_…` |
@@ -70,6 +73,36 @@ def test_a_server_that_asks_for_roots_at_once_serves_clients_without_any(start, 
         assert client.text("echo", text="go on") == "go on"
 
 
+def test_a_failure_that_is_ordinary_text_is_an_answer_like_any_other(start, legacy, modern):
+    shim = start()
+    said = "No results were found for your search query. This could be due to bot detection."
+    for client in (legacy(shim), modern(shim)):
+        result = client.call("echo", text=said)["result"]
+        assert result["content"] == [{"type": "text", "text": said}]
+        assert not result.get("isError")
+    assert shim.metric("calls_total", method="tools/call", outcome="ok") == 2
+    assert shim.metric("calls_total", method="tools/call", outcome="error") == 0
+
+
+def test_a_list_that_fails_until_there_is_a_folder_is_an_error_until_then(start, legacy, modern, tmp_path):
+    for kind, folder in ((legacy, tmp_path / "one"), (modern, tmp_path / "two")):
+        shim = start()
+        client = kind(shim)
+        error = client.call("list_kept", folder=str(folder))["error"]
+        assert (error["code"], "ENOENT" in error["message"]) == (-32603, True)
+        client.call("keep", file=str(folder / "note.md"))
+        assert client.text("list_kept", folder=str(folder)) == '["note.md"]'
+        assert shim.state()["state"] == "ready"
+
+
+@pytest.mark.parametrize("isolation", ["session", "shared", "request"])
+def test_what_a_server_writes_where_it_was_started_is_in_its_own_folder(start, legacy, modern, tmp_path, isolation):
+    shim = start(isolation=isolation, cwd=str(tmp_path))
+    legacy(shim).call("keep", file="of-a-session")
+    modern(shim).call("keep", file="of-a-call")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["of-a-call", "of-a-session"]
+
+
 def test_an_error_keeps_its_code_and_its_words(start, legacy, modern):
     shim = start()
     for client in (legacy(shim), modern(shim)):
@@ -117,7 +150,7 @@ def test_a_server_that_does_one_thing_at_a_time_is_waited_for(start, legacy, mod
         assert not slow.done()
         assert shim.state()["state"] == "ready"
         assert next_in_line.result() == "my turn"
-        assert slow.done()
+        assert slow.result()["result"]["content"][0]["text"] == "slept 1"
 
 
 def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_understood(start, legacy, modern):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -180,6 +181,28 @@ def test_the_language_server_ignores_the_end_of_its_input_and_goes_with_all_that
     began = time.monotonic()
     assert shim.stop() == 0
     assert 0.5 <= time.monotonic() - began < 10
+
+
+@pytest.fixture(scope="module")
+def github_in_go(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The successor of the npm package, built."""
+    program = tmp_path_factory.mktemp("github") / "github-mcp-server"
+    package = "github.com/github/github-mcp-server/cmd/github-mcp-server"
+    build = ["go", "build", "-trimpath", "-o", str(program), package]
+    subprocess.run(build, cwd=Path(__file__).parent / "github", check=True)
+    return program
+
+
+def test_github_in_go_ends_at_its_start_without_a_token_and_serves_with_one(github_in_go: Path) -> None:
+    config = {"command": str(github_in_go), "args": ["stdio"], "limits": {"spares": 0, "backoff_seconds": 0.05}}
+    without = {**config, "env": {"GITHUB_PERSONAL_ACCESS_TOKEN": ""}}
+    with running(**without) as shim:
+        state = until(lambda: (now := shim.state())["state"] in ("restarting", "crash-loop") and now)
+        assert state["exit_code"] == 1
+        assert "exited with code 1" in state["error"]
+        assert any("GITHUB_PERSONAL_ACCESS_TOKEN not set" in line for line in state["output"])
+    with running(**{**config, "env": {"GITHUB_PERSONAL_ACCESS_TOKEN": "none"}}) as shim:
+        assert "search_repositories" in {tool["name"] for tool in shim.wait_ready().info()["tools"]}
 
 
 @pytest.mark.parametrize(("stop_seconds", "least", "most"), [(0.5, 0.5, 5.0), (20.0, 5.0, 19.0)])
