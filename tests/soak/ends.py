@@ -23,7 +23,7 @@ ENDS = {"SIGTERM": 0, "SIGINT": 0, "SIGKILL": -9, "guard SIGKILL": 4}
 
 def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
     """So many shims for each end, over stubborn servers and in all isolations; how many processes outlive them."""
-    left = 0
+    left, lines = 0, list[str]()
     isolations = cycle(("session", "shared", "request"))
     for name, code in ENDS.items():
         slowest = 0.0
@@ -46,9 +46,10 @@ def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
                 shim.process.kill()
                 shim.process.wait()
             shim.close()
-            report.bugs(shim.lines)
+            lines += shim.lines
         what = f"{shims * callers} callers at {shims} shims"
         report.say(f"{what} ended by {name}: all gone {slowest:.2f} s after it at most")
+    report.bugs(lines)
     return left
 
 

@@ -99,6 +99,7 @@ def soak(server: str, rounds: list[Round]) -> Report:
     """All rounds, one after the other."""
     report = Report()
     total: Counter[str] = Counter()
+    lines: list[str] = []
     began = time.monotonic()
     for each in rounds:
         words = ["-modern"] if each.server == "modern" else []
@@ -109,19 +110,18 @@ def soak(server: str, rounds: list[Round]) -> Report:
             tally = uvloop.run(_round(shim.port, each))
             seconds = time.monotonic() - started
             shim.stop()
-            report.bugs(shim.lines)
+            lines += shim.lines
         finally:
             shim.process.kill()
             shim.process.wait()
-        total += tally.counts
         seen = tally.counts
+        seen["refused although known"] = seen["refused"] if each.knows_whom else seen["refused alone"]
+        total += seen
         report.say(
             f"{each}: {seen['calls']:7} calls, {seen['calls'] / seconds:6.0f}/s; {seen['progress']} progress, "
             f"{seen['logs']} logs, {seen['updates']} updates, {seen['questions']} questions, "
             f"{seen['refused']} refused, {seen['errors']} errors"
         )
-        known = seen["refused"] if each.knows_whom else seen["refused alone"]
-        report.bound("questions refused although it is known whose they are", known, 0)
         for example in tally.crossed[:3]:
             report.say(f"  CROSSED: {example}")
         for example in tally.wrong[:3]:
@@ -131,6 +131,8 @@ def soak(server: str, rounds: list[Round]) -> Report:
     report.bound("crossed answers, notifications and questions", total["crossed"], 0)
     report.bound("wrong or failed answers", total["wrong"], 0)
     report.bound("calls without their answer", wanted - total["calls"], 0)
+    report.bound("questions refused although it is known whose they are", total["refused although known"], 0)
+    report.bugs(lines)
     for what in ("progress", "logs", "updates", "questions", "errors"):
         report.bound(f"kinds not exercised ({what})", float(total[what] == 0), 0)
     return report

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from tests.soak.client import CALLERS
 from tests.soak.ends import ENDS, end_shims
 from tests.soak.report import Report
-from tests.soak.stages import STAGES, Running, Stage, running
+from tests.soak.stages import STAGES, Running, Stage, running, settle
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,26 @@ def soak(server: str, size: Size, stages: list[Stage] = STAGES) -> Report:
     began = time.monotonic()
     with running(server, stages) as shims:
         for each in shims:
-            each.drop(size.warm_up, size.alone)
+            each.drop_alone(size.alone)
+            each.drop(size.warm_up)
+        settle(shims)
         for each in shims:
             each.begin(report)
         for each in shims:
-            each.drop(size.each_way, size.alone)
+            each.drop(size.each_way)
         kill_clients(shims, size)
+        settle(shims)
         for each in shims:
-            each.judge(report)
-        for each in shims:
-            each.stop(report)
+            each.judge(report, "the end")
+        # Only now, since the end of a server makes a shim give back all that is free.
+        alone = [each for each in shims if each.stage.alone]
+        for each in alone:
+            each.drop_alone(size.alone)
+        settle(alone)
+        for each in alone:
+            each.judge(report, "after its server died")
+        report.bound("processes left after they stopped", sum(each.stop() for each in shims), 0)
+        report.bugs(line for each in shims for line in each.shim.lines)
     report.bound("processes left of shims that were ended", end_shims(server, size.shims, size.shim_callers, report), 0)
     report.say(f"{size.callers(stages)} callers in {time.monotonic() - began:.0f} s")
     return report

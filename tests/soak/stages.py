@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tests.soak.wire import disconnect
 AT_ONCE = 16
 SETTLE_SECONDS = 60.0
 MEMORY_PERCENT = 5.0
+# A shim looks once a second whether there is memory that it can give back.
+GIVE_BACK_SECONDS = 1.5
 # So that a soak need not wait half an hour; the timers are the same ones.
 SOON = {
     "session_idle_seconds": 1.0,
@@ -95,18 +98,22 @@ class Running:
         self._start: Count
         self._processes = 0
 
-    def drop(self, times: int, alone: int) -> None:
-        """Those that need the shim for themselves so many times, while it is quiet; then each way so many times."""
-        for drop in self.stage.alone * alone:
+    def drop(self, times: int) -> None:
+        """Each way so many times, a few at once."""
+        uvloop.run(_all(self.shim.port, self.stage.drops * times))
+        self.dropped += len(self.stage.drops) * times
+        self.sessions += len(self.stage.legacy_ways) * times
+
+    def drop_alone(self, times: int) -> None:
+        """Those that need the shim for themselves, one after the other."""
+        for drop in self.stage.alone * times:
             uvloop.run(_all(self.shim.port, [drop]))
             self.shim.wait_ready()
             until(lambda: self.shim.info()["in_flight"] == 0)
-        uvloop.run(_all(self.shim.port, self.stage.drops * times))
-        self.dropped += len(self.stage.alone) * alone + len(self.stage.drops) * times
-        self.sessions += len(self.stage.legacy_ways) * times
+            self.dropped += 1
 
-    def settled(self) -> Count:
-        """What the shim has once every trace of its clients is gone; fails with what is left where that takes long."""
+    def settle(self) -> None:
+        """Wait until every trace of its clients is gone; fails with what is left where that takes long."""
         # The one kept server; the connection is the one that asks.
         quiet = {"sessions": 0, "in_flight": 0, "children": 1, "suspended": 0, "connections": 1}
         seen: dict[str, float] = {}
@@ -120,31 +127,36 @@ class Running:
         with suppress(AssertionError):
             until(is_quiet, SETTLE_SECONDS)
         assert seen == quiet, f"{self.stage}: after {SETTLE_SECONDS:g} s there still is {seen}"
-        return count(self.shim.process.pid)
 
     def begin(self, report: Report) -> None:
         """Count the start."""
-        self._start = self.settled()
+        self._start = count(self.shim.process.pid)
         self._processes = len(marked(self.shim.mark))
         report.say(f"{self.stage}: the start, {self.dropped} callers later: {self._start}, {self._processes} processes")
 
-    def judge(self, report: Report) -> None:
-        """Count the end."""
-        shim, start, end = self.shim, self._start, self.settled()
+    def judge(self, report: Report, when: str) -> None:
+        """Count an end."""
+        shim, start, end = self.shim, self._start, count(self.shim.process.pid)
         left = len(marked(shim.mark)) - self._processes
         opened, refused = shim.metric("sessions_opened_total"), shim.metric("refused_requests_total")
-        report.say(f"{self.stage}: the end, {self.dropped} callers, {opened:.0f} sessions: {end}")
+        report.say(f"{self.stage}: {when}, {self.dropped} callers, {opened:.0f} sessions: {end}")
         report.say(f"  memory {end.grown(start):+.2f} % (the worse of the two); {refused:.0f} questions refused")
         report.bound("sessions that were not opened", max(0, self.sessions - opened), 0)
         report.bound("processes more than at the start", left, 0)
         report.bound("descriptors more than at the start", end.descriptors - start.descriptors, 0)
         report.bound("memory over the start", end.grown(start), MEMORY_PERCENT, " %")
 
-    def stop(self, report: Report) -> None:
-        """Count what is left when it stopped, and the bugs that it told of."""
+    def stop(self) -> int:
+        """How many processes are left when it stopped."""
         self.shim.stop()
-        report.bound("processes left after it stopped", len(marked(self.shim.mark)), 0)
-        report.bugs(self.shim.lines)
+        return len(marked(self.shim.mark))
+
+
+def settle(shims: list[Running]) -> None:
+    """All of them are quiet, and have been for long enough to give back what is free."""
+    for each in shims:
+        each.settle()
+    time.sleep(GIVE_BACK_SECONDS)
 
 
 async def _all(port: int, drops: list[Drop]) -> None:
