@@ -52,7 +52,7 @@ test: setup tests/conformance/node_modules/.installed ## run all tests against t
 		-n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: soak
-soak: $(BIN)/.installed ## drop 2,000 sessions impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)
+soak: $(BIN)/.installed ## drop 4,000 callers impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)
 	exec $(BIN)/python -m tests.soak $(ARGS)
 
 # Their npm packages alone are 900 MB, so neither `make setup` nor `make test` asks for them.
