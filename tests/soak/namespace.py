@@ -42,14 +42,21 @@ def let_vanish() -> None:
     """See to it; called before this process has a thread or a connection. Raises NotAllowed."""
     if may_vanish():
         return
-    user, group = os.geteuid(), os.getegid()
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+    try:
+        _move()
+    except OSError as error:
         raise NotAllowed(
             "cannot let a connection vanish without a word: that takes CAP_NET_ADMIN, and the kernel refuses a user "
-            f"namespace of our own, where we would have it ({os.strerror(ctypes.get_errno())}); run this as root, in a "
-            "container with --cap-add NET_ADMIN, or allow unprivileged user namespaces"
-        )
+            f"namespace of our own, where we would have it ({error.strerror}); run this as root, in a container with "
+            "--cap-add NET_ADMIN, or allow unprivileged user namespaces"
+        ) from error
+
+
+def _move() -> None:
+    """Into a user and a network namespace, as who we are, with loopback up; raises OSError."""
+    user, group = os.geteuid(), os.getegid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
