@@ -15,9 +15,9 @@ from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.settling import Serving, has_begun
 from mcpmesh.model.status import MeshStatus
 
-# A first start may download its servers; whoever waits sees what for.
+# From the agent's start: servers may be downloaded then, and whoever waits sees what for.
 _SECONDS = 300.0
-# An agent of this age has made its first passes.
+# An agent of this age has made its first passes; what starts later is waited for as long.
 _FRESH_SECONDS = 60.0
 
 
@@ -38,7 +38,8 @@ async def until_serving(this: Invocation, services: Collection[str] = (), *, eve
 
 async def _until(this: Invocation, needed: Callable[[float], Callable[[MeshStatus, float], bool]]) -> None:
     async with this.agent() as agent:
-        over = needed(time.time() - agent.presence.started)
+        age = time.time() - agent.presence.started
+        over = needed(age)
         if over(await agent.status(), time.monotonic()):
             return
         since = max([event.number async for event in agent.events(0, follow=False)], default=0)
@@ -47,6 +48,6 @@ async def _until(this: Invocation, needed: Callable[[float], Callable[[MeshStatu
     progress.moving(f'waiting until mesh "{this.name}" is ready')
     try:
         async with Following(this, progress, since) as following:
-            await following.until(over, _SECONDS)
+            await following.until(over, max(_SECONDS - age, _FRESH_SECONDS))
     finally:
         progress.settle()
