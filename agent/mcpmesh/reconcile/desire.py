@@ -77,8 +77,10 @@ def nothing(mesh: str, ingress_service: str) -> Desired:
 
 def kong_content(catalog: Catalog, mesh: str, kong: KongWish, leads: Collection[str]) -> Content:
     """What Kong is handed while it may lead to these services."""
-    ours = rendered(mesh, {name: (catalog.services[name], kong.ports[name]) for name in leads}, kong.plugins)
-    return kong.own.joined(ours, kong.ports.keys() - set(leads))
+    absent = kong.ports.keys() - set(leads)
+    routed = {name: (catalog.services[name], kong.ports[name]) for name in leads}
+    ours = rendered(mesh, routed, kong.plugins, [catalog.services[name] for name in absent])
+    return kong.own.joined(ours, absent)
 
 
 def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongWish) -> WantedKong:

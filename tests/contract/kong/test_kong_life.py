@@ -135,3 +135,11 @@ async def test_drained_it_takes_nobody_new_and_ends_by_itself(home: Path) -> Non
     wait_for(lambda: working_in(home / "kong") == [])
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", process.mark.ports["public"])) != 0
+
+
+async def test_health_tells_whether_it_runs(home: Path) -> None:
+    process = started(home)
+    argv = [kong_program(home / "programs"), "health", "--prefix", home / "kong"]
+    assert subprocess.run(argv, capture_output=True).returncode == 0
+    await end(process)
+    assert subprocess.run(argv, capture_output=True).returncode != 0

@@ -190,6 +190,19 @@ async def test_without_a_document_kong_says_try_again_and_never_not_found(kong: 
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "try again soon" in answer.text
 
 
+async def test_a_service_that_is_to_come_says_try_again_at_its_own_paths_alone(
+    kong: RunningKong, admin: KongAdmin, service: Service
+) -> None:
+    await admin.post(kong.admin, document(rendered("m", {"web": (WEB, service.port)}, [], [FILES])))
+    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=10) as client:
+        for path in ("/mcp/files", "/mcp/files/below"):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["message"]) == (503, "files is not ready; try again soon")
+        assert (await client.get("/mcp/filesystem")).status_code == httpx.codes.NOT_FOUND
+        assert (await client.get("/web")).status_code == httpx.codes.OK
+    assert set(await admin.services(kong.admin, "m")) == {"web"}
+
+
 async def test_with_key_auth_only_a_key_opens_and_the_service_does_not_see_it(
     kong: RunningKong, admin: KongAdmin, service: Service
 ) -> None:

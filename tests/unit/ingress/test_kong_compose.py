@@ -11,15 +11,15 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def told(folder: Path) -> dict[str, str]:
-    """The environment that kong/compose.sh leaves, in a container whose address is 10.0.0.7."""
+def told(folder: Path, **given: str) -> dict[str, str]:
+    """The environment that kong/compose.sh makes of what is given, in a container whose address is 10.0.0.7."""
     getent = folder / "getent"
     getent.write_text("#!/bin/sh\necho 10.0.0.7 kong-edge\n")
     getent.chmod(0o755)
     script = ROOT / "kong" / "compose.sh"
     found = subprocess.run(
         ["/bin/sh", "-c", "trap env EXIT; . " + str(script)],
-        env={"PATH": f"{folder}:{os.defpath}"},
+        env={"PATH": f"{folder}:{os.defpath}", **given},
         capture_output=True,
         text=True,
         timeout=10,
@@ -39,3 +39,10 @@ def test_it_listens_on_the_edge_alone(tmp_path: Path) -> None:
     found = told(tmp_path)
     assert (found["KONG_PROXY_LISTEN"], found["KONG_ADMIN_LISTEN"]) == ("10.0.0.7:8000", "10.0.0.7:8001")
     assert found["KONG_STATUS_LISTEN"] == found["KONG_ADMIN_GUI_LISTEN"] == "off"
+
+
+def test_it_makes_spans_only_where_it_is_told_to(tmp_path: Path) -> None:
+    key = "KONG_TRACING_INSTRUMENTATIONS"
+    # Compose hands over an empty value where the user has named no place for them.
+    assert told(tmp_path, **{key: ""})[key] == "off"
+    assert told(tmp_path, **{key: "request,router,balancer"})[key] == "request,router,balancer"

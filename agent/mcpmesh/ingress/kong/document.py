@@ -3,14 +3,15 @@
 A service of the catalog is a Kong service at its port of the ingress's own
 sidecar, with one route. Two paths make that route, the path itself and what
 lies below it as a folder, since a plain path of Kong's also takes
-`/mcp/filesystem` for `/mcp/files`.
+`/mcp/filesystem` for `/mcp/files`. While Kong may not lead to a service, its
+route answers 503: of a 404 an MCP client takes its session for ended.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,8 @@ DIGEST_TAG = "mcpmesh-digest:"
 
 # What Kong tells of any document without an entity in it.
 EMPTY = "0" * 32
+
+_TO_COME = "{} is not ready; try again soon"
 
 # The sidecar is on the same host: it accepts at once or not at all.
 _CONNECT_MS = 3000
@@ -58,11 +61,30 @@ def document(content: Content) -> Document:
     )
 
 
-def rendered(mesh: str, routed: Mapping[str, tuple[ServiceSpec, int]], plugins: Sequence[Content]) -> Content:
-    """These services, each at its port on loopback, and the plugins that act on all of them."""
+def rendered(
+    mesh: str,
+    routed: Mapping[str, tuple[ServiceSpec, int]],
+    plugins: Sequence[Content],
+    waiting: Collection[ServiceSpec] = (),
+) -> Content:
+    """These services, each at its port on loopback, those to come, and the plugins that act on all of them."""
     services = [service(mesh, spec, port) for _, (spec, port) in sorted(routed.items())]
     owned = [{**plugin, "tags": [OWNER_TAG + mesh]} for plugin in plugins]
-    return {"_format_version": FORMAT, "services": services, "plugins": owned}
+    content = {"_format_version": FORMAT, "services": services, "plugins": owned}
+    routes = [to_come(mesh, spec) for spec in sorted(waiting, key=lambda spec: spec.name)]
+    return {**content, "routes": routes} if routes else content
+
+
+def to_come(mesh: str, spec: ServiceSpec) -> Content:
+    """The route of a service that Kong may not lead to yet, or not for now."""
+    plugin = {"name": "request-termination", "config": {"status_code": 503, "message": _TO_COME.format(spec.name)}}
+    return {
+        "name": spec.name,
+        "protocols": ["http", "https"],
+        "paths": paths(spec.route or ""),
+        "plugins": [plugin],
+        "tags": [OWNER_TAG + mesh],
+    }
 
 
 def service(mesh: str, spec: ServiceSpec, port: int) -> Content:
