@@ -104,8 +104,11 @@ class App:
         now = self.now()
         for conn in list(self.connections):
             self._tick_connection(conn, now)
+        self._tick_calls_left_behind(now)
         for session in list(self.sessions.values()):
-            if not session.busy and now - session.used > self.limits.session_idle_seconds:
+            if session.busy:
+                session.used = now
+            elif now - session.used > self.limits.session_idle_seconds:
                 self.metrics.count("sessions_idled")
                 self.end_session(session)
         self.supply.tick(now)
@@ -115,6 +118,16 @@ class App:
         again = self.connections or self.sessions or self.supply.has_idlers or self.supply.freed
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick) if again else None
 
+    def _tick_calls_left_behind(self, now: float) -> None:
+        """Deadlines of calls whose clients are gone and that nobody cancelled."""
+        for child in self.supply.children:
+            for call in list(child.calls.values()):
+                if isinstance(call, RelayCall) and not call.exchange.live and not isinstance(call, RelayedListen):
+                    late = now - call.exchange.started > self.config.request_seconds
+                    # What waits for its client's input has a time of its own.
+                    if late and not self.suspended.holds(call):
+                        call.expired()
+
     def _tick_connection(self, conn: Connection, now: float) -> None:
         exchange = conn.exchange
         limits = self.limits
@@ -122,7 +135,7 @@ class App:
             if not conn.idle and now - conn.since > REQUEST_HEAD_SECONDS:
                 conn.transport.abort()
         elif exchange.owner is not None:
-            if now - exchange.started > self.config.request_seconds:
+            if now - exchange.started > getattr(self.config, exchange.owner.patience):
                 exchange.owner.expired()
             if exchange.streaming:
                 if now - exchange.written >= limits.keepalive_seconds - TICK_SECONDS:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from mcpmesh.shim import wire
 from mcpmesh.shim.config import Limits
-from mcpmesh.shim.failure import Failure, lost, unavailable
+from mcpmesh.shim.failure import INVALID_REQUEST, Failure, lost, unavailable
 from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.process import Exit, Tail, pass_on
 
@@ -186,11 +186,18 @@ class Child:
 
     def answer(self, id: wire.Id, result: wire.Buffer) -> None:
         """Answer a request of the server's."""
-        self.relay(b"".join(map(bytes, wire.result_pieces(wire.id_json(id), result))))
+        self._answer(wire.result_pieces(wire.id_json(id), result))
 
     def answer_error(self, id: wire.Id, error: wire.Buffer) -> None:
         """Answer a request of the server's with an error as it came."""
-        self.relay(b"".join(map(bytes, wire.error_pieces(wire.id_json(id), error))))
+        self._answer(wire.error_pieces(wire.id_json(id), error))
+
+    def _answer(self, pieces: list[wire.Buffer]) -> None:
+        if self.stalled() is None:
+            self.relay(b"".join(map(bytes, pieces)))
+        else:
+            # It asks and does not read: what it does not take would fill the memory.
+            self.metrics.count("unread_answers")
 
     def refuse(self, id: wire.Id, code: int, message: str) -> None:
         """Answer a request of the server's with an error."""
@@ -306,6 +313,8 @@ class Child:
         """A line over the limit: the call that it answers fails; where that can't be told, all of them do."""
         self.metrics.count("oversize_lines")
         if b'"method"' in head[:256] and b'"result"' not in head[:256]:
+            if (asked := wire.find_id(head, tail)) is not None:
+                self.refuse(asked, INVALID_REQUEST, f"the request is {size} bytes long, over {self.limits.line_bytes}")
             return
         failure = lost(
             f"the server's answer is {size} bytes long, over the limit of {self.limits.line_bytes}; "

@@ -24,6 +24,8 @@ class Owner:
     """Who answers an exchange."""
 
     __slots__ = ()
+    patience = "request_seconds"
+    """Which setting is the time for an answer."""
 
     @property
     def source(self) -> Source | None:

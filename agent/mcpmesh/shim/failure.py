@@ -33,6 +33,9 @@ MODERN_STATUS: Final = {
 }
 
 
+NOTHING_STARTED: Final = "; nothing was started"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure(Exception):
     """A JSON-RPC error with the HTTP status it travels with, where nothing was sent yet.
@@ -71,7 +74,7 @@ def unavailable(message: str, reason: str, retry_after: int = 1) -> Failure:
     """503: the call was not started and may be sent again, here or elsewhere."""
     return Failure(
         INTERNAL_ERROR,
-        f"{message}; nothing was started",
+        message + NOTHING_STARTED,
         {"reason": reason, "started": False},
         status=503,
         retry_after=retry_after,

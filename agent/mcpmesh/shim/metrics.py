@@ -46,6 +46,7 @@ EVENTS: Final = {
     "sessions_opened": "Legacy sessions opened.",
     "sessions_idled": "Legacy sessions ended for being idle.",
     "dropped_notifications": "Notifications dropped: nobody could be told them, or a backlog was full.",
+    "unread_answers": "Answers to a server's own requests that were dropped: it asks and does not read.",
     "slow_clients": "Streams closed because the client did not read.",
     "cut_calls": "Calls cut by the end of a drain.",
     "refused_requests": "Requests to a server's client that were answered by the shim with an error.",

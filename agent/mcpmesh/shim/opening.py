@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mcpmesh.shim import wire
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange, Owner
-from mcpmesh.shim.failure import Failure
+from mcpmesh.shim.failure import Failure, lost
 from mcpmesh.shim.own import OwnCall, OwnSession
-from mcpmesh.shim.relay import reply_failure, timed_out
+from mcpmesh.shim.relay import reply_failure
 from mcpmesh.shim.session import Session
 from mcpmesh.shim.shared import SharedSession
 
@@ -26,6 +26,7 @@ class InitializeCall(OwnCall):
     """The call whose result opens the session."""
 
     __slots__ = ("opening",)
+    patience = "start_seconds"
 
     def __init__(self, opening: Opening, child: Child) -> None:
         super().__init__(opening.app, child, opening.exchange, opening.id, "initialize")
@@ -57,9 +58,16 @@ class InitializeCall(OwnCall):
         self.opening.end(self.child)
         super().failed(failure)
 
+    def gone(self) -> None:
+        # Nobody learns the session's id.
+        self.child.forget(self)
+        self.opening.count("cancelled")
+        self.opening.end(self.child)
+
     def expired(self) -> None:
         self.child.forget(self)
-        self.failed(timed_out(self.app.config.request_seconds))
+        seconds = self.app.config.start_seconds
+        self.failed(lost(f"the server did not answer initialize within {seconds:g} s (start_seconds)", "timeout"))
 
 
 class Opening(Owner):
@@ -126,7 +134,10 @@ class Opening(Owner):
             self.end(None)
             reply_failure(self.exchange, self.id, failure)
         else:
-            self._open_shared()
+            if self.exchange.live:
+                self._open_shared()
+            else:
+                self.end(None)
 
     def _open_shared(self) -> None:
         try:

@@ -16,7 +16,7 @@ from mcpmesh.shim import modern, translate, wire
 from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
-from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Failure, lost
+from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, NOTHING_STARTED, Failure, lost
 from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
 from mcpmesh.shim.relay import CANCELLED, put_meta, timed_out
 from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, TOO_MANY_ASKED, Session
@@ -33,7 +33,7 @@ ANSWERED_HERE = frozenset(("ping", "logging/setLevel", "resources/subscribe", "r
 class SharedCall(CallerCall):
     """A call of a session's client at a kept process."""
 
-    __slots__ = ("asks", "inner", "inputs", "params", "questions", "rounds", "session", "state")
+    __slots__ = ("asks", "cancelling", "inner", "inputs", "params", "questions", "rounds", "session", "state")
 
     def __init__(self, session: SharedSession, exchange: Exchange, message: Any) -> None:
         super().__init__(session.app, exchange, wire.id_json(message.id), message.method, "legacy")
@@ -46,6 +46,8 @@ class SharedCall(CallerCall):
         self.questions: list[int] = []
         """The ids under which its client was asked."""
         self.rounds = 0
+        self.cancelling = False
+        """Its client cancelled it; what the server says within a while still counts."""
 
     @property
     def caller(self) -> object:
@@ -84,7 +86,7 @@ class SharedCall(CallerCall):
     def _over(self) -> None:
         self.asks.clear()
         self.release()
-        self.session.calls.discard(self)
+        self.session.calls.pop(self, None)
         if self.questions:
             self.session.withdraw(self.questions)
 
@@ -169,7 +171,8 @@ class SharedCall(CallerCall):
         try:
             self.send(self.child)
         except Failure as failure:
-            self.failed(failure)
+            # The first round was started, whatever hinders this one.
+            self.failed(lost(failure.message.removesuffix(NOTHING_STARTED), failure.reason))
 
     # The client.
 
@@ -237,7 +240,8 @@ class SharedSession(Session):
             raise Failure(INVALID_PARAMS, "the params of initialize are malformed") from None
         self.version = asked if asked in LEGACY else LATEST_LEGACY
         self.log_level: str | None = None
-        self.calls: set[SharedCall] = set()
+        self.calls: dict[SharedCall, None] = {}
+        """In the order that they came."""
         self._asked: dict[int, Asked | Input] = {}
         self._next = 1
 
@@ -266,11 +270,11 @@ class SharedSession(Session):
                 raise
             return
         call = SharedCall(self, exchange, message)
-        self.calls.add(call)
+        self.calls[call] = None
         try:
             self.app.kept.place(call, call.send)
         except Failure:
-            self.calls.discard(call)
+            del self.calls[call]
             raise
 
     def _answer_here(self, exchange: Exchange, message: Any) -> None:
@@ -306,8 +310,10 @@ class SharedSession(Session):
         elif message.method == "notifications/cancelled":
             with contextlib.suppress(wire.Malformed):
                 wanted = wire.id_json(wire.value(wire.members(message.params).get("requestId", b"null")))
-                for call in self.calls:
-                    if call.client_id == wanted:
+                # An id that is used again means the newest call of those that were not cancelled yet.
+                for call in reversed(self.calls):
+                    if call.client_id == wanted and not call.cancelling:
+                        call.cancelling = True
                         # An answer of the client that comes after this sends nothing to the server any more.
                         call.asks.clear()
                         if call.child is None:

@@ -78,7 +78,7 @@ class Suspended:
     def __len__(self) -> int:
         return len(self._held)
 
-    def holds(self, waiter: Waiter) -> bool:
+    def holds(self, waiter: object) -> bool:
         """Whether it waits."""
         return any(held.waiter is waiter for held in self._held.values())
 

@@ -7,6 +7,7 @@ results are open objects. Requests differ in the envelope in `_meta`.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any, Final
 
@@ -93,10 +94,15 @@ def envelop(params: dict[str, Any], meta: dict[str, Any], client: dict[str, Any]
 
 
 def split(params: wire.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Members of params and of their `_meta`, each a raw span; both empty where they are no objects."""
+    """Members of params and of their `_meta`, each a raw span; a `_meta` that is no object is left out.
+
+    Both are empty where the params are no object.
+    """
     try:
         return parts(params)
     except wire.Malformed:
+        with contextlib.suppress(wire.Malformed):
+            return {key: item for key, item in wire.members(params).items() if key.casefold() != "_meta"}, {}
         return {}, {}
 
 

@@ -38,6 +38,7 @@ parser.add_argument("--grandchild", action="store_true", help="start a detached 
 parser.add_argument("--nested-shell", action="store_true", help="start a process in the same session")
 parser.add_argument("--ask-roots-at-once", action="store_true")
 parser.add_argument("--stop-reading", action="store_true", help="after initialize nothing is read any more")
+parser.add_argument("--deaf-to", help="the initialize of a client of this name is not answered")
 parser.add_argument("--hang-after-init", action="store_true", help="after tools/list nothing is answered any more")
 parser.add_argument("--many-tools", type=int, default=0)
 options = parser.parse_args()
@@ -280,6 +281,8 @@ SERVER = {"name": "fake", "version": "1.2.3"}
 
 
 def initialize(id: Any, params: dict[str, Any]) -> None:
+    if options.deaf_to and params["clientInfo"]["name"] == options.deaf_to:
+        return
     asked_for = params.get("protocolVersion")
     version = min(asked_for, options.version) if isinstance(asked_for, str) else options.version
     result(id, {"protocolVersion": version, "capabilities": ABILITIES, "serverInfo": SERVER})

@@ -1,0 +1,149 @@
+"""Calls whose client left, cancelled or never came back: nothing of them stays, and nothing untrue is said."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from shim_running import ACCEPT, events, messages, running, until
+
+
+def give_up(client, *words, **arguments):
+    """A call whose client does not wait for its answer."""
+    with contextlib.suppress(httpx.ReadTimeout):
+        client.call(*words, **arguments)
+
+
+@pytest.mark.parametrize("isolation", ["shared", "session", "request"])
+def test_a_call_whose_client_left_has_its_deadline_all_the_same(start, legacy, isolation):
+    shim = start(isolation=isolation, request_seconds=1.5, limits={"calls_per_child": 1, "children": 2, "spares": 0})
+    client = legacy(shim, timeout=0.5)
+    give_up(client, "never")
+    client.http.timeout = 30
+    until(lambda: "result" in client.call("echo", text="room again"))
+
+
+def test_a_client_that_leaves_and_then_cancels_gives_its_process_back(start, legacy):
+    shim = start(isolation="request", limits={"spares": 0})
+    client = legacy(shim, timeout=0.5)
+    give_up(client, "never", 7)
+    client.notify("notifications/cancelled", {"requestId": 7})
+    until(lambda: shim.info()["children"] == 1)
+
+
+def initialize(shim, **more):
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+    return httpx.post(shim.url, json=body, headers=ACCEPT, trust_env=False, **more)
+
+
+def test_an_initialize_that_is_given_up_leaves_no_process(start):
+    shim = start("--deaf-to", "raw", limits={"spares": 0})
+    with pytest.raises(httpx.ReadTimeout):
+        initialize(shim, timeout=0.5)
+    until(lambda: shim.info()["children"] == 1)
+
+
+def test_an_initialize_that_is_never_answered_has_the_time_of_a_start(start):
+    shim = start("--deaf-to", "raw", limits={"spares": 0}, start_seconds=1.5)
+    (answer,) = messages(initialize(shim, timeout=30))
+    assert "initialize within 1.5 s (start_seconds)" in answer["error"]["message"]
+    until(lambda: shim.info()["children"] == 1)
+
+
+def test_an_initialize_that_is_given_up_while_the_server_starts_leaves_no_session(start, legacy):
+    shim = start("--slow-start", "2", ready=False, isolation="shared")
+    with pytest.raises(httpx.ReadTimeout):
+        initialize(shim, timeout=0.5)
+    shim.wait_ready()
+    legacy(shim)
+    assert shim.info()["sessions"] == 1
+
+
+def test_a_cancel_means_the_newest_call_of_its_id_that_was_not_cancelled(start, legacy):
+    shim = start(isolation="shared")
+    client = legacy(shim)
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(client.call, "never", "same") for _ in range(4)]
+        until(lambda: shim.info()["in_flight"] == 4)
+        for _ in calls:
+            client.notify("notifications/cancelled", {"requestId": "same"})
+        assert [call.result()["error"]["data"]["reason"] for call in calls] == ["cancelled"] * 4
+        assert len(json.loads(client.text("cancelled"))) == 4
+
+
+def test_a_session_is_not_ended_for_idleness_right_after_a_long_call(start, legacy):
+    shim = start(limits={"session_idle_seconds": 2})
+    client = legacy(shim)
+    assert client.text("sleep", seconds=4) == "slept 4"
+    until(lambda: shim.metric("server_starts_total") > 0)
+    assert client.text("echo", text="still here") == "still here"
+
+
+def test_a_second_round_that_finds_no_room_is_not_said_to_be_unstarted(start, legacy):
+    # One more than a call: the shim listens for its sessions.
+    shim = start("--modern", limits={"calls_per_child": 2})
+    client, other = legacy(shim, {"elicitation": {}}), legacy(shim)
+    with client.stream("tools/call", {"name": "input", "arguments": {}}) as response, ThreadPoolExecutor(1) as pool:
+        stream = events(response)
+        question = next(stream)
+        busy = pool.submit(other.call, "sleep", seconds=2)
+        until(lambda: shim.info()["in_flight"] == 2)
+        client.respond(question["id"], {"action": "accept", "content": {"name": "Ada"}})
+        error = next(stream)["error"]
+        assert error["data"] == {"reason": "busy", "started": True}
+        assert "nothing was started" not in error["message"]
+        busy.result()
+
+
+def test_metadata_that_are_none_do_not_take_the_params_with_them(start, legacy):
+    client = legacy(start(isolation="shared"))
+    params = {"name": "echo", "arguments": {"text": "all here"}, "_meta": None}
+    assert client.request("tools/call", params)[-1]["result"]["content"][0]["text"] == "all here"
+
+
+def test_a_question_that_is_too_long_is_refused(start, legacy):
+    client = legacy(start(limits={"line_bytes": 10_000}), {"sampling": {}})
+    assert "request is" in client.text("sample", prompt="x" * 20_000)
+
+
+# Asks and asks, and reads no answer; says by its stderr how often it has asked.
+DEAF = """
+import json, sys, threading
+def flood():
+    for n in range(400_000):
+        sys.stdout.write('{"jsonrpc":"2.0","id":%d,"method":"ping"}\\n' % n)
+    sys.stdout.flush()
+    print("flooded", file=sys.stderr, flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    if asked["method"] == "initialize":
+        result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "deaf"}}
+    elif asked["method"] == "tools/list":
+        result = {"tools": []}
+    elif asked["method"] == "tools/call":
+        flood()
+        threading.Event().wait()
+    else:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "no"}}), flush=True)
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+def test_a_server_that_asks_and_does_not_read_does_not_fill_the_memory(modern):
+    with running(command=sys.executable, args=["-c", DEAF], limits={"stdin_bytes": 1_000_000}) as shim:
+        client = modern(shim.wait_ready(), timeout=1)
+        give_up(client, "anything")
+        until(lambda: "flooded" in shim.lines)
+        until(lambda: shim.metric("unread_answers_total") > 100_000)
+        status = Path(f"/proc/{shim.process.pid}/status").read_text()
+        kibibytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        assert kibibytes < 100_000
