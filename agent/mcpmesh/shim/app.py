@@ -122,7 +122,7 @@ class App:
         """Deadlines of calls whose clients are gone and that nobody cancelled."""
         for child in self.supply.children:
             for call in list(child.calls.values()):
-                if isinstance(call, RelayCall) and not call.exchange.live and not isinstance(call, RelayedListen):
+                if isinstance(call, RelayCall) and not call.exchange.live:
                     late = now - call.exchange.started > self.config.request_seconds
                     # What waits for its client's input has a time of its own.
                     if late and not self.suspended.holds(call):

@@ -113,8 +113,7 @@ class OwnListen(Call):
 
     def end(self) -> None:
         """The server is gone or ended it."""
-        if self.hub.own is self:
-            self.hub.own = None
+        self.hub.own_ended(self)
 
 
 class Listen(Owner):

@@ -10,6 +10,7 @@ request id and the subscription id replaced
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mcpmesh.shim.shared import SharedSession
 
 ASK_SECONDS: Final = 30.0
+# A modern server that ended the shim's own listen is asked again after this.
+AGAIN_SECONDS: Final = 5.0
 
 
 class Subscriptions:
@@ -39,6 +42,7 @@ class Subscriptions:
         self.listens: set[Listen] = set()
         self.sessions: dict[SharedSession, set[str]] = {}
         self._held: set[str] = set()
+        self._settling = asyncio.Lock()
 
     # Modern clients.
 
@@ -135,9 +139,11 @@ class Subscriptions:
 
     async def _settle(self) -> dict[str, wire.Buffer]:
         """Bring what the server is subscribed to in line with what is wanted; answers what it refused."""
-        main = self.app.supply.main
-        if main is None or not main.alive:
-            return {}
+        async with self._settling:
+            main = self.app.supply.main
+            return await self._bring_in_line(main) if main is not None and main.alive else {}
+
+    async def _bring_in_line(self, main: Child) -> dict[str, wire.Buffer]:
         wanted: set[str] = set().union(
             *self.sessions.values(), *(listen.wanted.get("resourceSubscriptions", ()) for listen in self.listens)
         )
@@ -169,12 +175,25 @@ class Subscriptions:
             return
         old, self.own = self.own, OwnListen(self, main)
         self._held = set(uris)
-        with contextlib.suppress(Failure):
+        try:
             params = {"_meta": modern_meta(), "notifications": wanted}
             main.send(self.own, "subscriptions/listen", wire.encode(params))
+        except Failure:
+            self.own_ended(self.own)
         if old is not None:
             main.cancel(old, "replaced")
             main.ghosts.pop(old.id, None)
+
+    def own_ended(self, own: OwnListen) -> None:
+        """The shim's own listen is over; where the server goes on, it is asked again in a while."""
+        if self.own is own:
+            self.own = None
+            self.app.later(AGAIN_SECONDS, self._listen_again)
+
+    def _listen_again(self) -> None:
+        main = self.app.supply.main
+        if self.own is None and main is not None and main.modern and not self.app.draining:
+            self.app.spawn(self._settle_quietly(), "subscribe")
 
     def main_started(self) -> None:
         """A new kept process: subscribe it to what is wanted."""

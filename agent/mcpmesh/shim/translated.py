@@ -12,7 +12,7 @@ from mcpmesh.shim import translate, wire
 from mcpmesh.shim.calls import ModernCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
-from mcpmesh.shim.failure import METHOD_NOT_FOUND, MISSING_CAPABILITY, Failure, lost
+from mcpmesh.shim.failure import INTERNAL_ERROR, METHOD_NOT_FOUND, MISSING_CAPABILITY, Failure, lost
 from mcpmesh.shim.relay import outcome
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class TranslatedCall(ModernCall):
                 self.lacked = lacks, message.method
         else:
             self.app.kept.askers.seen(self.subject)
-            self.asks[f"r{message.id}"] = message
+            self.asks[f"r{wire.id_json(message.id).decode()}"] = message
             if child.lease is None and self.app.config.isolation == "session":
                 child.lease = self
             self.flush_soon()
@@ -172,4 +172,11 @@ class TranslatedCall(ModernCall):
     def abandon(self, reason: str) -> None:
         """The client did not come back in time."""
         self._cancel(reason)
+
+    def _cancel(self, reason: str) -> None:
+        if self.child is not None:
+            # A server that goes on all the same must not wait for answers that nobody will give.
+            for message in self.asks.values():
+                self.child.refuse(message.id, INTERNAL_ERROR, reason)
         self.asks.clear()
+        super()._cancel(reason)

@@ -147,3 +147,17 @@ def test_a_server_that_asks_and_does_not_read_does_not_fill_the_memory(modern):
         status = Path(f"/proc/{shim.process.pid}/status").read_text()
         kibibytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
         assert kibibytes < 100_000
+
+
+def test_a_server_that_goes_on_after_a_cancel_does_not_wait_for_its_clients_answer(start, modern):
+    shim = start(limits={"input_seconds": 1}, request_seconds=60)
+    assert modern(shim, {"sampling": {}}).call("sample")["result"]["resultType"] == "input_required"
+    until(lambda: "did not answer in time" in modern(shim).text("answers"))
+
+
+def test_the_shims_own_subscription_is_asked_for_again_when_the_server_ends_it(start, legacy):
+    shim = start("--modern")
+    client = legacy(shim)
+    until(lambda: "subscriptions/listen" in client.text("seen"))
+    client.call("unsubscribe")
+    until(lambda: client.text("seen").count("subscriptions/listen") == 2)

@@ -232,6 +232,8 @@ def call(id: Any, params: dict[str, Any]) -> None:
         text(id, cancelled)
     elif name == "seen":
         text(id, seen)
+    elif name == "answers":
+        text(id, {str(asked_id): said for asked_id, said in asked.items()})
     elif name == "level":
         text(id, level)
     elif name == "change":
