@@ -10,6 +10,8 @@ export KONG_PROXY_LISTEN="$edge:8000"
 export KONG_ADMIN_LISTEN="$edge:8001"
 # Until the agent hands it a document it answers 503: of a 404 an MCP client takes its session for ended.
 export KONG_DECLARATIVE_CONFIG=/mcpmesh/waiting.yml
+# Kong's word for none is `off`.
+export KONG_TRACING_INSTRUMENTATIONS="${KONG_TRACING_INSTRUMENTATIONS:-off}"
 export KONG_STATUS_LISTEN=off
 export KONG_ADMIN_GUI_LISTEN=off
 # The image's own entrypoint, under either of the names that it has had.

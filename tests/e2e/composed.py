@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-INTERNAL, EGRESS = "mesh-internal", "mesh-egress"
+INTERNAL, EDGE, EGRESS = "mesh-internal", "mesh-edge", "mesh-egress"
+API_GATEWAY = ROOT / "compose.api-gateway.yaml"
+KONG_IMAGE = "kong:3.9"
 
 
 def docker(*words: str, check: bool = True) -> str:
@@ -60,7 +62,31 @@ class Composed:
     @property
     def ingress_container(self) -> str:
         """The service at the edge, as compose calls it."""
-        return "ingress" if len(self.files) > 1 else "kong"
+        return "ingress" if API_GATEWAY in self.files else "kong"
+
+    @property
+    def kong(self) -> str:
+        """Kong's container."""
+        return f"{self.project}-kong-1"
+
+    @property
+    def kong_admin(self) -> str:
+        """Its Admin API, which is on mesh-edge, where this machine reaches it."""
+        return f"http://{self.address(self.kong, EDGE)}:8001"
+
+    def network(self, name: str) -> str:
+        """One of compose.yaml's networks, as Docker calls it."""
+        return f"{self.project}_{name}"
+
+    def address(self, container: str, network: str) -> str:
+        """Of a container on one of compose.yaml's networks."""
+        found: str = inspect(container)["NetworkSettings"]["Networks"][self.network(network)]["IPAddress"]
+        return found
+
+    def everybody(self) -> list[str]:
+        """Names of all containers, compose's own and those that the agent started."""
+        label = f"label=com.docker.compose.project={self.project}"
+        return [*docker("ps", "--format", "{{.Names}}", "--filter", label).split(), *self.containers()]
 
     def compose(self, *words: str) -> str:
         """`docker compose WORDS` for this project."""
@@ -94,6 +120,11 @@ class Composed:
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"consul {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def logs(self) -> str:
+        """All that the agent has said."""
+        argv = ["docker", "logs", "--timestamps", f"{self.project}-agent-1"]
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
 
     def status(self) -> dict[str, Any]:
         """The board; empty while no agent answers."""

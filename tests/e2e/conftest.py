@@ -4,10 +4,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.e2e.composed import ROOT, Composed, consul_program, docker, until
+from tests.e2e.composed import API_GATEWAY, KONG_IMAGE, ROOT, Composed, consul_program, docker, until
 
 from mcpmesh.kit.ports import Ports
 
@@ -23,6 +24,27 @@ CATALOG = {
     "time": {"command": "mcp-server-time", "args": ["--local-timezone", "UTC"]},
 }
 SECRET = "correct-horse-battery-staple"
+
+
+def pytest_report_header() -> str:
+    """Which Kong stands in front; a stand-in says so in a label."""
+    label = '{{index .Config.Labels "mcpmesh.stand-in"}}'
+    if shutil.which("docker") is None:
+        return f"{KONG_IMAGE}: not known, since there is no docker here"
+    done = subprocess.run(["docker", "image", "inspect", "--format", label, KONG_IMAGE], capture_output=True, text=True)
+    if done.returncode != 0:
+        return f"{KONG_IMAGE}: there is no such image yet"
+    return f"{KONG_IMAGE}: {'a stand-in (tests/support/kong), not Kong' if done.stdout.strip() else 'the image itself'}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share the one mesh come after those with their own, and what takes it down at the very end."""
+
+    def turn(item: pytest.Item) -> tuple[bool, bool]:
+        return "mesh" in getattr(item, "fixturenames", ()), item.get_closest_marker("last") is not None
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
@@ -52,33 +74,44 @@ def clock_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def mesh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    """The mesh of compose.yaml, up; with Kong where its image is here, else with the API gateway."""
-    folder = tmp_path_factory.mktemp("mesh")
+    """The mesh of compose.yaml, up, with Kong in front."""
+    with composed("mcpmesh-e2e", image, tmp_path_factory.mktemp("mesh")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def gateway_mesh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    """The same with the API gateway in Kong's place."""
+    with composed("mcpmesh-e2e-gateway", image, tmp_path_factory.mktemp("gateway-mesh"), API_GATEWAY) as running:
+        yield running
+
+
+@contextmanager
+def composed(name: str, image: str, folder: Path, *overrides: Path) -> Iterator[Composed]:
+    """compose.yaml and these files, up and ready with CATALOG in `folder`; taken down at the end."""
     folder.chmod(0o755)
     shutil.copytree(ROOT / "examples" / "files", folder / "files")
     (folder / "secret").write_text(SECRET)
     (folder / "secret").chmod(0o600)
-    kong = docker("image", "ls", "-q", "kong:3.9", check=False)
-    files = [ROOT / "compose.yaml", *([] if kong else [ROOT / "compose.api-gateway.yaml"])]
     ports = Ports(28000)
-    composed = Composed(
-        project=f"mcpmesh-e2e-{os.getpid()}",
-        files=files,
+    found = Composed(
+        project=f"{name}-{os.getpid()}",
+        files=[ROOT / "compose.yaml", *overrides],
         folder=folder,
         ingress_port=ports.take(),
         consul_port=ports.take(),
         consul_binary=consul_program(),
         environment={"MCPMESH_IMAGE": image},
     )
-    composed.write(CATALOG)
+    found.write(CATALOG)
     try:
-        composed.compose("up", "-d", "--no-build")
-        until(composed.settled, "a mesh that is ready", 180)
-        yield composed
+        found.compose("up", "-d", "--no-build")
+        until(found.settled, "a mesh that is ready", 180)
+        yield found
     finally:
         if os.environ.get("MCPMESH_E2E_LOGS"):
-            Path(os.environ["MCPMESH_E2E_LOGS"]).write_text(docker("logs", f"{composed.project}-agent-1", check=False))
-        composed.compose("down", "-v", "--remove-orphans")
+            Path(os.environ["MCPMESH_E2E_LOGS"]).write_text(found.logs())
+        found.compose("down", "-v", "--remove-orphans")
 
 
 @pytest.fixture(autouse=True)

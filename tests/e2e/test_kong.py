@@ -1,0 +1,94 @@
+"""What is Kong's own at the ingress of compose.yaml; the image that runs as kong:3.9 is told at the head of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.e2e.calls import calls_without_a_fault, status_of_call
+from tests.e2e.composed import Composed, docker, until
+
+# The agent looks every second; a Kong that answers is handed its document at that look.
+DOCUMENT_SECONDS = 5.0
+KEYS = """\
+_format_version: "3.0"
+consumers:
+- username: ada
+  keyauth_credentials: [{key: sesame}]
+plugins:
+- {name: key-auth, service: time}
+"""
+REFUSED = '_format_version: "3.0"\nplugins: [{name: key-auth, service: time, config: {key_in_heder: true}}]\n'
+THEIRS = {"_format_version": "3.0", "services": [{"name": "theirs", "host": "127.0.0.1", "port": 1}]}
+
+
+def hash_of(mesh: Composed) -> str:
+    """Of the document that Kong goes by; empty where it does not tell."""
+    try:
+        found = httpx.get(f"{mesh.kong_admin}/status", trust_env=False)
+    except httpx.TransportError:
+        return ""
+    return str(found.json()["configuration_hash"])
+
+
+@pytest.fixture
+def own_document(mesh: Composed) -> Iterator[Path]:
+    """A document of the user's own, to be written; gone after the test."""
+    path = mesh.folder / "kong.d" / "mine.yml"
+    path.parent.mkdir(exist_ok=True)
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_it_runs_as_its_image_has_it_and_writes_only_below_tmp(mesh: Composed) -> None:
+    assert docker("exec", mesh.kong, "id", "-un") == "kong"
+    assert "Kong is healthy at /tmp/kong" in docker("exec", mesh.kong, "kong", "health")
+    assert {line.split()[1].split("/")[1] for line in docker("diff", mesh.kong).splitlines()} <= {"mcpmesh", "tmp"}
+
+
+def test_a_restarted_kong_has_its_document_at_once(mesh: Composed) -> None:
+    ours = hash_of(mesh)
+    seen: set[int] = set()
+
+    def answer() -> int:
+        seen.add(found := status_of_call(mesh))
+        return found
+
+    mesh.compose("restart", "kong")
+    until(answer, "a Kong that listens")
+    until(lambda: hash_of(mesh) == ours, "its document", DOCUMENT_SECONDS)
+    until(lambda: answer() == 200, "an answered call")
+    # An MCP client takes 404 for the end of its session.
+    assert seen <= {0, 200, 502, 503}
+    until(mesh.settled, "a mesh that is whole")
+
+
+def test_what_somebody_else_hands_it_is_replaced_by_ours(mesh: Composed) -> None:
+    ours = hash_of(mesh)
+    answer = httpx.post(f"{mesh.kong_admin}/config", json=THEIRS, trust_env=False, timeout=30)
+    assert answer.status_code == 201, answer.text
+    until(lambda: hash_of(mesh) == ours, "our document", DOCUMENT_SECONDS)
+    assert status_of_call(mesh) == 200
+
+
+def test_a_document_in_kong_d_is_joined_when_it_is_saved(mesh: Composed, own_document: Path) -> None:
+    with calls_without_a_fault(mesh):
+        own_document.write_text(KEYS)
+        until(lambda: status_of_call(mesh, "time") == 401, "a key that is asked for")
+        assert status_of_call(mesh, "time", apikey="sesame") == 200
+        own_document.unlink()
+        until(lambda: status_of_call(mesh, "time") == 200, "no key that is asked for")
+
+
+def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(mesh: Composed, own_document: Path) -> None:
+    ours = hash_of(mesh)
+    with calls_without_a_fault(mesh):
+        own_document.write_text(REFUSED)
+        said = 'plugin "key-auth" config.key_in_heder: unknown field'
+        until(lambda: said in mesh.status().get("ingress_error", ""), "the refusal")
+        assert hash_of(mesh) == ours
+        own_document.unlink()
+        until(lambda: not mesh.status()["ingress_error"], "no refusal")
+    assert hash_of(mesh) == ours
