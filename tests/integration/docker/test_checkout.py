@@ -1,18 +1,28 @@
-"""compose.yaml from a checkout under a strict umask, whose owner is nobody that a container knows."""
+"""compose.yaml as it is brought up from a checkout: under a strict umask, and for the first time."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.e2e.composed import ROOT
+from tests.e2e.composed import ROOT, docker
 
 from mcpmesh.kit.ports import Ports
 
 SOMEBODY = 1000
+
+
+@pytest.mark.parametrize("over", [[], ["compose.api-gateway.yaml"], ["compose.proxy.yaml"]])
+def test_no_registry_is_asked_for_our_image(over: list[str]) -> None:
+    files = [word for name in ("compose.yaml", *over) for word in ("--file", str(ROOT / name))]
+    found = json.loads(docker("compose", "--env-file", os.devnull, *files, "config", "--format", "json"))["services"]
+    ours = {name: service for name, service in found.items() if service["image"] == "mcpmesh:local"}
+    assert {name: service.get("pull_policy") for name, service in ours.items()} == dict.fromkeys(ours, "never")
+    assert ours.keys() >= {"agent", "servers"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
