@@ -63,8 +63,11 @@ class Round:
 
     @property
     def tells(self) -> bool:
-        """Whether a change is told: the process of a call has no subscribers where each call has its own."""
-        return self.isolation != "request"
+        """Whether each change is told. Subscriptions are the kept process's, and not what a call has for itself:
+        in request isolation each, in session isolation a modern client's while the kept one waits for an answer.
+        """
+        translated = self.server == "legacy" and self.clients != "legacy"
+        return self.isolation == "shared" or (self.isolation == "session" and not translated)
 
     @property
     def all_calls(self) -> int:
@@ -154,8 +157,7 @@ async def _round(port: int, each: Round) -> Tally:
                 group.create_task(_work(await caller.line(), numbers, each.ask_every))
     if not each.knows_whom:
         await _alone(callers, each, tally)
-    if each.tells:
-        await told(callers, tally)
+    await told(callers, tally, each.tells)
     for caller in callers:
         await caller.close()
     await disconnect()
@@ -172,15 +174,15 @@ async def _alone(callers: list[Caller], each: Round, tally: Tally) -> None:
     tally.counts["refused alone"] = tally.counts["refused"] - before
 
 
-async def told(callers: list[Caller], tally: Tally) -> None:
-    """All that subscribed hear of all their changes; what is missing then is told."""
+async def told(callers: list[Caller], tally: Tally, each: bool) -> None:
+    """No change was told twice to whoever subscribed; and where each is to be told, none is missing."""
     waiting = [caller for caller in callers if caller.subscribed]
     with suppress(TimeoutError):
-        async with asyncio.timeout(TOLD_SECONDS):
+        async with asyncio.timeout(TOLD_SECONDS if each else 0):
             while any(caller.updates < caller.touched for caller in waiting):
                 await asyncio.sleep(0.01)
     for caller in waiting:
-        if caller.updates != caller.touched:
+        if caller.updates > caller.touched or (each and caller.updates < caller.touched):
             tally.failed(f"{caller.name} changed its resource {caller.touched} times and heard {caller.updates} times")
 
 

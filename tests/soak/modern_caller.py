@@ -68,9 +68,7 @@ class ModernLine(Line):
     async def _call(self, tool: str) -> None:
         params: Message = {"name": tool, "arguments": arguments(self.caller, self.number)}
         meta = {"progressToken": 1} | ({LOG_LEVEL: "debug"} if tool == "log" else {})
-        # Who can be asked nothing is served by the kept process, and that is the one which is subscribed to.
-        capabilities = None if tool == "touch" else ASKABLE
-        reply = await self.connection.ask(modern("tools/call", params, capabilities, **meta))
+        reply = await self.connection.ask(modern("tools/call", params, ASKABLE, **meta))
         result = reply.messages[-1].get("result", {}) if reply.messages else {}
         if result.get("resultType") == "input_required":
             reply = await self._told(params, meta, result)
