@@ -1,0 +1,64 @@
+"""`docker compose up` with a catalog that is not there or can't be used, and what is typed right after it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.e2e.composed import ROOT, Composed, consul_program, until
+from tests.integration.mesh.traffic import call
+
+from mcpmesh.kit.ports import Ports
+
+TIME = {"time": {"command": "mcp-server-time", "args": ["--local-timezone", "UTC"]}}
+MISTAKEN = {"time": {"comand": "mcp-server-time"}}
+
+
+@pytest.fixture
+def fresh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    """A project whose catalog's folder is empty, not up."""
+    folder = tmp_path_factory.mktemp("fresh")
+    folder.chmod(0o755)
+    ports = Ports(28100)
+    composed = Composed(
+        project=f"mcpmesh-e2e-fresh-{os.getpid()}",
+        files=[ROOT / "compose.yaml", ROOT / "compose.api-gateway.yaml"],
+        folder=folder,
+        ingress_port=ports.take(),
+        consul_port=ports.take(),
+        consul_binary=consul_program(),
+        environment={"MCPMESH_IMAGE": image},
+    )
+    try:
+        yield composed
+    finally:
+        composed.compose("down", "-v", "--remove-orphans")
+
+
+def test_a_mesh_without_a_catalog_says_so_begins_with_one_and_leaves_nothing(fresh: Composed) -> None:
+    fresh.compose("up", "-d", "--no-build")
+    assert "/mesh/mesh.yaml: does not exist" in fresh.mcpmesh("status", code=4)
+    fresh.mcpmesh("verify", code=2)
+    fresh.write(MISTAKEN)
+    until(lambda: "/mesh/mesh.yaml:5: services.time.comand: " in fresh.mcpmesh("status", code=4), "the mistake told")
+    assert fresh.containers() == []
+    fresh.write(TIME)
+    until(fresh.settled, "a mesh that has begun")
+    # What runs is nobody's to stop while no catalog can be read.
+    before = fresh.ids()
+    fresh.write(MISTAKEN)
+    fresh.compose("restart", "agent")
+    assert "no catalog that can be used" in fresh.mcpmesh("status", code=4)
+    assert call(f"{fresh.ingress}/mcp/time", "get_current_time", {"timezone": "UTC"})
+    assert fresh.ids() == before
+    fresh.compose("down", "-v")
+    assert fresh.left() == []
+
+
+def test_verify_typed_right_after_up_waits_for_the_mesh(fresh: Composed) -> None:
+    fresh.write(TIME)
+    fresh.compose("up", "-d", "--no-build")
+    assert ", 0 failed" in fresh.mcpmesh("verify")
+    fresh.compose("down", "-v")
+    assert fresh.left() == []
