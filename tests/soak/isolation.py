@@ -95,7 +95,7 @@ FULL = [
     Round("legacy", "modern", "request", 1_500, callers=8, at_once=2, ask_every=7),
     Round("modern", "legacy", "request", 1_500, callers=8, at_once=2, ask_every=7),
 ]
-SHORT = [each.scaled(0.02) for each in FULL]
+SHORT = [each.scaled(0.01) for each in FULL]
 
 
 def soak(server: str, rounds: list[Round]) -> Report:

@@ -21,7 +21,7 @@ AT_ONCE = 16
 SETTLE_SECONDS = 60.0
 MEMORY_PERCENT = 5.0
 # A shim looks once a second whether there is memory that it can give back.
-GIVE_BACK_SECONDS = 1.5
+GIVE_BACK_SECONDS = 1.2
 # So that a soak need not wait half an hour; the timers are the same ones.
 SOON = {
     "session_idle_seconds": 1.0,
