@@ -46,8 +46,13 @@ class Serving:
         if not has_begun(status) or any(map(self._starts, lines)):
             self._until = now + _REST_SECONDS
             return status.paused
+        if now >= self._until or status.paused or status.catalog_error is not None:
+            return True
+        if not lines:
+            # In compose the servers are wanted a moment after the agent has begun.
+            return bool(status.services)
         served = bool(self._services) and all(line.address for line in lines)
-        return not lines or served or status.paused or _is_at_rest(status) or now >= self._until
+        return served or _is_at_rest(status)
 
     def _starts(self, line: ServiceStatus) -> bool:
         return line.state is State.STARTING or (self._every_instance and _is_growing(line))

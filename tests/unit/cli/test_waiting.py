@@ -95,7 +95,6 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
     "status",
     [
         BOARD,
-        replace(BOARD, services=()),
         replace(BOARD, services=(FILES, POSTGRES)),
         replace(NOT_BEGUN, services=(), catalog_error="mesh.yaml:3: no command"),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.FAILED),)),
@@ -104,6 +103,12 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
 )
 def test_nobody_waits_where_waiting_helps_nothing(status: MeshStatus) -> None:
     assert over(status, age=0.0)
+
+
+def test_services_are_waited_for_while_the_agent_is_young() -> None:
+    assert not over(replace(BOARD, services=()), age=5.0)
+    assert not over(replace(BOARD, services=()), "files", age=5.0)
+    assert over(replace(BOARD, services=()))
 
 
 def test_an_unknown_service_is_not_waited_for() -> None:
