@@ -92,6 +92,7 @@ class App:
     def disconnected(self, conn: Connection) -> None:
         """It is gone."""
         self.connections.discard(conn)
+        self.supply.slack = True
 
     def rejection(self, status: int, message: str) -> bytes:
         """The body of an answer to what could not be read as a request."""
@@ -112,10 +113,10 @@ class App:
                 self.metrics.count("sessions_idled")
                 self.end_session(session)
         self.supply.tick(now)
-        if self.supply.freed and all(conn.exchange is None for conn in self.connections):
-            self.supply.freed = False
+        if self.supply.slack and all(conn.exchange is None for conn in self.connections):
+            self.supply.slack = False
             memory.give_back()
-        again = self.connections or self.sessions or self.supply.has_idlers or self.supply.freed
+        again = self.connections or self.sessions or self.supply.has_idlers or self.supply.slack
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick) if again else None
 
     def _tick_calls_left_behind(self, now: float) -> None:

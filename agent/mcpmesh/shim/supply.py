@@ -69,8 +69,8 @@ class Supply:
         self.state = State(config.limits)
         self.children: set[Child] = set()
         self.main: Child | None = None
-        self.freed = False
-        """A process is gone, and the memory that was its share has not been given back yet."""
+        self.slack = False
+        """A process or a client is gone, and the memory that was its share has not been given back yet."""
         self.closing = False
         self._spares: list[Child] = []
         self._extras: list[Child] = []
@@ -126,7 +126,7 @@ class Supply:
     async def _discard_when_gone(self, child: Child) -> None:
         await child.process.gone.wait()
         self.children.discard(child)
-        self.freed = True
+        self.slack = True
         for kept in (self._spares, self._extras):
             if child in kept:
                 kept.remove(child)
