@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -57,11 +56,14 @@ def all_addresses(mesh: Composed) -> list[str]:
 
 
 @contextmanager
-def listener_beyond() -> Iterator[str]:
-    """An address outside every network of the mesh at which somebody listens: this machine's on the default bridge."""
-    with socket.create_server((gateway("bridge"), 0)) as server:
-        host, port = server.getsockname()
-        yield f"{host}:{port}"
+def listener_outside(mesh: Composed, image: str) -> Iterator[str]:
+    """An address outside mesh-internal at which somebody listens who is none of the mesh's."""
+    words = ["--network", mesh.network(EGRESS), "--entrypoint", "/opt/mcpmesh/bin/python", image]
+    name = docker("run", "--detach", *words, "-m", "http.server", "8080")
+    try:
+        yield f"{mesh.address(name, EGRESS)}:8080"
+    finally:
+        docker("rm", "--force", name)
 
 
 def test_only_the_ingress_is_published_and_consul_to_this_machine(mesh: Composed) -> None:
@@ -83,9 +85,10 @@ def test_nobody_outside_reaches_a_shim_an_envoy_consul_kong_or_the_agent(mesh: C
 
 
 def test_inside_are_open_the_sidecars_and_nothing_of_consul_kong_or_the_agent(mesh: Composed, image: str) -> None:
-    # A sidecar with its mTLS, and the page that Consul looks at.
+    # A sidecar with its mTLS, Kong's too, and the page that Consul looks at.
+    kong = f"{mesh.address(mesh.kong, INTERNAL)}:11100"
     sidecars = {f"{mesh.address(name, INTERNAL)}:{port}" for name in mesh.containers("shim") for port in (11101, 11102)}
-    assert open_from(image, mesh.network(INTERNAL), all_addresses(mesh)) == sidecars
+    assert open_from(image, mesh.network(INTERNAL), all_addresses(mesh)) == {*sidecars, kong}
 
 
 def test_on_the_edge_are_open_kong_and_consul_and_no_server(mesh: Composed, image: str) -> None:
@@ -101,9 +104,9 @@ def test_a_server_has_no_way_out_unless_it_may(mesh: Composed, image: str) -> No
     mesh.write({**CATALOG, "clock": {**CATALOG["time"], "egress": True}})
     until(lambda: mesh.ready("clock"), "the new service")
     [shut], [free] = mesh.containers("shim", "time"), mesh.containers("shim", "clock")
-    with listener_beyond() as address:
+    with listener_outside(mesh, image) as address:
+        until(lambda: open_from(image, f"container:{free}", [address]) == {address}, "a connection")
         assert open_from(image, f"container:{shut}", [address]) == set()
-        assert open_from(image, f"container:{free}", [address]) == {address}
     assert set(inspect(shut)["NetworkSettings"]["Networks"]) == {mesh.network(INTERNAL)}
     assert set(inspect(free)["NetworkSettings"]["Networks"]) == {mesh.network(INTERNAL), mesh.network(EGRESS)}
     reachable = [f"{mesh.address(free, EGRESS)}:{port}" for port in PORTS]
