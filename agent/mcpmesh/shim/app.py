@@ -121,13 +121,12 @@ class App:
 
     def _tick_calls_left_behind(self, now: float) -> None:
         """Deadlines of calls whose clients are gone and that nobody cancelled."""
-        for child in self.supply.children:
-            for call in list(child.calls.values()):
-                if isinstance(call, RelayCall) and not call.exchange.live:
-                    late = now - call.exchange.started > self.config.request_seconds
-                    # What waits for its client's input has a time of its own.
-                    if late and not self.suspended.holds(call):
-                        call.expired()
+        calls = [call for child in self.supply.children for call in child.calls.values() if isinstance(call, RelayCall)]
+        for call in [*calls, *(call for session in self.sessions.values() for call in session.left_behind())]:
+            late = not call.exchange.live and now - call.exchange.started > self.config.request_seconds
+            # What waits for its client's input has a time of its own.
+            if late and not self.suspended.holds(call):
+                call.expired()
 
     def _tick_connection(self, conn: Connection, now: float) -> None:
         exchange = conn.exchange
@@ -222,4 +221,4 @@ def _is_call(exchange: Exchange | None) -> bool:
     """Whether an exchange waits for a call's answer, rather than being a stream without end."""
     if exchange is None or isinstance(exchange.owner, RelayedListen):
         return False
-    return isinstance(exchange.owner, Call | Opening | Batch | Waiting | RelayCall)
+    return isinstance(exchange.owner, Call | Opening | Batch | Waiting)

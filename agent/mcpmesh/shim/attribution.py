@@ -29,7 +29,7 @@ class Attribution:
 
     def asked(self, child: Child, message: Any) -> None:
         if message.method == "ping":
-            child.answer(message.id, b"{}")
+            child.answer_itself(message.id, b"{}")
             return
         calls = calls_of_clients(child)
         callers = {call.caller: call for call in calls}
@@ -46,7 +46,7 @@ class Attribution:
 
     def _refuse(self, child: Child, message: Any, reason: str) -> None:
         if message.method == "roots/list":
-            child.answer(message.id, NO_ROOTS)
+            child.answer_itself(message.id, NO_ROOTS)
             return
         self.app.metrics.count("refused_requests")
         child.refuse(message.id, METHOD_NOT_FOUND, f"cannot ask for {message.method}: {reason}")

@@ -29,7 +29,6 @@ class CallerCall(RelayCall):
 
     @property
     def at_work(self) -> bool:
-        """Whether the server works for it, and may ask or log for its sake."""
         return True
 
     @property

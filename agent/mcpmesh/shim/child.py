@@ -37,6 +37,11 @@ class Call:
     def __init__(self) -> None:
         self.id = 0
 
+    @property
+    def at_work(self) -> bool:
+        """Whether the server works for a client because of it, and may ask or log for its sake."""
+        return False
+
     def answered(self, message: Any) -> None:
         """The result or the error came."""
         raise NotImplementedError
@@ -117,8 +122,9 @@ class Child:
         self.version = ""
         self.lease: object | None = None
         """Whose call has the process for itself; no other is sent to it meanwhile."""
-        self.ghosts: dict[int, float] = {}
-        """Calls that were given up and not answered with a result, and since when: work may go on for them."""
+        self.ghosts: set[int] = set()
+        """Calls that were given up and not answered with a result: work may go on for them."""
+        self._haunted = 0.0
         self._next = 1
         self._holders: set[object] = set()
         process.on_line = self._line
@@ -168,13 +174,14 @@ class Child:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
             # The number of no call is never answered.
-            self.ghosts[call.id if len(self.ghosts) < MOST_GHOSTS else 0] = time.monotonic()
+            self.ghosts.add(call.id if len(self.ghosts) < MOST_GHOSTS else 0)
+            self._haunted = time.monotonic()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
 
     @property
     def haunted_lately(self) -> bool:
         """Whether a call was given up lately for which work may go on."""
-        return bool(self.ghosts) and time.monotonic() - max(self.ghosts.values()) < GHOST_SECONDS
+        return bool(self.ghosts) and time.monotonic() - self._haunted < GHOST_SECONDS
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
         """Send a notification."""
@@ -185,23 +192,29 @@ class Child:
         self.process.write(wire.one_line(message) + b"\n")
 
     def answer(self, id: wire.Id, result: wire.Buffer) -> None:
-        """Answer a request of the server's."""
-        self._answer(wire.result_pieces(wire.id_json(id), result))
+        """A client's answer to a request of the server's; whether it is read at all is asked before (`stalled`)."""
+        self.relay(b"".join(map(bytes, wire.result_pieces(wire.id_json(id), result))))
 
     def answer_error(self, id: wire.Id, error: wire.Buffer) -> None:
-        """Answer a request of the server's with an error as it came."""
-        self._answer(wire.error_pieces(wire.id_json(id), error))
+        """The same with an error as it came."""
+        self.relay(b"".join(map(bytes, wire.error_pieces(wire.id_json(id), error))))
 
-    def _answer(self, pieces: list[wire.Buffer]) -> None:
-        if self.stalled() is None:
-            self.relay(b"".join(map(bytes, pieces)))
-        else:
-            # It asks and does not read: what it does not take would fill the memory.
-            self.metrics.count("unread_answers")
+    def answer_itself(self, id: wire.Id, result: wire.Buffer) -> None:
+        """The shim's own answer to a request of the server's."""
+        if self._reads():
+            self.answer(id, result)
 
     def refuse(self, id: wire.Id, code: int, message: str) -> None:
-        """Answer a request of the server's with an error."""
-        self.answer_error(id, wire.error_body(code, message))
+        """The shim's own answer with an error."""
+        if self._reads():
+            self.answer_error(id, wire.error_body(code, message))
+
+    def _reads(self) -> bool:
+        """Whether the shim's own answers are taken: what asks and does not read would fill the memory."""
+        if self.stalled() is None:
+            return True
+        self.metrics.count("unread_answers")
+        return False
 
     async def ask(self, method: str, params: Any = None, timeout: float | None = None) -> Any:
         """A request of the shim's own. Raises Failure, or TimeoutError after `timeout` seconds."""
@@ -287,7 +300,7 @@ class Child:
         if type(id) is int and id in self.ghosts:
             # An error may be all that there is to a cancel, with the work going on behind it.
             if result:
-                del self.ghosts[id]
+                self.ghosts.discard(id)
             return
         self.metrics.count("stray_messages")
         if id is None:
@@ -321,12 +334,16 @@ class Child:
             "ask for less or raise limits.line_bytes",
             "answer-too-long",
         )
-        answered = self.calls.pop(wire.find_id(head, tail) or 0, None)
-        if answered is not None:
-            answered.failed(failure)
+        if (found := wire.find_id(head, tail)) is not None:
+            self.ghosts.discard(found)
+            if (call := self.calls.pop(found, None)) is not None:
+                call.failed(failure)
             return
         for call in list(self.calls.values()):
-            self.cancel(call, "its answer was too long")
+            if call.at_work:
+                self.cancel(call, "its answer may have been too long")
+            else:
+                self.forget(call)
             call.failed(failure)
 
     def fail_calls(self, failure: Failure) -> None:

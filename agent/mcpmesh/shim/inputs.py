@@ -14,7 +14,7 @@ from mcpmesh.shim import translate, wire
 from mcpmesh.shim.calls import ModernCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
-from mcpmesh.shim.failure import lost
+from mcpmesh.shim.failure import Failure, lost
 from mcpmesh.shim.modern import invalid
 from mcpmesh.shim.suspended import without_address
 
@@ -43,6 +43,10 @@ class Paused:
         self.app = app
         self.child = child
         self.state = state
+
+    def hindered(self) -> Failure | None:
+        """The process can't take the retry."""
+        return self.child.full()
 
     def abandon(self, _reason: str) -> None:
         """The client did not come back in time."""

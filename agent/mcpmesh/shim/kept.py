@@ -138,7 +138,7 @@ class Kept:
 
     def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:
         call.child = child
-        if use is Use.ALONE and child.lease is None:
+        if use is Use.ALONE and use.fits(child):
             child.lease = call
         try:
             send(child)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mcpmesh.shim import translate, wire
 from mcpmesh.shim.calls import ModernCall
-from mcpmesh.shim.child import Call, Child
+from mcpmesh.shim.child import Call
 from mcpmesh.shim.exchange import Exchange, Owner
 from mcpmesh.shim.failure import Failure
 
 if TYPE_CHECKING:
+    from mcpmesh.shim.app import App
     from mcpmesh.shim.subscriptions import Subscriptions
 
 LISTS: Final = {
@@ -49,7 +50,12 @@ def subscription_of(message: Any) -> int | None:
 class RelayedListen(ModernCall):
     """A modern client's listen at a modern server."""
 
-    __slots__ = ()
+    __slots__ = ("taken",)
+
+    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str) -> None:
+        super().__init__(app, exchange, client_id, method)
+        self.taken = False
+        """Whether the server acknowledged it."""
 
     @property
     def at_work(self) -> bool:
@@ -57,10 +63,15 @@ class RelayedListen(ModernCall):
 
     def heard(self, message: Any) -> None:
         """A notification of this subscription."""
+        self.taken = True
         if self.exchange.live:
             self.exchange.event([tagged(message.method, message.params, self.client_id)])
 
     def answered(self, message: Any) -> None:
+        if message.error and self.taken:
+            # The connection to a remote server broke.
+            self.end()
+            return
         if message.result:
             whole, meta = translate.split(message.result)
             meta[wire.SUBSCRIPTION_KEY] = wire.Raw(self.client_id)
@@ -84,18 +95,17 @@ class RelayedListen(ModernCall):
         super()._cancel(reason)
         if self.child is not None:
             # No work goes on for it that the server could speak of.
-            self.child.ghosts.pop(self.id, None)
+            self.child.ghosts.discard(self.id)
 
 
 class OwnListen(Call):
     """The shim's own listen at a modern server."""
 
-    __slots__ = ("child", "hub")
+    __slots__ = ("hub",)
 
-    def __init__(self, hub: Subscriptions, child: Child) -> None:
+    def __init__(self, hub: Subscriptions) -> None:
         super().__init__()
         self.hub = hub
-        self.child = child
 
     def heard(self, message: Any) -> None:
         """A notification for the legacy sessions."""
@@ -105,8 +115,11 @@ class OwnListen(Call):
             rest = {**whole, "_meta": meta} if meta else {key: whole[key] for key in whole if key != "_meta"}
             self.hub.dispatch(message.method, wire.encode(rest) if rest else b"")
 
-    def answered(self, _message: Any) -> None:
-        self.end()
+    def answered(self, message: Any) -> None:
+        if message.error:
+            self.hub.own_refused(self)
+        else:
+            self.end()
 
     def failed(self, _failure: Failure) -> None:
         self.end()

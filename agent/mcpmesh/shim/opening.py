@@ -49,9 +49,6 @@ class InitializeCall(OwnCall):
             members = wire.members(message.result)
             self.app.profile.learn_legacy(wire.value(members.get("protocolVersion", b"null")))
         opening.count("ok")
-        if not self.exchange.live:  # nobody learns the session's id
-            opening.end(self.child)
-            return
         opening.open(OwnSession(self.app, opening.session_id, self.child), message.result)
 
     def failed(self, failure: Failure) -> None:

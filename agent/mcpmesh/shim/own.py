@@ -103,6 +103,8 @@ class OwnSession(Session):
         if message.id not in self.asked_ids:
             self.app.metrics.count("stray_messages")
             return
+        if (failure := self.child.stalled()) is not None:
+            raise failure
         del self.asked_ids[message.id]
         if message.error:
             self.child.answer_error(message.id, message.error)
@@ -126,7 +128,7 @@ class OwnSession(Session):
 
     def asked(self, child: Child, message: Any) -> None:
         if message.method == "ping":
-            child.answer(message.id, b"{}")
+            child.answer_itself(message.id, b"{}")
             return
         self.asked_ids.pop(message.id, None)
         if len(self.asked_ids) >= MAX_ASKED:

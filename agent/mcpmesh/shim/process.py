@@ -32,6 +32,7 @@ STDERR_LINE_BYTES: Final = 1024 * 1024
 PIPE_BYTES: Final = 256 * 1024
 # A dead server's stdout is read to its end; should something hold it open, this long (seconds).
 DRAIN_SECONDS: Final = 2.0
+BUG: Final = "a bug in what takes a server's line, please report it: %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ class ServerProcess:
             self.on_line(line)
         except Exception:
             # It would close the server's stdout, and so end everybody's server for the sake of one line.
-            say("a bug in what takes a server's line, please report it: %s", traceback.format_exc())
+            say(BUG, traceback.format_exc())
 
     def _rest(self, line: bytes) -> None:
         """Without its line break it may be half of an answer, whose caller is told of the server's end instead."""
@@ -248,7 +249,10 @@ class ServerProcess:
             self._line(line)
 
     def _oversize(self, head: bytes, tail: bytes, size: int) -> None:
-        self.on_oversize(head, tail, size)
+        try:
+            self.on_oversize(head, tail, size)
+        except Exception:
+            say(BUG, traceback.format_exc())
 
     def _error_line(self, line: bytes) -> None:
         self.tail.add(line)

@@ -232,11 +232,9 @@ class Routes:
             if message.method is not wire.UNSET and message.id is not wire.UNSET:
                 part = batch.part()
                 self._message(part, head, message)
-            elif message.method is wire.UNSET:
-                session.response(message)
             else:
                 try:
-                    session.notification(message)
+                    (session.response if message.method is wire.UNSET else session.notification)(message)
                 except Failure:
                     if number == 0:
                         raise

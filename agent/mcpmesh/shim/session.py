@@ -13,6 +13,7 @@ from mcpmesh.shim.exchange import Exchange, Owner, Source
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
+    from mcpmesh.shim.relay import RelayCall
 
 # How long (seconds) a server may still answer a call that its client cancelled.
 CANCEL_SECONDS = 5.0
@@ -74,6 +75,10 @@ class Session:
     def exchanges(self) -> list[Exchange]:
         """Where answers of the session's calls are awaited, oldest first."""
         raise NotImplementedError
+
+    def left_behind(self) -> list[RelayCall]:
+        """Its calls whose client is gone and that may wait for it rather than for a server."""
+        return []
 
     def listen(self, exchange: Exchange) -> None:
         """The client's GET: a stream for what belongs to no call, beginning with what was kept for it."""

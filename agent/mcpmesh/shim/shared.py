@@ -17,9 +17,10 @@ from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, NOTHING_STARTED, Failure, lost
+from mcpmesh.shim.inputs import asks
 from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
-from mcpmesh.shim.relay import CANCELLED, put_meta, timed_out
-from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, TOO_MANY_ASKED, Session
+from mcpmesh.shim.relay import CANCELLED, RelayCall, put_meta, timed_out
+from mcpmesh.shim.session import MAX_ASKED, TOO_MANY_ASKED, Session
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -33,7 +34,7 @@ ANSWERED_HERE = frozenset(("ping", "logging/setLevel", "resources/subscribe", "r
 class SharedCall(CallerCall):
     """A call of a session's client at a kept process."""
 
-    __slots__ = ("asks", "cancelling", "inner", "inputs", "params", "questions", "rounds", "session", "state")
+    __slots__ = ("asks", "inner", "inputs", "params", "questions", "rounds", "session", "state")
 
     def __init__(self, session: SharedSession, exchange: Exchange, message: Any) -> None:
         super().__init__(session.app, exchange, wire.id_json(message.id), message.method, "legacy")
@@ -46,8 +47,6 @@ class SharedCall(CallerCall):
         self.questions: list[int] = []
         """The ids under which its client was asked."""
         self.rounds = 0
-        self.cancelling = False
-        """Its client cancelled it; what the server says within a while still counts."""
 
     @property
     def caller(self) -> object:
@@ -87,14 +86,24 @@ class SharedCall(CallerCall):
         self.asks.clear()
         self.release()
         self.session.calls.pop(self, None)
-        if self.questions:
+        if not self.questions:
+            return
+        # Which of a session's calls a legacy server asks for can't be told: the last of them takes its questions along.
+        beside = [call for call in self.session.calls if call.child is self.child and call.in_flight]
+        if beside and self.child is not None and not self.child.modern:
+            beside[-1].questions += self.questions
+        else:
             self.session.withdraw(self.questions)
+
+    @property
+    def in_flight(self) -> bool:
+        return self.child is not None and self.child.calls.get(self.id) is self
 
     def ask(self, child: Child, message: Any) -> None:
         """A legacy server asks; the client answers under an id of the session's own."""
         lacks = translate.lacking(message.method, message.params, self.session.capabilities)
         if message.method == "roots/list" and lacks:
-            child.answer(message.id, translate.NO_ROOTS)
+            child.answer_itself(message.id, translate.NO_ROOTS)
         elif lacks is not None and lacks:
             self.app.metrics.count("refused_requests")
             child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method}")
@@ -104,7 +113,7 @@ class SharedCall(CallerCall):
     # A modern server that needs input.
 
     def _needs_input(self, result: wire.Buffer) -> bool:
-        if b'"input_required"' not in bytes(result):
+        if not asks(result):
             return False
         members = wire.members(result)
         if bytes(members.get("resultType", b"")) != b'"input_required"':
@@ -185,13 +194,6 @@ class SharedCall(CallerCall):
             self.child.cancel(self, "the time for an answer is over")
         self.failed(timed_out(self.app.config.request_seconds))
 
-    def cancelled(self) -> None:
-        """Some time after the client's cancel, when the server kept silent as it should."""
-        if self in self.session.calls:
-            if self.child is not None:
-                self.child.forget(self)
-            self.failed(CANCELLED)
-
 
 class Asked:
     """A legacy server's request that a client is to answer."""
@@ -199,6 +201,10 @@ class Asked:
     def __init__(self, child: Child, id: wire.Id) -> None:
         self.child = child
         self.id = id
+
+    def hindered(self) -> Failure | None:
+        """Why the answer can't be passed on now."""
+        return self.child.stalled()
 
     def refused(self, reason: str) -> None:
         self.child.metrics.count("refused_requests")
@@ -217,6 +223,10 @@ class Input:
     def __init__(self, call: SharedCall, key: str) -> None:
         self.call = call
         self.key = key
+
+    def hindered(self) -> Failure | None:
+        """The retry that it is sent with tells of its own failure."""
+        return None
 
     def refused(self, reason: str) -> None:
         if self.key in self.call.asks:
@@ -310,18 +320,12 @@ class SharedSession(Session):
         elif message.method == "notifications/cancelled":
             with contextlib.suppress(wire.Malformed):
                 wanted = wire.id_json(wire.value(wire.members(message.params).get("requestId", b"null")))
-                # An id that is used again means the newest call of those that were not cancelled yet.
+                # An id that is used again means the newest call.
                 for call in reversed(self.calls):
-                    if call.client_id == wanted and not call.cancelling:
-                        call.cancelling = True
-                        # An answer of the client that comes after this sends nothing to the server any more.
-                        call.asks.clear()
-                        if call.child is None:
-                            # It waits for a process, and is not sent any more.
-                            call.cancelled()
-                            return
-                        call.child.cancel(call, "cancelled by the client")
-                        self.app.later(CANCEL_SECONDS, call.cancelled)
+                    if call.client_id == wanted:
+                        if call.child is not None:
+                            call.child.cancel(call, "cancelled by the client")
+                        call.failed(CANCELLED)
                         return
 
     def ask(self, method: str, params: wire.Buffer, asked: Asked | Input) -> int:
@@ -341,14 +345,20 @@ class SharedSession(Session):
                 asked.refused("the call that it belongs to is over")
 
     def response(self, message: Any) -> None:
-        asked = self._asked.pop(message.id, None) if isinstance(message.id, int) else None
+        asked = self._asked.get(message.id) if isinstance(message.id, int) else None
         if asked is None:
             self.app.metrics.count("stray_messages")
-        else:
-            asked.replied(message)
+            return
+        if (failure := asked.hindered()) is not None:
+            raise failure
+        del self._asked[message.id]
+        asked.replied(message)
 
     def exchanges(self) -> list[Exchange]:
         return [call.exchange for call in self.calls if call.exchange.live]
+
+    def left_behind(self) -> list[RelayCall]:
+        return [call for call in self.calls if not call.exchange.live]
 
     def close(self) -> None:
         super().close()

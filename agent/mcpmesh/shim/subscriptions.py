@@ -43,6 +43,8 @@ class Subscriptions:
         self.sessions: dict[SharedSession, set[str]] = {}
         self._held: set[str] = set()
         self._settling = asyncio.Lock()
+        self._refused = False
+        self._again: asyncio.TimerHandle | None = None
 
     # Modern clients.
 
@@ -82,7 +84,8 @@ class Subscriptions:
         return honoured
 
     async def _acknowledge(self, listen: Listen) -> None:
-        await self._settle()
+        if listen.wanted.get("resourceSubscriptions"):
+            await self._settle()
         if listen.exchange.live:
             listen.acknowledge()
 
@@ -154,16 +157,19 @@ class Subscriptions:
         changes = [(uri, "resources/subscribe") for uri in wanted - self._held]
         changes += [(uri, "resources/unsubscribe") for uri in self._held - wanted]
         self._held = set(wanted)
-        for uri, method in changes:
+
+        async def change(uri: str, method: str) -> None:
             with contextlib.suppress(Failure, TimeoutError):
                 answer = await main.ask(method, {"uri": uri}, ASK_SECONDS)
                 if answer.error and method == "resources/subscribe":
                     self._held.discard(uri)
                     refused[uri] = answer.error
+
+        await asyncio.gather(*(change(uri, method) for uri, method in changes))
         return refused
 
     def _listen_anew(self, main: Child, uris: set[str]) -> None:
-        if self.own is not None and uris == self._held:
+        if (self.own is not None or self._refused) and uris == self._held:
             return
         abilities = self.app.profile.capabilities
         wanted: dict[str, Any] = {
@@ -173,8 +179,9 @@ class Subscriptions:
             wanted["resourceSubscriptions"] = sorted(uris)
         if not wanted:
             return
-        old, self.own = self.own, OwnListen(self, main)
+        old, self.own = self.own, OwnListen(self)
         self._held = set(uris)
+        self._refused = False
         try:
             params = {"_meta": modern_meta(), "notifications": wanted}
             main.send(self.own, "subscriptions/listen", wire.encode(params))
@@ -182,15 +189,23 @@ class Subscriptions:
             self.own_ended(self.own)
         if old is not None:
             main.cancel(old, "replaced")
-            main.ghosts.pop(old.id, None)
+            main.ghosts.discard(old.id)
 
     def own_ended(self, own: OwnListen) -> None:
         """The shim's own listen is over; where the server goes on, it is asked again in a while."""
         if self.own is own:
             self.own = None
-            self.app.later(AGAIN_SECONDS, self._listen_again)
+            if self._again is None:
+                self._again = self.app.loop.call_later(AGAIN_SECONDS, self._listen_again)
+
+    def own_refused(self, own: OwnListen) -> None:
+        """This server has none; a change of what is wanted, or another process, is worth another try."""
+        if self.own is own:
+            self.own = None
+            self._refused = True
 
     def _listen_again(self) -> None:
+        self._again = None
         main = self.app.supply.main
         if self.own is None and main is not None and main.modern and not self.app.draining:
             self.app.spawn(self._settle_quietly(), "subscribe")
@@ -199,6 +214,7 @@ class Subscriptions:
         """A new kept process: subscribe it to what is wanted."""
         self._held = set()
         self.own = None
+        self._refused = False
         self.app.spawn(self._settle_quietly(), "subscribe")
 
     async def _settle_quietly(self) -> None:

@@ -48,7 +48,7 @@ class Use(Enum):
 
 def any_at_work(child: Child) -> bool:
     """Whether a client's call runs there."""
-    return any(getattr(call, "at_work", False) for call in child.calls.values())
+    return any(call.at_work for call in child.calls.values())
 
 
 def _not_possible(error: OSError) -> Failure:
@@ -76,6 +76,8 @@ class Supply:
         self._extras: list[Child] = []
         self._coming = 0
         """Extras that are being started."""
+        self._barren = 0.0
+        """Until when no extra is started, since the last could not be."""
         self._sharing = asyncio.Lock()
         self._filling = False
         self._numbers = 0
@@ -212,9 +214,10 @@ class Supply:
         main = self.main
         if main is None or not main.alive:
             return None
-        if self.config.isolation == "shared" or use.fits(main):
+        if self.config.isolation == "shared":
             return main
-        for child in self._extras:
+        # A call that has to be alone leaves the one that all others use to them.
+        for child in (*self._extras, main) if use is Use.ALONE else (main, *self._extras):
             if child.alive and use.fits(child):
                 return child
         return None
@@ -238,22 +241,27 @@ class Supply:
         if child is not None:
             return child
         # One that others use too: then the server can't ask, but it can answer.
+        await self.ready_main()
         alive = [child for child in (self.main, *self._extras) if child is not None and child.alive]
         if not alive:
             raise self.unready()
         return min(alive, key=lambda child: child.lease is not None)
 
     async def _extra(self) -> Child | None:
-        """One more process for calls; None when there are as many as there may be. Raises Failure."""
+        """One more process for calls; None when there are as many as there may be, or no other can run."""
         # Where a call was given up, no call can be asked anything any more.
         for child in [child for child in self._extras if child.ghosts and not any_at_work(child)]:
             self._extras.remove(child)
             self.stop_soon(child)
-        if len(self._extras) + self._coming >= MAX_EXTRAS:
+        if len(self._extras) + self._coming >= MAX_EXTRAS or time.monotonic() < self._barren:
             return None
         self._coming += 1
         try:
             child = await self.introduced()
+        except Failure as failure:
+            say("calls go beside others: %s", failure)
+            self._barren = time.monotonic() + self.limits.backoff_max_seconds
+            return None
         finally:
             self._coming -= 1
         self._extras.append(child)

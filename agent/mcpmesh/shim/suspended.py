@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from mcpmesh.shim import wire
+from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.modern import invalid
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Waiter(Protocol):
 
     def abandon(self, reason: str) -> None:
         """The client did not come back in time."""
+
+    def hindered(self) -> Failure | None:
+        """Why it can't go on now, though its client came back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,8 @@ class Suspended:
             raise invalid("requestState belongs to another request")
         if held is None:
             return None
+        if (failure := held.waiter.hindered()) is not None:
+            raise failure
         del self._held[payload["c"]]
         return held.waiter
 

@@ -84,7 +84,7 @@ class TranslatedCall(ModernCall):
     def ask(self, child: Child, message: Any) -> None:
         lacks = translate.lacking(message.method, message.params, self.capabilities)
         if message.method == "roots/list" and lacks:
-            child.answer(message.id, translate.NO_ROOTS)
+            child.answer_itself(message.id, translate.NO_ROOTS)
         elif lacks is not None or self.method not in translate.MAY_ASK:
             self.app.metrics.count("refused_requests")
             child.refuse(message.id, METHOD_NOT_FOUND, f"the client can't be asked for {message.method} here")
@@ -168,6 +168,10 @@ class TranslatedCall(ModernCall):
                 self.child.answer(self.asks.pop(key).id, result)
         if self.asks:
             self.flush_soon()
+
+    def hindered(self) -> Failure | None:
+        # What came meanwhile needs no server.
+        return self.child.stalled() if self.child is not None and self.outcome is None else None
 
     def abandon(self, reason: str) -> None:
         """The client did not come back in time."""

@@ -90,7 +90,9 @@ def parse_line(line: bytes) -> Message:
     """
     if len(line) > SHAPE_BYTES:
         last = len(line) - 96
-        if (head := _ANSWER_HEAD.match(line)) and (end := _ANSWER_END.search(line, last)):
+        head, end = _ANSWER_HEAD.match(line), _ANSWER_END.search(line, last)
+        # A second message in it was written by another thread of the server, into the middle of the first.
+        if head and end and line.find(b'"jsonrpc"', head.end()) < 0:
             return Message(id=int(head[1]), result=memoryview(line)[head.end() : end.start()])  # type: ignore[arg-type]
         if line.startswith((b'{"result":{', b'{"result":[')) and (tail := _ANSWER_TAIL.search(line, last)):
             return Message(id=int(tail[1]), result=memoryview(line)[10 : tail.start()])  # type: ignore[arg-type]

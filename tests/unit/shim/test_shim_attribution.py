@@ -15,6 +15,7 @@ from mcpmesh.shim.calls import CallerCall
 from mcpmesh.shim.child import Child
 from mcpmesh.shim.config import Limits
 from mcpmesh.shim.failure import Failure
+from mcpmesh.shim.shared import Asked
 
 
 class Lines:
@@ -129,3 +130,14 @@ def test_calls_that_were_given_up_are_counted_up_to_a_number_and_then_for_good(a
     child.send(stays, "tools/call", b"")
     says(child, QUESTION)
     assert stays.questions == []
+
+
+def test_to_a_server_that_does_not_read_the_shim_says_nothing_of_its_own(app):
+    child = busy(app, Caller(app))
+    written = len(child.process.written)
+    child.process.waiting_bytes = child.limits.stdin_bytes + 1
+    child.refuse(9, -32601, "no")
+    child.answer_itself(9, b"{}")
+    assert len(child.process.written) == written
+    # A client's answer is not taken from it in the first place.
+    assert Asked(child, 9).hindered() is not None

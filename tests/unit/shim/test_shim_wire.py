@@ -46,6 +46,12 @@ def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
             wire.parse_line(whole[:end])
 
 
+def test_an_answer_that_another_was_written_into_is_nobodys():
+    first = b'{"jsonrpc":"2.0","id":1,"result":{"x":"' + b"x" * wire.SHAPE_BYTES
+    with pytest.raises(wire.Malformed):
+        wire.parse_line(first + b'{"jsonrpc":"2.0","id":2,"result":{"x":"a secret"}}')
+
+
 @given(st.one_of(st.integers(), st.text()), JSON)
 def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
     params = json.dumps({"a": value}, indent=2).encode()

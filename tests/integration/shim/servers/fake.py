@@ -38,6 +38,8 @@ parser.add_argument("--grandchild", action="store_true", help="start a detached 
 parser.add_argument("--nested-shell", action="store_true", help="start a process in the same session")
 parser.add_argument("--ask-roots-at-once", action="store_true")
 parser.add_argument("--stop-reading", action="store_true", help="after initialize nothing is read any more")
+parser.add_argument("--no-listen", action="store_true", help="it knows no subscriptions/listen")
+parser.add_argument("--mute-subscribe", action="store_true", help="resources/subscribe is not answered")
 parser.add_argument("--deaf-to", help="the initialize of a client of this name is not answered")
 parser.add_argument("--hang-after-init", action="store_true", help="after tools/list nothing is answered any more")
 parser.add_argument("--many-tools", type=int, default=0)
@@ -120,6 +122,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
     elif name == "raw":
         text(id, params)
     elif name == "big":
+        time.sleep(given.get("after", 0))
         text(id, "x" * given["bytes"])
     elif name == "sleep":
         time.sleep(given["seconds"])
@@ -334,7 +337,7 @@ def handle(message: dict[str, Any]) -> None:
         initialize(id, params)
     elif method == "server/discover" and options.modern:
         discover(id)
-    elif method == "subscriptions/listen" and options.modern:
+    elif method == "subscriptions/listen" and options.modern and not options.no_listen:
         listen(id, params)
     elif method == "ping" and not options.modern and options.no_ping is None:
         result(id, {})
@@ -352,6 +355,8 @@ def handle(message: dict[str, Any]) -> None:
         error(id, -32002, "Resource not found")
     elif options.no_subscriptions and method == "resources/subscribe":
         unknown(id, method)
+    elif method == "resources/subscribe" and options.mute_subscribe:
+        pass
     elif method in ("resources/subscribe", "resources/unsubscribe", "logging/setLevel"):
         level = params.get("level", level)
         result(id, {})

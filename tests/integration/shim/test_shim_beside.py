@@ -1,0 +1,70 @@
+"""One caller's question, silence or end, and what the others beside it notice of that: nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+from shim_running import FAKE, events, running, until
+
+SAMPLING = {"sampling": {}}
+
+
+def test_where_no_second_process_can_run_calls_go_beside_one_that_waits_for_an_answer(modern, tmp_path):
+    words = f'exec flock -n "{tmp_path}/only-once" "{sys.executable}" "{FAKE}"'
+    with running(command="sh", args=["-c", words], limits={"spares": 0}) as shim:
+        asker, other = modern(shim.wait_ready(), SAMPLING), modern(shim, SAMPLING)
+        asked = asker.call("sample")["result"]
+        assert other.text("echo", text="served") == "served"
+        answers = {key: {"said": "yes"} for key in asked["inputRequests"]}
+        more = {"requestState": asked["requestState"], "inputResponses": answers}
+        assert "yes" in asker.call("sample", more=more)["result"]["content"][0]["text"]
+
+
+def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, legacy):
+    shim = start(isolation="shared")
+    client = legacy(shim, SAMPLING)
+    with client.listen() as listening, ThreadPoolExecutor(2) as pool:
+        asks = pool.submit(client.call, "sample", 1, after=1)
+        until(lambda: shim.info()["in_flight"] == 1)
+        ends = pool.submit(client.text, "sleep", seconds=2)
+        question = next(event for event in events(listening) if "method" in event)
+        assert ends.result() == "slept 2"
+        client.respond(question["id"], {"said": "yes"})
+        assert "yes" in asks.result()["result"]["content"][0]["text"]
+
+
+def test_a_server_without_subscriptions_is_not_asked_for_one_again_and_again(start, legacy):
+    shim = start("--modern", "--no-listen", isolation="shared")
+    for _ in range(5):
+        client = legacy(shim)
+        client.http.delete("/mcp", headers=client.headers)
+    assert legacy(shim).text("seen").count("subscriptions/listen") == 1
+
+
+def test_a_subscription_does_not_wait_for_anothers_that_the_server_leaves_unanswered(start, modern):
+    shim = start("--mute-subscribe")
+    silent = {"notifications": {"resourceSubscriptions": ["fake://one"]}}
+    with contextlib.suppress(httpx.ReadTimeout):
+        modern(shim, timeout=1).request("subscriptions/listen", silent)
+    lists = {"notifications": {"toolsListChanged": True}}
+    with modern(shim, timeout=10).stream("subscriptions/listen", lists) as response:
+        assert next(events(response))["method"] == "notifications/subscriptions/acknowledged"
+
+
+def test_a_call_that_waits_for_the_input_of_a_client_who_left_ends_in_time(start, legacy):
+    shim = start("--modern", isolation="request", request_seconds=1.5, limits={"spares": 0})
+    client = legacy(shim, {"elicitation": {}}, timeout=0.7)
+    with contextlib.suppress(httpx.ReadTimeout), client.stream("tools/call", {"name": "input"}) as response:
+        list(events(response))
+    until(lambda: shim.info()["children"] == 1)
+
+
+def test_the_long_answer_to_one_who_left_fails_no_other_call(start, modern):
+    shim = start(isolation="shared", limits={"line_bytes": 100_000})
+    with contextlib.suppress(httpx.ReadTimeout):
+        modern(shim, timeout=0.5).call("big", bytes=200_000, after=1.5)
+    assert modern(shim).text("sleep", seconds=2) == "slept 2"
+    assert shim.metric("oversize_lines_total") == 1
