@@ -89,7 +89,7 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         service: str, lines: Annotated[int, Query(ge=0, le=1_000_000)] = 100, follow: bool = False
     ) -> Response:
         """The last lines of a service's log files, oldest first; with `follow`, then new ones."""
-        await services.known(operations, name, [service])
+        await services.known(operations, name, [service], unread_too=True)
         return await streams.respond(_log_lines(operations.logs(service, lines, follow)), "logs")
 
     @app.get("/v1/ingress/document", response_model=bodies.IngressDocument)

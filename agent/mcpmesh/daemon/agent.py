@@ -92,9 +92,12 @@ class Agent:
 
     async def _adopt(self) -> None:
         """Takes up what an earlier agent has left, so that it can be drained."""
-        if any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
+        others = self.mesh.settings.consul.address is not None
+        if others or any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
             self._bringing_up = self.background.begin(self._bring_up(), "bring up")
             await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
+            self._bringing_up.cancel()
+            await asyncio.gather(self._bringing_up, return_exceptions=True)
 
     async def _bring_up(self) -> None:
         """Until it works: a Consul that can't be had now may be had in a while."""
@@ -109,6 +112,8 @@ class Agent:
                 if mesh.failure != str(error):
                     self.journal.say(Level.TROUBLE, str(error), "mesh")
                 mesh.failure = str(error)
+            if self._going_down is not None:
+                return
             await asyncio.sleep(wait)
             wait = min(wait * 2, _AGAIN_SECONDS)
         assert mesh.consul.reached is not None
@@ -140,7 +145,7 @@ class Agent:
             self._bringing_up.cancel()
             await asyncio.gather(self._bringing_up, return_exceptions=True)
         self.mesh.want_nothing()
-        if self.catalog.current is None:
+        if self.mesh.loop is None:
             await self._adopt()
         if self._passing and self.mesh.loop:
             _, late = await asyncio.wait([self._passing], timeout=_DOWN_SECONDS)

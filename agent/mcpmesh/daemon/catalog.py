@@ -51,8 +51,9 @@ class CatalogInForce:
         """Reads all again now; where there is a mistake, `error` and the journal tell of it."""
         try:
             catalog = await asyncio.to_thread(load, self.sources, os.environ)
-            if self.current is None:
-                # Whatever else keeps the mesh from coming up, the catalog no longer does.
+            if self.current is None and self._mesh.loop is None:
+                # Whatever else keeps the mesh from coming up, the catalog no longer does. One that is up must not lead
+                # to services without a person's own documents.
                 self._take(catalog, "")
             changed = await self._mesh.kong.read_documents(catalog)
         except CatalogError as error:

@@ -85,9 +85,7 @@ class Mesh:
     async def bring_up(self) -> Loop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""
         settings = self.settings
-        if self._catalog is not None:
-            # Without them Kong could let in whom they keep out.
-            await self.kong.read_documents(self._catalog)
+        await self._read_documents()
         binary = await self.consul.binary()
         envoy = proxy.find_envoy(settings.envoy.binary)
         consul = await self.consul.reach(binary)
@@ -111,6 +109,9 @@ class Mesh:
             journal=self.journal,
             kong=self.kong.hands,
         )
+        # It may have become unknown meanwhile, and known again.
+        await self.known.wait()
+        await self._read_documents()
         self.loop = Loop(
             self.desired(self._catalog),
             observer,
@@ -120,6 +121,11 @@ class Mesh:
             settings.agent.pass_seconds,
         )
         return self.loop
+
+    async def _read_documents(self) -> None:
+        """Without a person's own Kong could let in whom they keep out."""
+        if self.wanted and self._catalog is not None:
+            await self.kong.read_documents(self._catalog)
 
     def desired(self, catalog: Catalog | None) -> Desired:
         """What the catalog wants of this mesh; nothing while the mesh itself is not wanted."""
@@ -133,6 +139,8 @@ class Mesh:
     def want(self, catalog: Catalog | None) -> None:
         """Goes by this catalog from the next pass on; where none could be read yet, all stays as it is."""
         if catalog is None and self.wanted:
+            if self.loop is None:
+                self.known.clear()
             return
         self._catalog = catalog
         self.known.set()

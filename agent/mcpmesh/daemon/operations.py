@@ -108,7 +108,9 @@ class AgentOperations:
 
     def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
         """See Operations."""
-        self._spec(service)
+        if self._catalog.current is not None:
+            # Where none could be read, what was said before is what is looked for.
+            self._spec(service)
         return logs.read(self._mesh.home / "logs", self._mesh.name, service, lines, follow)
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:

@@ -191,3 +191,37 @@ async def test_a_mesh_that_goes_down_wants_nothing_whatever_is_saved_or_scaled_m
         assert (loop.desired, loop.paused) == (nothing("m", "ingress"), False)
     finally:
         await mesh.close()
+
+
+async def test_what_is_wanted_again_before_a_catalog_is_known_is_left_alone_again(tmp_path: Path) -> None:
+    mesh = Mesh(settings_in(tmp_path), "m", Journal())
+    try:
+        mesh.wanted = False
+        mesh.want(None)
+        assert mesh.known.is_set()
+        mesh.wanted = True
+        mesh.want(None)
+        assert not mesh.known.is_set()
+    finally:
+        await mesh.close()
+
+
+async def test_a_mended_catalog_leads_nowhere_without_a_persons_own_documents_for_kong(tmp_path: Path) -> None:
+    catalog, document = tmp_path / "mesh.yaml", tmp_path / "kong.d" / "keys.yml"
+    catalog.write_text("version: 1\nservices: {clock: {command: clock}}\n")
+    document.parent.mkdir()
+    document.write_text("plugins: [{name: key-auth}]\n")
+    settings = settings_in(tmp_path, kong={"admin": "http://127.0.0.1:1"})
+    agent = Agent(settings, "m", [catalog], CatalogError("no catalog yet"))
+    loop: Any = Loop()
+    loop.desired = None
+    agent.mesh.loop = loop
+    try:
+        await agent.catalog.read()
+        assert "_format_version" in str(agent.catalog.error)
+        assert (agent.catalog.current, loop.desired) == (None, None)
+        document.write_text('_format_version: "3.0"\nplugins: [{name: key-auth}]\n')
+        await agent.catalog.read()
+        assert set(loop.desired.services) == {"clock"}
+    finally:
+        await agent.end()
