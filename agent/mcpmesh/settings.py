@@ -141,8 +141,8 @@ class ContainerSettings(BaseModel):
     """User and group of commands, "1000:1000"; None is the owner of the service's `cwd`, or nobody for root's."""
     memory_mebibytes: int = Field(default=1024, ge=64)
     """The most memory of one instance, its /tmp included."""
-    cpus: float = Field(default=2.0, gt=0)
-    """Processors that one instance may use up."""
+    cpus: float = Field(default_factory=lambda: min(2.0, float(os.cpu_count() or 1)), gt=0)
+    """Processors that one instance may use up; 2 where the machine has them (Docker refuses more than there are)."""
     processes: int = Field(default=512, ge=32)
     """Processes and threads of one instance."""
     tmp_mebibytes: int = Field(default=256, ge=16)
