@@ -49,7 +49,7 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 .PHONY: test
 test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
 	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker --ignore tests/integration/twenty \
-		-n $(WORKERS) --dist loadgroup $(ARGS)
+		-n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
 soak: $(BIN)/.installed ## drop 4,000 callers impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)

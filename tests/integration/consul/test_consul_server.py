@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support import consul as support
 from tests.support.consul import RealConsul
+from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.server import PORTS, EmbeddedConsul
@@ -20,7 +20,7 @@ SECONDS = 60.0
 
 
 def some_ports() -> dict[str, int]:
-    return {name: support.PORTS.take() for name in PORTS}
+    return {name: CONSUL_PORTS.take() for name in PORTS}
 
 
 Make = Callable[..., EmbeddedConsul]
