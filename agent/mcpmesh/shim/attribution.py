@@ -31,9 +31,9 @@ class Attribution:
         if message.method == "ping":
             child.answer_itself(message.id, b"{}")
             return
-        calls = calls_of_clients(child)
+        calls = [call for call in calls_of_clients(child) if call.may_ask]
         callers = {call.caller: call for call in calls}
-        if len(callers) == 1 and not child.ghosts:
+        if len(callers) == 1 and not child.haunted:
             (call,) = callers.values()
             call.asked = True
             call.ask(child, message)

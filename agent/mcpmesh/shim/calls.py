@@ -10,6 +10,7 @@ from mcpmesh.shim.exchange import Exchange
 from mcpmesh.shim.failure import Failure
 from mcpmesh.shim.modern import LOG_LEVELS
 from mcpmesh.shim.relay import RelayCall, status_of, timed_out
+from mcpmesh.shim.translate import MAY_ASK
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -30,6 +31,10 @@ class CallerCall(RelayCall):
     @property
     def at_work(self) -> bool:
         return True
+
+    @property
+    def may_ask(self) -> bool:
+        return self.method in MAY_ASK
 
     @property
     def caller(self) -> object:

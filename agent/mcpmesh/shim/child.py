@@ -39,7 +39,12 @@ class Call:
 
     @property
     def at_work(self) -> bool:
-        """Whether the server works for a client because of it, and may ask or log for its sake."""
+        """Whether the server works for a client because of it, and may log for its sake."""
+        return False
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether the server may ask that client something for its sake."""
         return False
 
     def answered(self, message: Any) -> None:
@@ -122,8 +127,8 @@ class Child:
         self.version = ""
         self.lease: object | None = None
         """Whose call has the process for itself; no other is sent to it meanwhile."""
-        self.ghosts: set[int] = set()
-        """Calls that were given up and not answered with a result: work may go on for them."""
+        self.ghosts: dict[int, bool] = {}
+        """Calls that were given up and not answered with a result: work may go on for them, and it may ask."""
         self._haunted = 0.0
         self._next = 1
         self._holders: set[object] = set()
@@ -174,9 +179,14 @@ class Child:
         """Tell the server that the answer is not wanted, and forget the call."""
         if self.calls.pop(call.id, None) is not None:
             # The number of no call is never answered.
-            self.ghosts.add(call.id if len(self.ghosts) < MOST_GHOSTS else 0)
+            self.ghosts[call.id if len(self.ghosts) < MOST_GHOSTS else 0] = call.may_ask or 0 in self.ghosts
             self._haunted = time.monotonic()
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
+
+    @property
+    def haunted(self) -> bool:
+        """Whether what the server asks may be for the sake of a call that was given up."""
+        return any(self.ghosts.values())
 
     @property
     def haunted_lately(self) -> bool:
@@ -300,7 +310,7 @@ class Child:
         if type(id) is int and id in self.ghosts:
             # An error may be all that there is to a cancel, with the work going on behind it.
             if result:
-                self.ghosts.discard(id)
+                del self.ghosts[id]
             return
         self.metrics.count("stray_messages")
         if id is None:
@@ -335,7 +345,7 @@ class Child:
             "answer-too-long",
         )
         if (found := wire.find_id(head, tail)) is not None:
-            self.ghosts.discard(found)
+            self.ghosts.pop(found, None)
             if (call := self.calls.pop(found, None)) is not None:
                 call.failed(failure)
             return

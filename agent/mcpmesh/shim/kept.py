@@ -134,6 +134,8 @@ class Kept:
         self.waiting += 1
 
     def _use(self, call: CallerCall) -> Use:
+        if not call.may_ask:
+            return Use.PLAIN
         return Use.ALONE if call.askable and call.subject in self.askers else Use.SHARED
 
     def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:

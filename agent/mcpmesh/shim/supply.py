@@ -38,12 +38,16 @@ MAX_EXTRAS: Final = 8
 class Use(Enum):
     """What a call needs of its process."""
 
-    SHARED = "runs beside others"
+    PLAIN = "is of a method that asks nothing, so it runs beside any other"
+    SHARED = "runs beside others, but not beside one that is being asked"
     ALONE = "is known to be asked, so no other call may be there that the question could belong to"
 
     def fits(self, child: Child) -> bool:
         """Whether the process can take such a call now."""
-        return child.lease is None and not (self is Use.ALONE and (child.ghosts or any_at_work(child)))
+        if self is Use.PLAIN:
+            return True
+        asking = self is Use.ALONE and (child.haunted or any(call.may_ask for call in child.calls.values()))
+        return child.lease is None and not asking
 
 
 def any_at_work(child: Child) -> bool:
@@ -250,7 +254,7 @@ class Supply:
     async def _extra(self) -> Child | None:
         """One more process for calls; None when there are as many as there may be, or no other can run."""
         # Where a call was given up, no call can be asked anything any more.
-        for child in [child for child in self._extras if child.ghosts and not any_at_work(child)]:
+        for child in [child for child in self._extras if child.haunted and not any_at_work(child)]:
             self._extras.remove(child)
             self.stop_soon(child)
         if len(self._extras) + self._coming >= MAX_EXTRAS or time.monotonic() < self._barren:

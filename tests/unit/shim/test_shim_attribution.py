@@ -141,3 +141,12 @@ def test_to_a_server_that_does_not_read_the_shim_says_nothing_of_its_own(app):
     assert len(child.process.written) == written
     # A client's answer is not taken from it in the first place.
     assert Asked(child, 9).hindered() is not None
+
+
+def test_the_only_one_that_may_be_asked_is_though_another_lists_tools(app):
+    only, lists = Caller(app), Caller(app)
+    lists.method = "tools/list"
+    child = busy(app, only, lists)
+    child.cancel(lists, "its client left")
+    says(child, QUESTION)
+    assert only.questions == ["sampling/createMessage"]
