@@ -335,9 +335,15 @@ def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(kong_mesh
 # --- beginning and end
 
 
-def test_kong_takes_over_from_the_api_gateway_and_gives_way_to_it_while_services_run(tmp_path: Path) -> None:
-    kong = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(tmp_path))}
-    with real_mesh(tmp_path, {"services": {"clock": the_time()}}) as mesh:
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kong's sockets lie in the state folder, and a socket's path has a bound."""
+    return tmp_path_factory.mktemp("k")
+
+
+def test_kong_takes_over_from_the_api_gateway_and_gives_way_to_it_while_services_run(short_path: Path) -> None:
+    kong = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(short_path))}
+    with real_mesh(short_path, {"services": {"clock": the_time()}}) as mesh:
         mesh.up()
         shims = mesh.pids("shim")
         for environment, kind in ((kong, "kong"), ({}, "api-gateway")):
@@ -354,9 +360,9 @@ def test_kong_takes_over_from_the_api_gateway_and_gives_way_to_it_while_services
         assert "WARNING" not in mesh.log()
 
 
-def test_down_lets_calls_finish_and_leaves_nothing(tmp_path: Path) -> None:
-    environment = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(tmp_path))}
-    with real_mesh(tmp_path, {"services": {"everything": everything()}}, environment=environment) as mesh:
+def test_down_lets_calls_finish_and_leaves_nothing(short_path: Path) -> None:
+    environment = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(short_path))}
+    with real_mesh(short_path, {"services": {"everything": everything()}}, environment=environment) as mesh:
         mesh.up()
         ports = mesh.held_ports()
         headers, body = modern("trigger-long-running-operation", {"duration": 4, "steps": 2})
