@@ -22,7 +22,7 @@ from mcpmesh.shim.metrics import Metrics
 from mcpmesh.shim.process import Exit, Tail, pass_on
 
 # A server that heeds a cancel never answers the call. What it logs is taken for another caller's after this (seconds).
-GHOST_SECONDS: Final = 600.0
+GHOST_SECONDS: Final = 30.0
 # Of more cancelled calls than this many nobody keeps count.
 MOST_GHOSTS: Final = 10_000
 
