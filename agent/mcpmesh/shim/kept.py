@@ -136,7 +136,9 @@ class Kept:
     def _use(self, call: CallerCall) -> Use:
         if not call.may_ask:
             return Use.PLAIN
-        return Use.ALONE if call.askable and call.subject in self.askers else Use.SHARED
+        if not call.askable:
+            return Use.SHARED
+        return Use.ALONE if call.subject in self.askers else Use.ASKABLE
 
     def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:
         call.child = child

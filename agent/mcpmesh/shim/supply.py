@@ -40,14 +40,16 @@ class Use(Enum):
 
     PLAIN = "is of a method that asks nothing, so it runs beside any other"
     SHARED = "runs beside others, but not beside one that is being asked"
+    ASKABLE = "might be asked, so not where a call was given up whose question it could be either"
     ALONE = "is known to be asked, so no other call may be there that the question could belong to"
 
     def fits(self, child: Child) -> bool:
         """Whether the process can take such a call now."""
         if self is Use.PLAIN:
             return True
-        asking = self is Use.ALONE and (child.haunted or any(call.may_ask for call in child.calls.values()))
-        return child.lease is None and not asking
+        if child.lease is not None or (self is not Use.SHARED and child.haunted):
+            return False
+        return self is not Use.ALONE or not any(call.may_ask for call in child.calls.values())
 
 
 def any_at_work(child: Child) -> bool:
