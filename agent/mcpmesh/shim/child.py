@@ -129,7 +129,8 @@ class Child:
         """Whose call has the process for itself; no other is sent to it meanwhile."""
         self.ghosts: dict[int, bool] = {}
         """Calls that were given up and not answered with a result: work may go on for them, and it may ask."""
-        self._haunted = 0.0
+        self._silent: dict[int, float] = {}
+        """Those that were not answered at all, and since when."""
         self._next = 1
         self._holders: set[object] = set()
         process.on_line = self._line
@@ -180,7 +181,10 @@ class Child:
         if self.calls.pop(call.id, None) is not None:
             # The number of no call is never answered.
             self.ghosts[call.id if len(self.ghosts) < MOST_GHOSTS else 0] = call.may_ask or 0 in self.ghosts
-            self._haunted = time.monotonic()
+            now = time.monotonic()
+            while self._silent and now - self._silent[oldest := next(iter(self._silent))] > GHOST_SECONDS:
+                del self._silent[oldest]
+            self._silent[call.id] = now
             self.notify("notifications/cancelled", wire.encode({"requestId": call.id, "reason": reason}))
 
     @property
@@ -190,8 +194,13 @@ class Child:
 
     @property
     def haunted_lately(self) -> bool:
-        """Whether a call was given up lately for which work may go on."""
-        return bool(self.ghosts) and time.monotonic() - self._haunted < GHOST_SECONDS
+        """Whether a call was given up lately and not answered in any way."""
+        return bool(self._silent) and time.monotonic() - max(self._silent.values()) < GHOST_SECONDS
+
+    def lay(self, id: int) -> None:
+        """No work goes on for a call that was given up."""
+        self.ghosts.pop(id, None)
+        self._silent.pop(id, None)
 
     def notify(self, method: str, params: wire.Buffer = b"") -> None:
         """Send a notification."""
@@ -310,7 +319,8 @@ class Child:
         if type(id) is int and id in self.ghosts:
             # An error may be all that there is to a cancel, with the work going on behind it.
             if result:
-                del self.ghosts[id]
+                self.lay(id)
+            self._silent.pop(id, None)
             return
         self.metrics.count("stray_messages")
         if id is None:
@@ -345,7 +355,7 @@ class Child:
             "answer-too-long",
         )
         if (found := wire.find_id(head, tail)) is not None:
-            self.ghosts.pop(found, None)
+            self.lay(found)
             if (call := self.calls.pop(found, None)) is not None:
                 call.failed(failure)
             return

@@ -95,7 +95,7 @@ class RelayedListen(ModernCall):
         super()._cancel(reason)
         if self.child is not None:
             # No work goes on for it that the server could speak of.
-            self.child.ghosts.pop(self.id, None)
+            self.child.lay(self.id)
 
 
 class OwnListen(Call):

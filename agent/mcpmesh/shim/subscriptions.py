@@ -189,7 +189,7 @@ class Subscriptions:
             self.own_ended(self.own)
         if old is not None:
             main.cancel(old, "replaced")
-            main.ghosts.pop(old.id, None)
+            main.lay(old.id)
 
     def own_ended(self, own: OwnListen) -> None:
         """The shim's own listen is over; where the server goes on, it is asked again in a while."""
