@@ -226,6 +226,11 @@ class Supply:
         for child in (*self._extras, main) if use is Use.ALONE else (main, *self._extras):
             if child.alive and use.fits(child):
                 return child
+        if use is Use.SHARED:
+            # Its client can't be asked: it need not wait for a process, the next ones find one.
+            if not self._coming:
+                self.spawn(self._extra(), "one more process")
+            return main
         return None
 
     async def obtain(self, use: Use) -> Child:
