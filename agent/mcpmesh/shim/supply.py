@@ -222,8 +222,8 @@ class Supply:
             return None
         if self.config.isolation == "shared":
             return main
-        # A call that has to be alone leaves the one that all others use to them.
-        for child in (*self._extras, main) if use is Use.ALONE else (main, *self._extras):
+        # A call that has to be alone leaves the one that all others use to them, wherever another can run.
+        for child in self._extras if use is Use.ALONE else (main, *self._extras):
             if child.alive and use.fits(child):
                 return child
         if use is Use.SHARED:
