@@ -42,7 +42,7 @@ class Attribution:
             call.asked = True
             if call.askable:
                 self.app.kept.askers.suspect(call.subject)
-        self._refuse(child, message, "it can't be told which of several callers" if calls else "no caller is there")
+        self._refuse(child, message, "it can't be told for which caller" if calls else "no caller is there")
 
     def _refuse(self, child: Child, message: Any, reason: str) -> None:
         if message.method == "roots/list":

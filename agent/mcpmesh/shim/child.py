@@ -195,7 +195,8 @@ class Child:
     @property
     def haunted_lately(self) -> bool:
         """Whether a call was given up lately and not answered in any way."""
-        return bool(self._silent) and time.monotonic() - max(self._silent.values()) < GHOST_SECONDS
+        # The newest is last.
+        return bool(self._silent) and time.monotonic() - next(reversed(self._silent.values())) < GHOST_SECONDS
 
     def lay(self, id: int) -> None:
         """No work goes on for a call that was given up."""

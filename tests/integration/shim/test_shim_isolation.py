@@ -101,7 +101,7 @@ def test_a_question_that_could_be_several_callers_is_put_to_nobody(start, legacy
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(other.request, "tools/call", {"name": "sleep", "arguments": {"seconds": 1}})
         until(lambda: shim.info()["in_flight"] == 1)
-        assert "which of several callers" in client.text("sample", prompt="p")
+        assert "for which caller" in client.text("sample", prompt="p")
         assert len(busy.result()) == 1
     assert shim.metric("refused_requests_total") == 1
 
