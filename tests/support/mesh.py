@@ -101,8 +101,10 @@ class RealMesh:
             self.argv(*words), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=seconds
         )
         if code is not None and done.returncode != code:
+            # What a report shows of a long text is its end.
+            wrong = "".join(line for line in done.stdout.splitlines(True) if '"ok": false' in line)
             raise AssertionError(
-                f"mcpmesh {' '.join(words)}: exit code {done.returncode}, not {code}\n{done.stdout}{done.stderr}"
+                f"mcpmesh {' '.join(words)}: exit code {done.returncode}, not {code}\n{done.stdout}{done.stderr}{wrong}"
             )
         return done
 

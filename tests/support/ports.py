@@ -1,19 +1,41 @@
 """Where what the tests start listens: a window of ports for each process that runs tests.
 
 Several may do so side by side (`make test` starts more than one), beside a mesh
-that a person runs.
+that a person runs. A window is held by a lock until its process has ended.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
+from pathlib import Path
 from typing import Final
 
 from mcpmesh.kit.ports import Ports
 
-_WINDOW: Final = 20000 + os.getpid() % 40 * 300
+_BASE, _EACH, _WINDOWS = 20000, 1000, 12
+
+
+def _claim() -> int:
+    """The first port of a window that no other process of this user has."""
+    folder = Path(tempfile.gettempdir(), f"mcpmesh-test-ports-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for number in range(_WINDOWS):
+        # Never closed: the kernel gives it up with the process. Python's are not inherited.
+        lock = os.open(folder / str(number), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        return _BASE + number * _EACH
+    raise RuntimeError(f"{_WINDOWS} processes run tests already")
+
+
+_WINDOW: Final = _claim()
 
 MESH_INFRASTRUCTURE: Final = _WINDOW
 MESH_SERVICES: Final = _WINDOW + 20
-CONSUL_PORTS: Final = Ports(_WINDOW + 150)
-KONG_PORTS: Final = Ports(_WINDOW + 250)
+CONSUL_PORTS: Final = Ports(_WINDOW + 300)
+KONG_PORTS: Final = Ports(_WINDOW + 800)
