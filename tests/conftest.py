@@ -1,0 +1,28 @@
+"""For all tests: what is started here does not outlive the process that runs them, however that ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tests.support import guard
+
+_GUARD = pytest.StashKey["subprocess.Popen[bytes]"]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Marks what is started from here on, and has a guard wait for our end."""
+    if session.config.getoption("numprocesses", None):
+        return  # Others run the tests; they come here too.
+    os.environ[guard.VARIABLE] = mark = f"{os.getpid()}-{os.urandom(4).hex()}"
+    argv = [sys.executable, guard.__file__, mark]
+    session.stash[_GUARD] = subprocess.Popen(argv, stdin=subprocess.PIPE, start_new_session=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Waits for what the guard may have to end."""
+    if _GUARD in session.stash:
+        session.stash[_GUARD].communicate()
