@@ -42,7 +42,7 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
         if not alive(Process(pid, mark)) and not presence.alive(home):
             break
         time.sleep(0.05)  # waiting for a file of another program, in a plain function
-    said = log.read_bytes()[began:].decode(errors="replace").strip()
+    said = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")
     raise WorkloadError(said or f"cannot start the agent: it did not answer within {_SECONDS:.0f} s; see {log}")
 
 

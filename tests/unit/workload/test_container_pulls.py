@@ -1,4 +1,4 @@
-"""Which image Docker is asked for, by whatever form of name the catalog has."""
+"""Which image Docker is asked for, by whatever form of name the catalog has, and how far it is told to be."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Docker(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.pulls: list[tuple[str, str]] = []
+        self.progress: list[dict[str, object]] = []
         self.answered = threading.Event()
         self.answered.set()
         self.address = f"tcp://127.0.0.1:{self.server_port}"
@@ -29,6 +30,7 @@ class Docker(ThreadingHTTPServer):
 
 class Answers(BaseHTTPRequestHandler):
     server: Docker
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         self._say(200, {"ApiVersion": "1.45"}) if self.path == "/version" else self._say(
@@ -38,8 +40,17 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         asked = parse_qs(urlsplit(self.path).query)
         self.server.pulls.append((asked["fromImage"][0], asked["tag"][0]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for line in self.server.progress:
+            self._chunk(json.dumps(line).encode())
         self.server.answered.wait(10)
-        self._say(200, {"error": "no network"})
+        self._chunk(b'{"error": "no network"}')
+        self._chunk(b"")
+
+    def _chunk(self, said: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(said), said))
 
     def _say(self, status: int, said: dict[str, str]) -> None:
         body = json.dumps(said).encode()
@@ -106,10 +117,31 @@ async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
     await engine.close()
 
 
+async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> None:
+    docker.answered.clear()
+    docker.progress = [
+        {"status": "Pulling from mcp/time", "id": "latest"},
+        {"id": "a", "progressDetail": {"current": 1_000_000, "total": 30_000_000}},
+        {"id": "b", "progressDetail": {}},
+        {"id": "b", "progressDetail": {"current": 2_000_000, "total": 10_000_000}},
+        {"id": "a", "progressDetail": {"current": 8_000_000, "total": 30_000_000}},
+    ]
+    engine = Engine(docker.address)
+    images = Images(engine)
+    async with asyncio.timeout(10):
+        while "(25 % of 40 MB so far)" not in await said_of(images, "mcp/time"):
+            await asyncio.sleep(0.01)
+    docker.answered.set()
+    await engine.close()
+
+
 async def failed(images: Images, image: str) -> bool:
     """Whether the pull has ended, as it does here."""
-    try:
+    return "no network" in await said_of(images, image)
+
+
+async def said_of(images: Images, image: str) -> str:
+    """Why it can't be had yet."""
+    with pytest.raises(WorkloadError) as caught:
         await images.have(image)
-    except WorkloadError as error:
-        return "no network" in str(error)
-    return False
+    return str(caught.value)

@@ -99,6 +99,20 @@ async def test_a_docker_that_refuses_is_told(
         await anext(streams.events("a=b"))
 
 
+async def test_a_refusal_is_logged_once_of_each_kind(
+    docker: Docker, streams: Streams, caplog: pytest.LogCaptureFixture
+) -> None:
+    docker.status = 403
+    docker.over.set()
+    for following in [streams.said("abc", 0), streams.said("def", 0), streams.events("a=b")]:
+        with pytest.raises(Refused):
+            await anext(following)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        "cannot follow /containers/abc/logs",
+        "cannot follow /events",
+    ]
+
+
 async def test_a_docker_that_is_away_is_told_with_its_address(tmp_path: Path) -> None:
     streams = Streams(f"unix://{tmp_path}/no.sock")
     try:

@@ -7,6 +7,7 @@ a hundred containers cost a hundred connections and no thread.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 import httpx
 
 from mcpmesh.errors import Broken, Refused, Unreachable
+
+log = logging.getLogger("mcpmesh")
 
 # Older engines answer with the first word of a log, which may be long in coming; what follows has no bound either.
 _SECONDS = httpx.Timeout(30.0, read=None, pool=None)
@@ -27,6 +30,7 @@ class Streams:
 
     def __init__(self, address: str) -> None:
         self._address = address
+        self._refused: set[str] = set()
         socket = address.removeprefix("unix://") if address.startswith("unix://") else None
         # Each holds a connection of its own for as long as it is followed.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -67,11 +71,19 @@ class Streams:
                 if response.is_error and response.status_code != httpx.codes.NOT_FOUND:
                     answered = f"Docker at {self._address} answers HTTP {response.status_code}"
                     if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-                        raise Refused(f"cannot follow {path}: {answered}; a socket proxy has to allow it")
+                        refusal = Refused(f"cannot follow {path}: {answered}; a socket proxy has to allow it")
+                        raise self._told(refusal, path)
                     raise Broken(f"cannot follow {path}: {answered}")
                 yield response
         except httpx.HTTPError as error:
             raise Unreachable(f"cannot follow {path} at Docker ({self._address}): {error!r}") from error
+
+    def _told(self, refusal: Refused, path: str) -> Refused:
+        """Logged, the first of its kind: who follows asks again and again, and does without."""
+        if (kind := path.rpartition("/")[2]) not in self._refused:
+            self._refused.add(kind)
+            log.warning("%s", refusal)
+        return refusal
 
 
 async def frames(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
