@@ -335,8 +335,8 @@ class Child:
     def _unreadable(self, line: bytes) -> None:
         """Rubbish that begins or ends as the answer to a call: no other answer will come."""
         if b'"result"' in line[:256] or b'"error"' in line[:256]:
-            call = self.calls.pop(wire.find_id(line[:256], line[-256:]) or 0, None)
-            if call is not None:
+            found = wire.find_id(line[:256], line[-256:])
+            if isinstance(found, int) and (call := self.calls.pop(found, None)) is not None:
                 call.failed(UNREADABLE)
 
     def _show(self, line: bytes) -> None:
@@ -355,7 +355,7 @@ class Child:
             "ask for less or raise limits.line_bytes",
             "answer-too-long",
         )
-        if (found := wire.find_id(head, tail)) is not None:
+        if isinstance(found := wire.find_id(head, tail), int):
             self.lay(found)
             if (call := self.calls.pop(found, None)) is not None:
                 call.failed(failure)

@@ -17,7 +17,7 @@ from mcpmesh.shim.exchange import Exchange, Source
 from mcpmesh.shim.failure import INTERNAL_ERROR, lost
 from mcpmesh.shim.process import Exit
 from mcpmesh.shim.relay import CANCELLED, RelayCall, needs_rewrite, rewrite, timed_out
-from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, TOO_MANY_ASKED, Session
+from mcpmesh.shim.session import CANCEL_SECONDS, MAX_ASKED, NOT_TOLD, TOO_MANY_ASKED, Session
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 class OwnCall(RelayCall):
     """A call of a session's client at the session's own server."""
 
-    __slots__ = ("child",)
+    __slots__ = ("child", "given_up")
 
     def __init__(self, app: App, child: Child, exchange: Exchange, client_id: bytes, method: str) -> None:
         super().__init__(app, exchange, client_id, method, "legacy")
         self.child = child
+        self.given_up = False
 
     @property
     def source(self) -> Source | None:
@@ -90,7 +91,9 @@ class OwnSession(Session):
             params = wire.members(message.params)
             wanted = wire.id_json(wire.value(params.get("requestId", b"null")))
             for call in reversed(self.child.calls.values()):
-                if isinstance(call, OwnCall) and call.client_id == wanted:
+                # Some clients use one id for all: the next cancel of it is another call's.
+                if isinstance(call, OwnCall) and call.client_id == wanted and not call.given_up:
+                    call.given_up = True
                     self.child.notify("notifications/cancelled", wire.encode({**params, "requestId": call.id}))
                     self.app.later(CANCEL_SECONDS, call.cancelled)
                     return
@@ -132,12 +135,18 @@ class OwnSession(Session):
             return
         self.asked_ids.pop(message.id, None)
         if len(self.asked_ids) >= MAX_ASKED:
-            oldest = next(iter(self.asked_ids))
-            del self.asked_ids[oldest]
-            self.app.metrics.count("refused_requests")
-            child.refuse(oldest, INTERNAL_ERROR, TOO_MANY_ASKED)
+            self._refuse(next(iter(self.asked_ids)), TOO_MANY_ASKED)
         self.asked_ids[message.id] = None
-        self.tell(wire.bare_request(wire.id_json(message.id), message.method, message.params))
+        self.tell(wire.bare_request(wire.id_json(message.id), message.method, message.params), message.id)
+
+    def unasked(self, id: wire.Id) -> None:
+        if id in self.asked_ids:
+            self._refuse(id, NOT_TOLD)
+
+    def _refuse(self, id: wire.Id, reason: str) -> None:
+        del self.asked_ids[id]
+        self.app.metrics.count("refused_requests")
+        self.child.refuse(id, INTERNAL_ERROR, reason)
 
     def notified(self, _child: Child, message: Any) -> None:
         self.app.server_notified(message.method)

@@ -126,6 +126,7 @@ class Routes:
         if message.id is wire.UNSET:
             if head.version != MODERN:
                 raise modern.unsupported(str(head.version))
+            _compare(head, message)
             exchange.reply(202, [])
             return
         method = message.method
@@ -257,7 +258,7 @@ def _twice(header: str) -> Failure:
 
 
 def _compare(head: Head, message: Any) -> None:
-    """A legacy message needs none of the newer headers; where it has them, policy may have gone by them."""
+    """What needs none of the newer headers is held to those that it has: policy may have gone by them."""
     if message.method is wire.UNSET:
         return
     if head.mcp_method is not None and head.mcp_method != message.method:

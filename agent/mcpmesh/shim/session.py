@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from mcpmesh.shim import wire
 from mcpmesh.shim.exchange import Exchange, Owner, Source
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ CANCEL_SECONDS = 5.0
 # A client that never answers must not fill the memory: of more questions than this the oldest is refused.
 MAX_ASKED = 256
 TOO_MANY_ASKED = f"its client does not answer, and {MAX_ASKED} newer requests wait for it"
+NOT_TOLD = "its client does not listen, and too much waits for it"
 
 
 class Stream(Owner):
@@ -47,7 +49,8 @@ class Session:
         self.version = ""
         self.used = app.now()
         self.streams: list[Stream] = []
-        self.backlog: deque[bytes] = deque()
+        # Each with the id by which its answer would come, where it is a question.
+        self.backlog: deque[tuple[bytes, wire.Id | None]] = deque()
         self.backlog_bytes = 0
 
     @property
@@ -86,7 +89,7 @@ class Session:
         exchange.open_stream()
         exchange.comment()
         while self.backlog and exchange.live:
-            exchange.event([self._oldest()])
+            exchange.event([self._oldest()[0]])
 
     def stream_gone(self, stream: Stream) -> None:
         """The client closed it."""
@@ -94,23 +97,30 @@ class Session:
         if stream in self.streams:
             self.streams.remove(stream)
 
-    def tell(self, message: bytes) -> None:
+    def unasked(self, id: wire.Id) -> None:
+        """A question that no client will see any more."""
+        raise NotImplementedError
+
+    def tell(self, message: bytes, asks: wire.Id | None = None) -> None:
         """A message of the server's own: on the one call that runs, else on the GET stream, else kept."""
         exchange = self._stream()
         if exchange is not None:
             exchange.event([message])
             return
-        self.backlog.append(message)
+        self.backlog.append((message, asks))
         self.backlog_bytes += len(message)
         limits = self.app.limits
         while len(self.backlog) > limits.session_backlog or self.backlog_bytes > limits.stream_bytes:
-            self._oldest()
-            self.app.metrics.count("dropped_notifications")
+            _, dropped = self._oldest()
+            if dropped is None:
+                self.app.metrics.count("dropped_notifications")
+            else:
+                self.unasked(dropped)
 
-    def _oldest(self) -> bytes:
-        message = self.backlog.popleft()
+    def _oldest(self) -> tuple[bytes, wire.Id | None]:
+        message, asks = self.backlog.popleft()
         self.backlog_bytes -= len(message)
-        return message
+        return message, asks
 
     def _stream(self) -> Exchange | None:
         calls = self.exchanges()

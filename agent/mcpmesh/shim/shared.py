@@ -20,7 +20,7 @@ from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUN
 from mcpmesh.shim.inputs import asks
 from mcpmesh.shim.profile import LATEST_LEGACY, LEGACY
 from mcpmesh.shim.relay import CANCELLED, RelayCall, put_meta, timed_out
-from mcpmesh.shim.session import MAX_ASKED, TOO_MANY_ASKED, Session
+from mcpmesh.shim.session import MAX_ASKED, NOT_TOLD, TOO_MANY_ASKED, Session
 
 if TYPE_CHECKING:
     from mcpmesh.shim.app import App
@@ -335,8 +335,12 @@ class SharedSession(Session):
         id = self._next
         self._next += 1
         self._asked[id] = asked
-        self.tell(wire.bare_request(b"%d" % id, method, params))
+        self.tell(wire.bare_request(b"%d" % id, method, params), id)
         return id
+
+    def unasked(self, id: wire.Id) -> None:
+        if isinstance(id, int) and (asked := self._asked.pop(id, None)) is not None:
+            asked.refused(NOT_TOLD)
 
     def withdraw(self, ids: list[int]) -> None:
         """The call that the client was asked these for is over."""

@@ -180,11 +180,12 @@ def error_body(code: int, message: str, data: Mapping[str, Any] | None = None) -
     return encode(body)
 
 
-_ID_AT_HEAD = re.compile(rb'\{(?:"jsonrpc":\s*"2\.0",\s*)?"id":\s*(-?\d{1,18})\s*,')
-_ID_AT_TAIL = re.compile(rb',\s*"id":\s*(-?\d{1,18})\s*(?:,\s*"jsonrpc":\s*"2\.0"\s*)?\}\s*\Z')
+_ID = rb'"id":\s*(-?\d{1,18}|"[\w.:-]{1,64}")\s*'
+_ID_AT_HEAD = re.compile(rb'\{(?:"jsonrpc":\s*"2\.0",\s*)?' + _ID + rb",")
+_ID_AT_TAIL = re.compile(rb",\s*" + _ID + rb'(?:,\s*"jsonrpc":\s*"2\.0"\s*)?\}\s*\Z')
 
 
-def find_id(head: bytes, tail: bytes) -> int | None:
-    """The id of an answer of which only the two ends were kept."""
+def find_id(head: bytes, tail: bytes) -> Id | None:
+    """The id of a message of which only the two ends were kept; of texts only plain ones are found."""
     found = _ID_AT_HEAD.match(head) or _ID_AT_TAIL.search(tail[-128:])
-    return int(found[1]) if found else None
+    return value(found[1]) if found else None

@@ -206,8 +206,12 @@ def test_a_head_without_end_is_cut_where_the_limit_is(start):
 # Says a gigabyte without a line break, nests deeper than anybody can follow, and talks unasked.
 SERVER = """
 import json, os, sys
+heard = []
 for line in sys.stdin:
     m = json.loads(line)
+    if "method" not in m:
+        heard.append({"type": "text", "text": json.dumps(m)})
+        continue
     if m.get("method") == "initialize":
         result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "e"}}
     elif m.get("method") == "tools/list":
@@ -223,8 +227,9 @@ for line in sys.stdin:
         os.write(1, b'{"id":%d,"jsonrpc":"2.0", "result":' % m["id"] + b"[" * 5000 + b"]" * 5000 + b"}\\n")
         continue
     elif m.get("method") == "tools/call":
-        result = {"content": []}
+        result = {"content": heard}
     elif m.get("method") == "notifications/flood":
+        print('{"jsonrpc":"2.0","id":"q","method":"sampling/createMessage","params":{}}', flush=True)
         for n in range(40):
             note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"n": n, "data": "y" * 20_000}}
             print(json.dumps(note), flush=True)
@@ -286,6 +291,11 @@ def test_what_a_session_does_not_fetch_is_kept_up_to_a_bound(start, legacy):
     with client.listen() as response:
         stream = events(response)
         assert [next(stream)["params"]["n"] for _ in range(4)] == [36, 37, 38, 39]
+    # Nobody will answer the question that was given up too.
+    until(lambda: json.loads(client.text("heard")).get("error"))
+    assert json.loads(client.text("heard"))["id"] == "q"
+    client.respond("q", {"too": "late"})
+    until(lambda: shim.metric("stray_messages_total") == 1)
 
 
 def test_a_stopped_server_holds_up_its_own_session_alone(start, legacy):

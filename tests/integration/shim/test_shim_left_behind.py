@@ -65,8 +65,9 @@ def test_an_initialize_that_is_given_up_while_the_server_starts_leaves_no_sessio
     assert shim.info()["sessions"] == 1
 
 
-def test_a_cancel_means_the_newest_call_of_its_id_that_was_not_cancelled(start, legacy):
-    shim = start(isolation="shared")
+@pytest.mark.parametrize("isolation", ["session", "shared"])
+def test_a_cancel_means_the_newest_call_of_its_id_that_was_not_cancelled(start, legacy, isolation):
+    shim = start(isolation=isolation)
     client = legacy(shim)
     with ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(client.call, "never", "same") for _ in range(4)]

@@ -179,6 +179,8 @@ def test_a_notification_is_accepted(plain, modern):
     client = modern(plain)
     body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
     assert client.post(body).status_code == 202
+    answer = client.post(body, Mcp_Method="notifications/progress")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32020)
 
 
 @BOTH

@@ -87,6 +87,9 @@ def test_the_last_of_two_ids_is_the_one_that_counts_and_the_only_one_sent_on():
         (b'{"result":{"id":9,', b'"}],"jsonrpc":"2.0","id":13}', 13),
         (b'{"result":{', b'"}, "id": 14}', 14),
         (b'{"result":{"id":9,', b'"}]}}', None),
+        (b'{"jsonrpc":"2.0","id":"ab-1","method":"m","params":{"x', b"", "ab-1"),
+        (b'{"method":"m","params":{"id":9,', b'"},"jsonrpc":"2.0","id":"ab-1"}', "ab-1"),
+        (b'{"id":"a\\"b","method":"m","x', b"", None),
     ],
 )
 def test_the_id_of_a_line_that_was_too_long_is_found_at_one_of_its_ends(head, tail, found):
