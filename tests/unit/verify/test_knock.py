@@ -23,6 +23,7 @@ from mcpmesh.verify.knock import Outcome, Reply, knock, request
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, Reply]], Reply]
 
+# How long what is silent is listened to.
 SHORT = 0.5
 
 
@@ -46,7 +47,7 @@ async def visit(behaviour: Behaviour, server: ssl.SSLContext | None = None, **ho
     listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server)
     port = listening.sockets[0].getsockname()[1]
     try:
-        return await knock("127.0.0.1", port, **{"context": None, "say": request("/"), "seconds": SHORT, **how})
+        return await knock("127.0.0.1", port, **{"context": None, "say": request("/"), **how})
     finally:
         listening.close()
         await listening.wait_closed()
@@ -98,7 +99,7 @@ def test_a_connection_that_is_ended_is_closed(run: Run) -> None:
 
 
 def test_a_server_that_says_nothing_is_silent_in_bounded_time(run: Run) -> None:
-    assert run(visit(silent)) == Reply(Outcome.SILENT, "open and silent for 0 s")
+    assert run(visit(silent, seconds=SHORT)) == Reply(Outcome.SILENT, "open and silent for 0 s")
 
 
 def test_an_answer_is_told_by_its_first_line_and_its_origin(run: Run) -> None:
@@ -119,8 +120,8 @@ def test_to_the_end_a_greeting_before_the_end_is_no_answer(run: Run) -> None:
 
 
 def test_to_the_end_a_connection_that_stays_open_is_an_answer(run: Run) -> None:
-    assert run(visit(greeting, to_end=True)).outcome is Outcome.ANSWERED
-    assert run(visit(silent, to_end=True)).outcome is Outcome.SILENT
+    assert run(visit(greeting, to_end=True, seconds=3 * SHORT)).outcome is Outcome.ANSWERED
+    assert run(visit(silent, to_end=True, seconds=SHORT)).outcome is Outcome.SILENT
 
 
 # --- TLS
@@ -152,7 +153,7 @@ def test_plain_text_at_a_tls_server_is_refused(run: Run, tmp_path: Path) -> None
 
 
 def test_a_server_that_never_shakes_hands_is_silent(run: Run) -> None:
-    reply = run(visit(silent, context=bare_context()))
+    reply = run(visit(silent, context=bare_context(), seconds=SHORT))
     assert (reply.outcome, reply.opened) == (Outcome.SILENT, False)
 
 
