@@ -24,6 +24,8 @@ from mcpmesh.workload.containers.streams import Streams
 T = TypeVar("T")
 Json = Mapping[str, Any]
 
+# How Docker, and the kernel below it, tells of a full disk.
+FULL = "no space left on device"
 # An engine on the same machine answers in milliseconds, one that starts containers in seconds.
 _SECONDS = 30
 # As many containers are looked at at once; more would only wait inside the engine.
@@ -153,7 +155,7 @@ def translated(error: Exception, address: str) -> PeerError | WorkloadError | No
         return WorkloadError(f"cannot find the image: {_said(error)}; pull it, or mend its name in the catalog")
     if isinstance(error, APIError):
         said = _said(error)
-        if "no space left on device" in said:
+        if FULL in said:
             return WorkloadError(f"cannot go on: the disk of Docker is full ({said}); see: docker system df")
         if "no available IPv4 addresses" in said:
             return WorkloadError(

@@ -10,7 +10,7 @@ from docker import APIClient
 from docker.errors import ImageNotFound
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.engine import Engine
+from mcpmesh.workload.containers.engine import FULL, Engine
 
 
 class Images:
@@ -42,7 +42,8 @@ class Images:
         reason, so_far = self._failed.get(image), self._pulling.get(image)
         # It is tried again and again; until something comes of that, the reason is what a person needs.
         if reason is not None and not so_far:
-            raise WorkloadError(f"cannot pull the image {image}: {reason}; mend its name, or: docker pull {image}")
+            step = "see: docker system df" if FULL in reason else f"mend its name, or: docker pull {image}"
+            raise WorkloadError(f"cannot pull the image {image}: {reason}; {step}")
         raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({so_far or 'just begun'})")
 
     def _pull(self, image: str) -> None:
