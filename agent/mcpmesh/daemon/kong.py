@@ -23,6 +23,7 @@ from mcpmesh.model.service import Catalog
 from mcpmesh.reconcile.desire import KongWish, kong_content, nothing
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.settings import Settings
+from mcpmesh.verify.finding import ANSWER_SECONDS
 from mcpmesh.verify.world import KongWorld
 from mcpmesh.workload.runtime import SIDECAR
 
@@ -50,6 +51,8 @@ class KongPart:
         self._ports = ports
         self._documents = settings.kong.documents or documents
         self._admin = KongAdmin()
+        # Whoever looks once has to be more patient than who looks again in a second.
+        self._patient = KongAdmin(seconds=ANSWER_SECONDS)
         self._own = Own()
         # Looked at behind an API gateway too: a Kong that somebody else runs may hold our document of an earlier time.
         self.look = KongLook(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
@@ -141,7 +144,7 @@ class KongPart:
         """What `verify` is told about Kong; None where it is not the ingress."""
         if not self.wanted:
             return None
-        return KongWorld(self._admin, self._settings.kong.admin, tuple(self._own.paths))
+        return KongWorld(self._patient, self._settings.kong.admin, tuple(self._own.paths))
 
     async def watch(self, loop: Loop) -> None:
         """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""
@@ -157,3 +160,4 @@ class KongPart:
     async def close(self) -> None:
         """Lets go of it; it runs on."""
         await self._admin.close()
+        await self._patient.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -109,12 +109,13 @@ class Observer:
         edge = desired.ingress.kong if desired.ingress else None
         self._set_aside = {edge.sidecar_port, *edge.ports.values()} if edge else set()
         found = await self._runtime.found()
-        programs = _by_instance(found, (SHIM, PLAIN))
-        envoys = _by_instance(found, (SIDECAR, GATEWAY))
+        came_from = self._runtime.came_from
+        programs = first_of_each(found, (SHIM, PLAIN), came_from)
+        envoys = first_of_each(found, (SIDECAR, GATEWAY), came_from)
         # Roles apart: an instance has a workload and a sidecar of the same name.
         self.processes = {f"workload:{id_}": p for id_, p in programs.items()}
         self.processes |= {f"sidecar:{id_}": p for id_, p in envoys.items()}
-        kongs = _by_instance(found, (KONG,))
+        kongs = first_of_each(found, (KONG,), came_from)
         self.processes |= {f"kong:{id_}": p for id_, p in kongs.items()}
         registrations, entries, intentions, workloads, sidecars, kong = await asyncio.gather(
             _known(self._consul.registrations(self._mesh)),
@@ -303,13 +304,21 @@ def _routed(entries: Mapping[tuple[str, str], Entry] | Unknown, mesh: str) -> bo
     return any(entry.kind == "http-route" and entry.owner == mesh for entry in known.values())
 
 
-def _by_instance(found: Sequence[Process], roles: tuple[str, ...]) -> dict[str, Process]:
-    """The first process of each instance; a marked child of it comes later and has a higher number."""
-    chosen: dict[str, Process] = {}
+def first_of_each(
+    found: Sequence[Process], roles: tuple[str, ...], came_from: Callable[[Process, Collection[int]], bool]
+) -> dict[str, Process]:
+    """The first process of each instance, not a marked child of it; pids begin anew, so a child's may be the lower."""
+    families: dict[str, list[Process]] = {}
     for process in sorted(found, key=lambda process: process.pid):
         if process.mark.role in roles:
-            chosen.setdefault(process.mark.instance, process)
-    return chosen
+            families.setdefault(process.mark.instance, []).append(process)
+    return {id_: _first(family, came_from) for id_, family in families.items()}
+
+
+def _first(family: list[Process], came_from: Callable[[Process, Collection[int]], bool]) -> Process:
+    pids = {process.pid for process in family}
+    alone = len(family) == 1
+    return next((p for p in family if alone or not came_from(p, pids - {p.pid})), family[0])
 
 
 async def _known(reading: Awaitable[T]) -> T | Unknown:

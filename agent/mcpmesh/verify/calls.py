@@ -12,11 +12,12 @@ import httpx
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.mcp.exchange import Forbidden, RpcError, exchange
 from mcpmesh.verify import shims
+from mcpmesh.verify.finding import ANSWER_SECONDS
 from mcpmesh.verify.knock import KNOCK_SECONDS
 from mcpmesh.verify.routes import forwarded
 
-# A warm server lists its tools in milliseconds; nobody calls one well that needs longer than this.
-TOOLS_SECONDS = 6.0
+# Nobody calls a server well that needs longer than this to list its tools.
+TOOLS_SECONDS = ANSWER_SECONDS
 
 # Nobody lists more pages than this by intent.
 _PAGES = 100

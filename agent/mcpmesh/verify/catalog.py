@@ -10,11 +10,9 @@ import httpx
 from pydantic import SecretStr
 
 from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.verify.finding import ANSWER_SECONDS
 
 PASSING = "passing"
-
-# Consul answers such questions in milliseconds.
-_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class CatalogReader:
     ) -> None:
         headers = {"X-Consul-Token": token.get_secret_value()} if token is not None else {}
         self._http = httpx.AsyncClient(
-            base_url=address, headers=headers, timeout=_SECONDS, transport=transport, trust_env=False
+            base_url=address, headers=headers, timeout=ANSWER_SECONDS, transport=transport, trust_env=False
         )
 
     async def close(self) -> None:

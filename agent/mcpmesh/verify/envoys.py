@@ -7,11 +7,11 @@ import httpx
 from mcpmesh.errors import Unreachable
 from mcpmesh.kit.process import Process
 from mcpmesh.verify.facts import Facts
-from mcpmesh.verify.finding import Finding, bad, each, good
+from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.world import GATEWAY, SIDECAR
 
-# As long as the admin client waits for one answer, and a little.
-_SECONDS = 3.0
+# Two questions, one after the other.
+_SECONDS = 2 * ANSWER_SECONDS
 
 
 def envoys(facts: Facts) -> list[Process]:
@@ -23,7 +23,7 @@ async def are_live(facts: Facts) -> list[Finding]:
     """Every wanted instance and the ingress has an Envoy, and each says LIVE at its admin address."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.inner_address("admin"))
+        report = await facts.world.admin.report(process.inner_address("admin"), ANSWER_SECONDS)
         if not report.ready:
             return bad(f"the Envoy of {process.mark.instance} is not LIVE", _trouble(facts, process)[1])
         return good(f"{process.mark.instance} (pid {process.pid})")
@@ -45,7 +45,7 @@ async def rejected_nothing(facts: Facts) -> list[Finding]:
     """No Envoy turned down a piece of configuration: it would go on with an older one than Consul shows."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.inner_address("admin"))
+        report = await facts.world.admin.report(process.inner_address("admin"), ANSWER_SECONDS)
         if not report.rejected:
             return good(f"{process.mark.instance}: 0")
         names = await _rejections(facts.http, process.inner_address("admin"))
@@ -63,7 +63,7 @@ async def _rejections(http: httpx.AsyncClient, address: str) -> list[str]:
     """The counters that are not 0, by their names."""
     query = {"filter": r"\.update_rejected$", "usedonly": "", "format": "json"}
     try:
-        answer = await http.get(f"http://{address}/stats", params=query, timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/stats", params=query, timeout=ANSWER_SECONDS)
         stats = answer.json()["stats"]
     except (httpx.TransportError, ValueError, KeyError):
         return []
@@ -74,7 +74,7 @@ async def denied(http: httpx.AsyncClient, address: str) -> int:
     """How many TCP connections the access control of this Envoy ever denied; raises Unreachable."""
     query = {"filter": r"^connect_authz\.rbac\.denied$", "format": "json"}
     try:
-        answer = await http.get(f"http://{address}/stats", params=query, timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/stats", params=query, timeout=ANSWER_SECONDS)
         return sum(stat.get("value", 0) for stat in answer.json()["stats"])
     except (httpx.TransportError, ValueError, KeyError) as error:
         raise Unreachable(f"no counters from the Envoy admin address {address}: {error!r}") from error
@@ -83,7 +83,7 @@ async def denied(http: httpx.AsyncClient, address: str) -> int:
 async def version(http: httpx.AsyncClient, address: str) -> str:
     """What the Envoy at this admin address really is, such as "1.40.0"; raises Unreachable."""
     try:
-        answer = await http.get(f"http://{address}/server_info", timeout=_SECONDS)
+        answer = await http.get(f"http://{address}/server_info", timeout=ANSWER_SECONDS)
         return version_in(str(answer.json()["version"]))
     except (httpx.TransportError, ValueError, KeyError) as error:
         raise Unreachable(f"no version from the Envoy admin address {address}: {error!r}") from error

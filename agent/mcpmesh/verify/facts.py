@@ -20,7 +20,7 @@ from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import foreign, ground
 from mcpmesh.verify.catalog import CatalogReader
-from mcpmesh.verify.finding import CannotTry
+from mcpmesh.verify.finding import ANSWER_SECONDS, CannotTry
 from mcpmesh.verify.ground import Ground
 from mcpmesh.verify.knock import Reply, knock, request
 from mcpmesh.verify.routes import UNDECLARED
@@ -30,9 +30,6 @@ from mcpmesh.verify.world import AGENT_IDENTITY, GATEWAY, KONG, SIDECAR, STRANGE
 from mcpmesh.workload.runtime import PLAIN, SHIM
 
 T = TypeVar("T")
-
-# Consul answers in milliseconds; all of this is asked at once.
-_READ_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -206,12 +203,12 @@ async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) 
 
 async def _read(reading: Awaitable[T], what: str) -> T | Unknown:
     try:
-        async with asyncio.timeout(_READ_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             return await reading
     except MeshError as error:
         return Unknown(str(error))
     except TimeoutError:
-        return Unknown(f"Consul did not say {what} within {_READ_SECONDS:.0f} s")
+        return Unknown(f"Consul did not say {what} within {ANSWER_SECONDS:.0f} s")
 
 
 async def _front(world: World) -> Reply:

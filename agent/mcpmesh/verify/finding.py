@@ -12,8 +12,11 @@ from mcpmesh.model.status import Claim
 
 T = TypeVar("T")
 
+# Peers answer in milliseconds; on a busy machine one, or we ourselves, may stand still for some seconds.
+ANSWER_SECONDS = 10.0
+
 # No claim takes longer (seconds); each probe in it has a shorter bound of its own.
-CLAIM_SECONDS = 20.0
+CLAIM_SECONDS = 4 * ANSWER_SECONDS
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from mcpmesh.kit.ports import connects
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import shims
 from mcpmesh.verify.facts import Facts, Seat
-from mcpmesh.verify.finding import Finding, bad, each, good
+from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.world import LOOPBACK
 
-_SECONDS = 8.0
+# Whether it accepts connections, then what it says.
+_SECONDS = 2 * ANSWER_SECONDS
 
 
 async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
@@ -22,7 +23,7 @@ async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
         if meant is not None and meant != port:
             return bad(f"{seat.id} is registered at port {port}, not {meant}", facts.world.mended_by_agent)
         # In a namespace of its own only the kernel's word, and its shim's, can be had.
-        if facts.world.runtime.sockets is None and not await connects(host, port):
+        if facts.world.runtime.sockets is None and not await connects(host, port, ANSWER_SECONDS):
             return bad(f"{seat.id} is registered at port {port}, and nobody accepts there{_really(seat)}", _step(facts))
         if seat.elsewhere:
             return good(f"{host}:{port} accepts connections")
@@ -70,7 +71,7 @@ async def is_ready(facts: Facts, wanted: Wanted) -> list[Finding]:
                 return bad(f"no process of ours runs for {seat.id}", facts.world.mended_by_agent)
             host, port = seat.programs[0].inner, seat.programs[0].mark.ports["http"]
         if not seat.wanted.spec.is_mcp:
-            if await connects(host, port):
+            if await connects(host, port, ANSWER_SECONDS):
                 return good(f"{seat.id} accepts connections at {host}:{port}")
             return bad(f"{seat.id} accepts no connections at {host}:{port}", f"see its log, {_log(facts, seat)}")
         try:

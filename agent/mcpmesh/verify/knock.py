@@ -13,8 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-# Envoy answers a knock in milliseconds; one on a busy machine may need longer.
-KNOCK_SECONDS = 5.0
+from mcpmesh.verify.finding import ANSWER_SECONDS
+
+KNOCK_SECONDS = ANSWER_SECONDS
 
 # Envoy adds it to what came from behind it. A service may well answer 403 itself,
 # so only an answer without it is Envoy's own verdict.
@@ -66,12 +67,13 @@ async def knock(
     *,
     context: ssl.SSLContext | None,
     say: bytes,
-    to_end: bool = False,
+    hold: float | None = None,
     seconds: float = KNOCK_SECONDS,
 ) -> Reply:
     """Never raises for what the other side does; `context` None means plain text. `seconds` bounds each step.
 
-    With `to_end` only a connection that stays open counts as answered, whatever was said on it before it ended.
+    With `hold` only a connection that stays open for so many seconds counts as answered, whatever was said on it
+    before it ended.
     """
     loop = asyncio.get_running_loop()
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -95,7 +97,7 @@ async def knock(
         raw.close()
         raise
     try:
-        return await (_listen if to_end else _talk)(reader, writer, say, seconds)
+        return await (_talk(reader, writer, say, seconds) if hold is None else _listen(reader, writer, say, hold))
     finally:
         writer.transport.abort()
         with suppress(OSError):

@@ -89,7 +89,7 @@ async def _as_the_service(facts: Facts, target: ServiceSpec, port: int, seat: Se
         return await beside.ask(facts.world.runtime, seat.envoys[0], url, mcp=target.is_mcp)
     if target.protocol is Protocol.TCP:
         # Its sidecar accepts in any case, and closes where there is nobody to carry it to.
-        reply = await knock(LOOPBACK, port, context=None, say=b"", to_end=True, seconds=_HOLD_SECONDS)
+        reply = await knock(LOOPBACK, port, context=None, say=b"", hold=_HOLD_SECONDS)
         if reply.outcome not in (Outcome.ANSWERED, Outcome.SILENT):
             raise Refused(f"{LOOPBACK}:{port}: {reply.said}")
         return "a connection opens and stays open"

@@ -12,7 +12,7 @@ from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import envoys, rulings
 from mcpmesh.verify.facts import Facts, Seat, known
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good
-from mcpmesh.verify.knock import Outcome, Reply, knock, request
+from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, Reply, knock, request
 from mcpmesh.verify.ruled import ruling
 from mcpmesh.verify.sidecars import at_each_sidecar
 from mcpmesh.verify.world import SIDECAR, STRANGER_IDENTITY, World
@@ -72,7 +72,7 @@ async def cut_off(facts: Facts, seat: Seat, context: ssl.SSLContext) -> tuple[Re
         raise CannotTry(*facts.envoy_trouble(seat.id, SIDECAR))
     admin = seat.envoys[0].inner_address("admin")
     before = await envoys.denied(facts.http, admin)
-    reply = await knock(door.host, door.port, context=context, say=_FIRST_BYTE, to_end=True)
+    reply = await knock(door.host, door.port, context=context, say=_FIRST_BYTE, hold=KNOCK_SECONDS)
     return reply, reply.outcome is Outcome.CLOSED and await envoys.denied(facts.http, admin) > before
 
 

@@ -7,10 +7,8 @@ from mcpmesh.model.observed import Registration, Unknown
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify.catalog import Entry
 from mcpmesh.verify.facts import Facts, Seat, known
-from mcpmesh.verify.finding import Finding, bad, each, good
+from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.world import World
-
-_SECONDS = 8.0
 
 
 async def as_wanted(facts: Facts, wanted: Wanted) -> list[Finding]:
@@ -27,7 +25,7 @@ async def as_wanted(facts: Facts, wanted: Wanted) -> list[Finding]:
             return bad(what, facts.world.mended_by_agent)
         return await _digest(facts, seat, registration)
 
-    found = await each(facts.seats(wanted), probe, _SECONDS, lambda _: ("", facts.world.mended_by_agent))
+    found = await each(facts.seats(wanted), probe, ANSWER_SECONDS, lambda _: ("", facts.world.mended_by_agent))
     return found + surplus(facts, wanted)
 
 
@@ -80,7 +78,7 @@ async def checks_pass(facts: Facts, wanted: Wanted) -> list[Finding]:
         found = [entry for id_ in _ids(seat) if (entry := (instances | sidecars).get(id_))]
         return judge_checks(facts.world, seat.id, found)
 
-    return await each(facts.seats(wanted), probe, _SECONDS, lambda _: ("", facts.world.mcpmesh("status")))
+    return await each(facts.seats(wanted), probe, ANSWER_SECONDS, lambda _: ("", facts.world.mcpmesh("status")))
 
 
 def judge_checks(world: World, id_: str, found: list[Entry]) -> Finding:
@@ -111,7 +109,7 @@ async def configured(facts: Facts, wanted: Wanted) -> list[Finding]:
             return bad(f"{kind}/{name} is not as wanted", facts.world.mended_by_agent)
         return good(f"{kind}/{name}")
 
-    return await each(payloads, probe, _SECONDS, lambda _: ("", facts.world.mended_by_agent))
+    return await each(payloads, probe, ANSWER_SECONDS, lambda _: ("", facts.world.mended_by_agent))
 
 
 def _ids(seat: Seat) -> tuple[str, str]:

@@ -27,15 +27,13 @@ from mcpmesh.verify import (
 )
 from mcpmesh.verify.catalog import CatalogReader
 from mcpmesh.verify.facts import Facts, gather
-from mcpmesh.verify.finding import Finding, made
+from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, made
 from mcpmesh.verify.world import World
 
 __all__ = ["World", "verify"]
 
 # Each claim makes a few connections; more at once only queue up on a small machine.
 _AT_ONCE = 12
-# As long as httpx waits by itself; most questions name a bound of their own.
-_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
-    async with client(world.runtime.sockets, timeout=_ANSWER_SECONDS) as http:
+    async with client(world.runtime.sockets, timeout=ANSWER_SECONDS) as http:
         try:
             facts = await gather(world, http, catalog)
             tasks = [

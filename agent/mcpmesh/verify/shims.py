@@ -9,10 +9,7 @@ from typing import Any
 import httpx
 
 from mcpmesh.errors import Broken, Unreachable
-
-_SECONDS = 3.0
-# An idle server is asked by its shim whether it lives, and that may take a little.
-_READY_SECONDS = 6.0
+from mcpmesh.verify.finding import ANSWER_SECONDS
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Readiness:
 
 async def about(http: httpx.AsyncClient, host: str, port: int) -> About:
     """Who answers at this port; Unreachable without an answer, Broken where it is no shim."""
-    _, body = await _get(http, f"http://{host}:{port}/info", _SECONDS)
+    _, body = await _get(http, f"http://{host}:{port}/info")
     try:
         tools = tuple(str(tool["name"]) for tool in body.get("tools") or ())
         return About(str(body["instance"]), str(body.get("version", "")), tools)
@@ -45,7 +42,7 @@ async def about(http: httpx.AsyncClient, host: str, port: int) -> About:
 
 async def readiness(http: httpx.AsyncClient, host: str, port: int) -> Readiness:
     """Whether its server answered an MCP exchange lately; raises as `about`."""
-    status, body = await _get(http, f"http://{host}:{port}/ready", _READY_SECONDS)
+    status, body = await _get(http, f"http://{host}:{port}/ready")
     output = [str(line) for line in body.get("output") or ()]
     error = str(body.get("error") or "")
     if error and output:
@@ -53,9 +50,9 @@ async def readiness(http: httpx.AsyncClient, host: str, port: int) -> Readiness:
     return Readiness(status == httpx.codes.OK, str(body.get("state", f"HTTP {status}")), error)
 
 
-async def _get(http: httpx.AsyncClient, url: str, seconds: float) -> tuple[int, Mapping[str, Any]]:
+async def _get(http: httpx.AsyncClient, url: str) -> tuple[int, Mapping[str, Any]]:
     try:
-        answer = await http.get(url, timeout=seconds)
+        answer = await http.get(url, timeout=ANSWER_SECONDS)
         body = answer.json()
     except httpx.TransportError as error:
         raise Unreachable(f"no answer from {url}: {str(error) or type(error).__name__}") from error

@@ -9,10 +9,8 @@ from mcpmesh.consul.binary import SUPPORTED, supported
 from mcpmesh.kit.process import Process
 from mcpmesh.verify import envoys, shims
 from mcpmesh.verify.facts import Facts, known
-from mcpmesh.verify.finding import Finding, bad, each, good
+from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.workload.runtime import SHIM
-
-_SECONDS = 6.0
 
 
 async def of_consul(facts: Facts) -> list[Finding]:
@@ -38,7 +36,7 @@ async def of_envoys(facts: Facts) -> list[Finding]:
     def hint(process: Process) -> tuple[str, str]:
         return facts.envoy_trouble(process.mark.instance, process.mark.role)
 
-    return await each(envoys.envoys(facts), probe, _SECONDS, hint)
+    return await each(envoys.envoys(facts), probe, ANSWER_SECONDS, hint)
 
 
 def judge_envoy(process: Process, found: str, pinned: str, configured: str | None, down: str) -> Finding:
@@ -67,4 +65,4 @@ async def of_shims(facts: Facts) -> list[Finding]:
     found = [process for process in facts.processes if process.mark.role == SHIM]
     if not found:
         return [good("no shim runs")]
-    return await each(found, probe, _SECONDS, lambda p: ("", f"see its log, {facts.world.log(p.mark.instance)}"))
+    return await each(found, probe, ANSWER_SECONDS, lambda p: ("", f"see its log, {facts.world.log(p.mark.instance)}"))

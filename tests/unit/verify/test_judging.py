@@ -12,6 +12,7 @@ import pytest
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
 from mcpmesh.errors import Broken, Refused, Unreachable
+from mcpmesh.ingress.kong.admin import KongAdmin
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.observed import Entry, Intention, Registration
@@ -20,11 +21,14 @@ from mcpmesh.reconcile import desire as reconcile
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, ruled, rulings, sidecars, versions, world
 from mcpmesh.verify import registered as claims_of_consul
+from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import good
+from mcpmesh.verify.ground import Ground
 from mcpmesh.verify.knock import Outcome, Reply
 from mcpmesh.verify.policy import Visit
 from mcpmesh.verify.routes import covering, taken_by_own
-from mcpmesh.verify.world import World
+from mcpmesh.verify.tree import Kin, Tree
+from mcpmesh.verify.world import KongWorld, World
 from mcpmesh.workload import runtime
 from mcpmesh.workload.containers.runtime import Containers
 from mcpmesh.workload.process import Processes
@@ -268,6 +272,10 @@ def process(pid: int, role: str, instance: str = INSTANCE, **ports: int) -> Proc
     return Process(pid, Mark("m", "/home/m", role, instance, "files", ports=ports))
 
 
+# Whose parents are all somebody else.
+NOBODY = Tree({})
+
+
 def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
     processes = [
         process(10, "consul", "consul"),
@@ -279,20 +287,56 @@ def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
         process(31, "shim", "m-files-1-old"),
         process(32, "gateway", "m-other"),
     ]
-    assert census.accounted(the_world(), processes, {INSTANCE}, agent=5) == {5, 10, 11, 20, 22}
+    assert census.accounted(the_world(), processes, {INSTANCE}, 5, NOBODY) == {5, 10, 11, 20, 22}
 
 
 def test_the_program_of_an_image_is_accounted_for_in_a_container_of_its_own() -> None:
     containers = Containers(Settings(runtime="containers"), "m", Path("/home/m"))
     there = replace(the_world(), runtime=containers)
     processes = [process(20, "shim"), process(21, "server"), process(31, "server", "m-files-1-old")]
-    assert census.accounted(there, processes, {INSTANCE}, agent=5) == {5, 20, 21}
+    assert census.accounted(there, processes, {INSTANCE}, 5, NOBODY) == {5, 20, 21}
+
+
+def test_where_pids_began_anew_the_one_that_started_the_others_is_accounted_for() -> None:
+    world = replace(the_world(), kong=KongWorld(KongAdmin(), None))
+    kong = [process(pid, "kong", "m-ingress") for pid in (7, 8, 32_767)]
+    tree = Tree({7: Kin(32_767, "kong", "S"), 8: Kin(7, "sh", "S"), 32_767: Kin(1, "sh", "S")})
+    assert census.accounted(world, kong, set(), 5, tree) == {5, 32_767}
+
+
+async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "_ENDING_SECONDS", 0.0)
+    ending, lasting = process(40, "server", "m-files-1-old"), process(41, "server", "m-files-1-old")
+
+    class Lasting(Processes):
+        async def found(self) -> list[Process]:
+            return [lasting]
+
+    nothing: Any = None
+    seen = Facts(
+        world=replace(the_world(), runtime=Lasting("m", Path("/home/m"), Ports(11100))),
+        http=nothing,
+        catalog=nothing,
+        registrations={},
+        entries={},
+        intentions=(),
+        agent=nothing,
+        stranger=nothing,
+        foreigner=nothing,
+        front=nothing,
+        processes=(ending, lasting),
+        ground=Ground(Tree({40: Kin(1, "sh", "S"), 41: Kin(1, "sleep", "S")})),
+    )
+    (found,) = await census.all_accounted_for(seen)
+    assert not found.ok and found.seen.startswith("pid 41 (sleep) bears the mark of a server")
+    (found,) = await census.all_accounted_for(replace(seen, processes=(ending,)))
+    assert found.ok
 
 
 def test_a_consul_of_ours_beside_an_existing_one_is_a_stray() -> None:
     elsewhere = the_world()
     elsewhere.settings.consul.address = "http://consul:8500"
-    assert census.accounted(elsewhere, [process(10, "consul", "consul")], set(), agent=5) == {5}
+    assert census.accounted(elsewhere, [process(10, "consul", "consul")], set(), 5, NOBODY) == {5}
 
 
 # --- routes, tools, versions

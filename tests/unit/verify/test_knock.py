@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mcpmesh.verify.foreign import bare_context, foreign_context
-from mcpmesh.verify.knock import Outcome, Reply, knock, request
+from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, Reply, knock, request
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, Reply]], Reply]
@@ -114,14 +114,14 @@ def test_what_is_no_http_is_an_answer_without_a_status(run: Run) -> None:
 
 
 def test_to_the_end_a_greeting_before_the_end_is_no_answer(run: Run) -> None:
-    reply = run(visit(greeting_and_closing, to_end=True))
+    reply = run(visit(greeting_and_closing, hold=KNOCK_SECONDS))
     assert reply.outcome is Outcome.CLOSED
     assert "'welcome\\n' was heard" in reply.said
 
 
 def test_to_the_end_a_connection_that_stays_open_is_an_answer(run: Run) -> None:
-    assert run(visit(greeting, to_end=True, seconds=3 * SHORT)).outcome is Outcome.ANSWERED
-    assert run(visit(silent, to_end=True, seconds=SHORT)).outcome is Outcome.SILENT
+    assert run(visit(greeting, hold=3 * SHORT)).outcome is Outcome.ANSWERED
+    assert run(visit(silent, hold=SHORT)).outcome is Outcome.SILENT
 
 
 # --- TLS

@@ -35,10 +35,13 @@ class Held:
 
 
 class KongAdmin:
-    """Speaks to Admin addresses ("http://host:port"), over `transport` where one is given; one serves them all."""
+    """Speaks to Admin addresses ("http://host:port"), over `transport` where one is given; one serves them all.
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._http = httpx.AsyncClient(timeout=_LOOK_SECONDS, trust_env=False, transport=transport)
+    `seconds` bounds each step of a question.
+    """
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, seconds: float = _LOOK_SECONDS) -> None:
+        self._http = httpx.AsyncClient(timeout=seconds, trust_env=False, transport=transport)
 
     async def close(self) -> None:
         """Closes the connections."""
