@@ -22,6 +22,7 @@ class Docker(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
         self.pulls: list[tuple[str, str]] = []
+        self.error = "no network"
         self.progress: list[dict[str, object]] = []
         self.answered = threading.Event()
         self.answered.set()
@@ -46,7 +47,7 @@ class Answers(BaseHTTPRequestHandler):
         for line in self.server.progress:
             self._chunk(json.dumps(line).encode())
         self.server.answered.wait(10)
-        self._chunk(b'{"error": "no network"}')
+        self._chunk(json.dumps({"error": self.server.error}).encode())
         self._chunk(b"")
 
     def _chunk(self, said: bytes) -> None:
@@ -132,6 +133,17 @@ async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> N
         while "(25 % of 40 MB so far)" not in await said_of(images, "mcp/time"):
             await asyncio.sleep(0.01)
     docker.answered.set()
+    await engine.close()
+
+
+async def test_a_full_disk_is_told_with_its_own_next_step(docker: Docker) -> None:
+    docker.error = "write /var/lib/docker/tmp/GetImageBlob1: no space left on device"
+    engine = Engine(docker.address)
+    images = Images(engine)
+    async with asyncio.timeout(10):
+        while not (said := await said_of(images, "mcp/time")).startswith("cannot pull"):
+            await asyncio.sleep(0.01)
+    assert said == f"cannot pull the image mcp/time: {docker.error}; see: docker system df"
     await engine.close()
 
 

@@ -152,9 +152,9 @@ class Engine:
 def translated(error: Exception, address: str) -> PeerError | WorkloadError | NotOurs:
     """What Docker's SDK raised, as one of our errors with the next step."""
     if isinstance(error, ImageNotFound):
-        return WorkloadError(f"cannot find the image: {_said(error)}; pull it, or mend its name in the catalog")
+        return WorkloadError(f"cannot find the image: {reason(error)}; pull it, or mend its name in the catalog")
     if isinstance(error, APIError):
-        said = _said(error)
+        said = reason(error)
         if FULL in said:
             return WorkloadError(f"cannot go on: the disk of Docker is full ({said}); see: docker system df")
         if "no available IPv4 addresses" in said:
@@ -171,7 +171,8 @@ def translated(error: Exception, address: str) -> PeerError | WorkloadError | No
     return Unreachable(f"cannot reach Docker at {address}: is it running? ({_root(error)})")
 
 
-def _said(error: APIError) -> str:
+def reason(error: APIError) -> str:
+    """What Docker says of it, in one line."""
     return " ".join(str(error.explanation or error).split())
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from docker import APIClient
-from docker.errors import ImageNotFound
+from docker.errors import APIError, ImageNotFound
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.engine import FULL, Engine
+from mcpmesh.workload.containers.engine import FULL, Engine, reason
 
 
 class Images:
@@ -39,11 +39,11 @@ class Images:
         if image not in self._pulling:
             self._pulling[image] = ""
             threading.Thread(target=self._pull, args=(image,), name=f"pull {image}", daemon=True).start()
-        reason, so_far = self._failed.get(image), self._pulling.get(image)
+        failed, so_far = self._failed.get(image), self._pulling.get(image)
         # It is tried again and again; until something comes of that, the reason is what a person needs.
-        if reason is not None and not so_far:
-            step = "see: docker system df" if FULL in reason else f"mend its name, or: docker pull {image}"
-            raise WorkloadError(f"cannot pull the image {image}: {reason}; {step}")
+        if failed is not None and not so_far:
+            step = "see: docker system df" if FULL in failed else f"mend its name, or: docker pull {image}"
+            raise WorkloadError(f"cannot pull the image {image}: {failed}; {step}")
         raise WorkloadError(f"cannot start it yet: its image {image} is being pulled ({so_far or 'just begun'})")
 
     def _pull(self, image: str) -> None:
@@ -59,6 +59,8 @@ class Images:
                     sizes[line["id"]] = (int(told.get("current", 0)), int(told["total"]))
                     done, whole = (sum(column) for column in zip(*sizes.values(), strict=True))
                     self._pulling[image] = f"{100 * done // whole} % of {whole // 1_000_000} MB so far"
+        except APIError as error:
+            self._failed[image] = reason(error)
         except Exception as error:  # a thread's end: whatever it is, the next start tells it
             self._failed[image] = " ".join(str(error).split()) or type(error).__name__
         finally:
