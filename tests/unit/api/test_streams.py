@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.unit.api.conftest import Served
 
+from mcpmesh.api import streams
 from mcpmesh.api.client import AgentClient
 from mcpmesh.api.streams import Streams
 from mcpmesh.errors import Refused
@@ -116,7 +117,11 @@ async def test_streams_end_with_the_server(served: Served) -> None:
     assert served.agent.closed == ["events"]
 
 
-async def test_what_down_said_last_arrives_though_the_server_ends_with_it(served: Served, client: AgentClient) -> None:
+async def test_what_down_said_last_arrives_though_the_server_ends_with_it(
+    served: Served, client: AgentClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It ends with the last line; who reads may be slow.
+    monkeypatch.setattr(streams, "CLOSING_SECONDS", 20.0)
     served.agent.farewell = [f"step {number}" for number in range(600)]
 
     async def leave() -> None:

@@ -82,7 +82,7 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
         assert not (await asyncio.wait({finding}, timeout=0.3))[0]
         presence.mint_token(mesh.home)
         presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert await finding == os.getpid()
 
 

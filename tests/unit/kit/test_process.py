@@ -73,7 +73,7 @@ async def test_the_end_of_any_is_noticed(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     os.kill(second.pid, signal.SIGKILL)
-    await asyncio.wait_for(waiting, 10)
+    await asyncio.wait_for(waiting, 20)
     await stop(first, 10)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mcpmesh.kit.process import Mark
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import layout, pump
 from mcpmesh.workload.containers.engine import Engine, Json
 from mcpmesh.workload.containers.finding import Finder
 from mcpmesh.workload.containers.known import PAIR, Known
@@ -118,10 +118,15 @@ async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
 
 
 async def test_a_program_whose_shim_is_gone_is_ended_before_its_last_words_are_waited_for(
-    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
+    finder: Finder,
+    docker: Shown,
+    container: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(pump, "_END_SECONDS", 60.0)
     docker.containers["p"] = container("p", "server", joined="s@1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await finder.found() == []
     assert (docker.containers, docker.stopped) == ({}, {"p"})
     assert (tmp_path / "logs" / "test-time-1.server.log").read_text() == "said\n"

@@ -127,10 +127,10 @@ async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, 
     docker.pieces = [json.dumps({"Action": action}).encode() + b"\n" for action in ("exec_start: x", "die")]
     try:
         watch.begin("a=b")
-        await asyncio.wait_for(watch.change(), 10)
+        await asyncio.wait_for(watch.change(), 20)
         docker.pieces = []
         docker.over.set()
-        await asyncio.wait_for(watch.change(), 10)
+        await asyncio.wait_for(watch.change(), 20)
     finally:
         await watch.close()
 
