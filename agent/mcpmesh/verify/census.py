@@ -30,7 +30,8 @@ async def all_accounted_for(facts: Facts) -> list[Finding]:
         strays = await _lasting(world, strays)
     if strays:
         return [_stray(world, facts.tree, process) for process in strays]
-    return [good(f"{len(facts.processes)} processes with this mesh's mark, {len(roots)} of them started by the agent")]
+    started = len(roots - {os.getpid()})
+    return [good(f"{len(facts.processes)} processes with this mesh's mark, {started} of them started by the agent")]
 
 
 async def _lasting(world: World, strays: list[Process]) -> list[Process]:
