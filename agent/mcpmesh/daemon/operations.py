@@ -146,9 +146,8 @@ class AgentOperations:
     async def resume(self) -> None:
         """See Operations."""
         loop = self._running()
-        loop.paused = False
         self._journal.say(Level.CHANGE, "resumed")
-        loop.wake()
+        loop.resume()
 
     def down(self) -> AsyncIterator[Event]:
         """See Operations."""

@@ -47,6 +47,8 @@ class Loop:
         self._ingress = ingress
         self._pass_seconds = pass_seconds
         self._planned: Desired | None = None
+        self._resumed = 0
+        self._looked_since = 0
         self._wake = asyncio.Event()
         self._delay = _FIRST_LOOK_SECONDS
 
@@ -58,6 +60,12 @@ class Loop:
         """Asks for a pass now, and for more soon: something has changed."""
         self._delay = _FIRST_LOOK_SECONDS
         self._wake.set()
+
+    def resume(self) -> None:
+        """Heals again; what was seen before says nothing about now."""
+        self.paused = False
+        self._resumed += 1
+        self.wake()
 
     def want(self, desired: Desired) -> None:
         """Changes what is wanted; services that changed are tried at once."""
@@ -84,8 +92,8 @@ class Loop:
 
     @property
     def in_sync(self) -> bool:
-        """Whether the latest pass found nothing to do, and looked for what is wanted now."""
-        return self._planned is self.desired and self.plan.in_sync
+        """Whether the latest pass found nothing to do, looked for what is wanted now, and was not before a resume."""
+        return self._planned is self.desired and self._looked_since == self._resumed and self.plan.in_sync
 
     @property
     def ingress_ready(self) -> bool:
@@ -114,7 +122,7 @@ class Loop:
     async def once(self) -> None:
         """One pass."""
         desired = self.desired
-        before = self.plan
+        before, resumed = self.plan, self._resumed
         try:
             observed = await self._observer.look(desired, self._applier.held(desired))
         except MeshError as error:
@@ -122,7 +130,7 @@ class Loop:
             self._blind(str(error))
             return
         self.plan = plan(desired, observed)
-        self._planned = desired
+        self._planned, self._looked_since = desired, resumed
         self.observed = observed
         self._report(desired, observed)
         if self.plan.steps() != before.steps():

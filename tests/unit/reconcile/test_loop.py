@@ -1,7 +1,8 @@
-"""The loop outlasts a look that could not be made."""
+"""The loop outlasts a look that could not be made, and goes by the latest that counts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,14 +15,18 @@ from mcpmesh.reconcile.loop import Loop
 
 
 class Looks:
-    """An observer that cannot look while `error` is set."""
+    """An observer that cannot look while `error` is set; `meanwhile` happens once during a look."""
 
     def __init__(self, error: MeshError | None) -> None:
         self.error = error
+        self.meanwhile: Callable[[], None] | None = None
 
     async def look(self, desired: Any, held: Any) -> Observed:
         if self.error:
             raise self.error
+        if self.meanwhile:
+            self.meanwhile()
+            self.meanwhile = None
         return World().observed()
 
 
@@ -54,3 +59,17 @@ async def test_a_look_that_fails_is_told_once_and_tried_again(kind: type[MeshErr
     looks.error = None
     await loop.once()
     assert loop.in_sync and loop.passes == 1
+
+
+async def test_after_a_resume_only_a_look_that_began_since_says_that_all_is_well() -> None:
+    looks: Any = Looks(None)
+    hands: Any = Hands()
+    loop = Loop(NOTHING, looks, hands, Journal(), "http://ingress", 10.0)
+    await loop.once()
+    loop.paused = True
+    assert loop.in_sync
+    looks.meanwhile = loop.resume
+    await loop.once()
+    assert not loop.paused and not loop.in_sync
+    await loop.once()
+    assert loop.in_sync
