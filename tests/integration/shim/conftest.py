@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from shim_running import Legacy, Modern, Shim, running
+from shim_running import Gate, Legacy, Modern, Shim, running
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,13 @@ def start() -> Iterator[Callable[..., Shim]]:
             return shim.wait_ready() if ready else shim
 
         yield begin
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[[], Gate]:
+    """Another gate with each call."""
+    numbers = count()
+    return lambda: Gate(tmp_path / f"gate-{next(numbers)}")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,11 @@ ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "appl
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
-def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+# A loaded machine is slow, never this slow.
+SECONDS = 60.0
+
+
+def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """The first true answer of `condition`; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -35,6 +40,46 @@ def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
             return answer
         assert time.monotonic() < deadline, f"nothing came of it within {seconds} s"
         time.sleep(0.01)
+
+
+class Gate:
+    """A file at which the fake server waits (`hold` and others of its tools, `--start-at`) until it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def reached(self) -> None:
+        """Returns when somebody waits."""
+        until(lambda: os.path.exists(f"{self.path}.reached"))
+
+    def open(self) -> None:
+        Path(self.path).touch()
+
+    def shut(self) -> None:
+        """As it was at first."""
+        Path(self.path).unlink()
+        Path(f"{self.path}.reached").unlink(missing_ok=True)
+
+
+@contextmanager
+def impatient(client: Legacy | Modern, seconds: float = 0.5) -> Iterator[None]:
+    """Inside, its client waits no longer than this for what comes next."""
+    patience = client.http.timeout
+    client.http.timeout = httpx.Timeout(SECONDS, read=seconds)
+    try:
+        yield
+    finally:
+        client.http.timeout = patience
+
+
+@contextmanager
+def posted(shim: Shim, headers: dict[str, str], body: Any) -> Iterator[None]:
+    """A request on a connection of its own, which is closed at the end of the block whatever has come back."""
+    content = json.dumps(body)
+    head = "".join(f"{key}: {text}\r\n" for key, text in {**headers, "Content-Length": str(len(content))}.items())
+    with socket.create_connection(("127.0.0.1", shim.port), timeout=SECONDS) as raw:
+        raw.sendall(f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}\r\n{content}".encode())
+        yield
 
 
 def program(name: str) -> str:
@@ -100,7 +145,7 @@ class Shim:
         self._reader.start()
         self.port = 0
         until(self._listening)
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=SECONDS, trust_env=False)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -123,7 +168,7 @@ class Shim:
         """The body of /ready."""
         return self.http.get("/ready").json()
 
-    def wait_ready(self, seconds: float = 30.0) -> Shim:
+    def wait_ready(self, seconds: float = SECONDS) -> Shim:
         until(lambda: self.http.get("/ready").status_code == 200, seconds)
         return self
 
@@ -189,11 +234,22 @@ def messages(response: httpx.Response) -> list[dict[str, Any]]:
     return [response.json()] if response.content else []
 
 
+def initialize(shim: Shim, **more: Any) -> httpx.Response:
+    """What opens a session of the older protocol, and no more."""
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+    return httpx.post(shim.url, json=body, headers=ACCEPT, trust_env=False, **{"timeout": SECONDS, **more})
+
+
 class Legacy:
     """A raw client of the older protocol."""
 
     def __init__(
-        self, shim: Shim, capabilities: dict[str, Any] | None = None, version: str = "2025-11-25", timeout: float = 30.0
+        self,
+        shim: Shim,
+        capabilities: dict[str, Any] | None = None,
+        version: str = "2025-11-25",
+        timeout: float = SECONDS,
     ) -> None:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=timeout, trust_env=False)
         params = {
@@ -255,7 +311,7 @@ class Legacy:
 class Modern:
     """A raw client of the newer protocol."""
 
-    def __init__(self, shim: Shim, capabilities: dict[str, Any] | None = None, timeout: float = 30.0) -> None:
+    def __init__(self, shim: Shim, capabilities: dict[str, Any] | None = None, timeout: float = SECONDS) -> None:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=timeout, trust_env=False)
         self.capabilities = capabilities or {}
 

@@ -7,7 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from shim_running import FAKE, events, running, until
+from shim_running import FAKE, events, impatient, running, until
 
 SAMPLING = {"sampling": {}}
 
@@ -23,15 +23,18 @@ def test_where_no_second_process_can_run_calls_go_beside_one_that_waits_for_an_a
         assert "yes" in asker.call("sample", more=more)["result"]["content"][0]["text"]
 
 
-def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, legacy):
-    shim = start(isolation="shared")
+def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, legacy, gate):
+    shim, asking, ending = start(isolation="shared"), gate(), gate()
     client = legacy(shim, SAMPLING)
     with client.listen() as listening, ThreadPoolExecutor(2) as pool:
-        asks = pool.submit(client.call, "sample", 1, after=1)
-        until(lambda: shim.info()["in_flight"] == 1)
-        ends = pool.submit(client.text, "sleep", seconds=2)
+        asks = pool.submit(client.call, "sample", 1, gate=asking.path)
+        ends = pool.submit(client.text, "hold", gate=ending.path)
+        asking.reached()
+        ending.reached()
+        asking.open()
         question = next(event for event in events(listening) if "method" in event)
-        assert ends.result() == "slept 2"
+        ending.open()
+        assert ends.result() == "let go"
         client.respond(question["id"], {"said": "yes"})
         assert "yes" in asks.result()["result"]["content"][0]["text"]
 
@@ -47,24 +50,35 @@ def test_a_server_without_subscriptions_is_not_asked_for_one_again_and_again(sta
 def test_a_subscription_does_not_wait_for_anothers_that_the_server_leaves_unanswered(start, modern):
     shim = start("--mute-subscribe")
     silent = {"notifications": {"resourceSubscriptions": ["fake://one"]}}
-    with contextlib.suppress(httpx.ReadTimeout):
-        modern(shim, timeout=1).request("subscriptions/listen", silent)
+    client = modern(shim)
+    with impatient(client, 1), contextlib.suppress(httpx.ReadTimeout):
+        client.request("subscriptions/listen", silent)
     lists = {"notifications": {"toolsListChanged": True}}
-    with modern(shim, timeout=10).stream("subscriptions/listen", lists) as response:
+    with modern(shim).stream("subscriptions/listen", lists) as response:
         assert next(events(response))["method"] == "notifications/subscriptions/acknowledged"
 
 
 def test_a_call_that_waits_for_the_input_of_a_client_who_left_ends_in_time(start, legacy):
     shim = start("--modern", isolation="request", request_seconds=1.5, limits={"spares": 0})
-    client = legacy(shim, {"elicitation": {}}, timeout=0.7)
-    with contextlib.suppress(httpx.ReadTimeout), client.stream("tools/call", {"name": "input"}) as response:
+    client = legacy(shim, {"elicitation": {}})
+    with (
+        impatient(client, 0.7),
+        contextlib.suppress(httpx.ReadTimeout),
+        client.stream("tools/call", {"name": "input"}) as response,
+    ):
         list(events(response))
     until(lambda: shim.info()["children"] == 1)
 
 
-def test_the_long_answer_to_one_who_left_fails_no_other_call(start, modern):
-    shim = start(isolation="shared", limits={"line_bytes": 100_000})
-    with contextlib.suppress(httpx.ReadTimeout):
-        modern(shim, timeout=0.5).call("big", bytes=200_000, after=1.5)
-    assert modern(shim).text("sleep", seconds=2) == "slept 2"
-    assert shim.metric("oversize_lines_total") == 1
+def test_the_long_answer_to_one_who_left_fails_no_other_call(start, modern, gate):
+    shim, long, other = start(isolation="shared", limits={"line_bytes": 100_000}), gate(), gate()
+    client = modern(shim)
+    with impatient(client), contextlib.suppress(httpx.ReadTimeout):
+        client.call("big", bytes=200_000, gate=long.path)
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(modern(shim).text, "hold", gate=other.path)
+        other.reached()
+        long.open()
+        until(lambda: shim.metric("oversize_lines_total") == 1)
+        other.open()
+        assert beside.result() == "let go"

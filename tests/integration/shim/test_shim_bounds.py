@@ -30,7 +30,7 @@ def memory(shim, what="VmRSS"):
 
 def send(shim, head, pieces=()):
     """Bytes on a connection of their own until they are all sent or the shim has enough; its answer."""
-    with socket.create_connection(("127.0.0.1", shim.port), timeout=30) as raw:
+    with socket.create_connection(("127.0.0.1", shim.port), timeout=60) as raw:
         try:
             raw.sendall(head)
             for piece in pieces:
@@ -179,8 +179,9 @@ def test_unfinished_bodies_of_all_connections_are_bounded_together(start, framin
     assert shim.metric("incoming_bytes") == 0
 
 
-def test_calls_that_wait_for_a_server_to_start_are_bounded(start, modern):
-    shim = start("--slow-start", "4", ready=False, limits={"waiting": 2})
+def test_calls_that_wait_for_a_server_to_start_are_bounded(start, modern, gate):
+    held = gate()
+    shim = start("--start-at", held.path, ready=False, limits={"waiting": 2})
     client = modern(shim)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(client.call, "echo", text="w") for _ in range(2)]
@@ -188,6 +189,7 @@ def test_calls_that_wait_for_a_server_to_start_are_bounded(start, modern):
         response = client.post(client.body("tools/call", {"name": "echo", "arguments": {}}))
         assert (response.status_code, response.json()["error"]["data"]["started"]) == (503, False)
         assert response.headers["retry-after"]
+        held.open()
         assert [call.result()["result"]["content"][0]["text"] for call in waiting] == ["w", "w"]
     assert client.text("echo", text="later") == "later"
 

@@ -32,7 +32,7 @@ def inspect(tmp_path):
     def run(url, era, method, *words):
         line = [node(), str(INSPECTOR), "--cli", url, "--transport", "http", "--protocol-era", era, "--method", method]
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=60, env=environment)
+        done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=120, env=environment)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -70,7 +70,7 @@ def run(*words, config=None, environment=None):
         [*SHIM, *words],
         input=json.dumps(config).encode() if config is not None else b"",
         capture_output=True,
-        timeout=30,
+        timeout=60,
         env={**os.environ, **(environment or {})},
     )
 
@@ -106,7 +106,7 @@ def test_a_bad_value_is_not_repeated_since_it_may_be_a_secret():
 
 
 def test_what_is_no_json_is_told():
-    done = subprocess.run([*SHIM, "--config", "-"], input=b"name: files", capture_output=True, timeout=30)
+    done = subprocess.run([*SHIM, "--config", "-"], input=b"name: files", capture_output=True, timeout=60)
     assert done.returncode == 2
     assert b"it is no JSON" in done.stderr
 
@@ -134,14 +134,14 @@ def test_it_runs_by_itself_from_the_command_line():
         port = int(first.rpartition(":")[2])
         import httpx
 
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as http:
             until(lambda: http.get("/ready").status_code == 200)
             assert http.get("/info").json()["isolation"] == "shared"
         below = descendants(process.pid)
         assert below
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         process.stderr.close()
     assert process.returncode == 0
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from shim_running import FAKE, events, messages, running, until
+from shim_running import FAKE, events, impatient, messages, running, until
 
 
 def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, legacy):
@@ -55,7 +55,7 @@ def test_a_batch_of_which_a_call_was_started_does_not_say_that_nothing_was(start
 
 
 def test_an_early_call_that_cannot_be_read_is_answered(start, modern):
-    client = modern(start("--slow-start", "1", ready=False), {"x": "1e999"}, timeout=10)
+    client = modern(start("--slow-start", "1", ready=False), {"x": "1e999"})
     body = client.body("tools/call", {"name": "echo", "arguments": {}})
     unreadable = json.dumps(body).replace('"1e999"', "1e999")
     answer = client.http.post("/mcp", content=unreadable, headers=client.headers(body))
@@ -81,26 +81,35 @@ def test_a_server_with_all_the_calls_that_it_may_have_takes_a_cancel(start, lega
     assert "cancelled" in answer["error"]["message"]
 
 
-def test_a_call_that_is_cancelled_before_it_has_a_process_is_not_sent(legacy, tmp_path):
-    heard = tmp_path / "heard"
-    script = f'tee -a "{heard}" | exec "{sys.executable}" "{FAKE}" --slow-start 1'
+def test_a_call_that_is_cancelled_before_it_has_a_process_is_not_sent(legacy, tmp_path, gate):
+    heard, held = tmp_path / "heard", gate()
+    script = f'tee -a "{heard}" | exec "{sys.executable}" "{FAKE}" --start-at "{held.path}"'
+    held.open()
     config = {"command": "sh", "args": ["-c", script], "isolation": "request", "limits": {"spares": 0}}
     with running(**config) as shim:
         client = legacy(shim.wait_ready())
+        held.shut()
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(client.call, "never")
-            until(lambda: shim.info()["children"] == 2)
+            held.reached()
             client.notify("notifications/cancelled", {"requestId": 1})
             assert answer.result()["error"]["data"]["reason"] == "cancelled"
+        held.open()
         until(lambda: shim.info()["children"] == 1)
     assert "tools/list" in heard.read_text()
     assert "tools/call" not in heard.read_text()
 
 
-def test_the_question_of_a_caller_who_left_is_not_put_to_the_next(start, modern):
-    shim = start(isolation="shared")
-    impatient, other = modern(shim, {"sampling": {}}, timeout=1), modern(shim, {"sampling": {}})
-    with pytest.raises(httpx.ReadTimeout):
-        impatient.call("sample", prompt="a secret of the one who left", after=2)
-    assert other.text("sleep", seconds=2) == "slept 2"
-    assert shim.metric("refused_requests_total") == 1
+def test_the_question_of_a_caller_who_left_is_not_put_to_the_next(start, modern, gate):
+    shim, asking, running_on = start(isolation="shared"), gate(), gate()
+    leaving, other = modern(shim, {"sampling": {}}), modern(shim, {"sampling": {}})
+    with impatient(leaving), pytest.raises(httpx.ReadTimeout):
+        leaving.call("sample", prompt="a secret of the one who left", gate=asking.path)
+    asking.reached()
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(other.text, "hold", gate=running_on.path)
+        running_on.reached()
+        asking.open()
+        until(lambda: shim.metric("refused_requests_total") == 1)
+        running_on.open()
+        assert beside.result() == "let go"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 from shim_running import ACCEPT, FAKE, descendants, messages, running, until
 
 from mcpmesh.shim.descriptors import MOST
-from mcpmesh.shim.handshake import SILENCE_SECONDS
 
 # Answers its first line with a number that JSON allows and no program can hold.
 HUGE_NUMBER = """
@@ -40,10 +38,12 @@ def test_an_unreadable_answer_to_initialize_is_a_failed_start_and_not_the_shims_
 @pytest.mark.parametrize("quirk", ["--die-unknown", "--mute-unknown"])
 def test_what_the_first_process_showed_of_its_era_holds_for_one_process_per_call(start, modern, quirk):
     shim = start(quirk, isolation="request", limits={"backoff_seconds": 0.05})
+    before = shim.metric("server_exits_total")
     client = modern(shim)
-    began = time.monotonic()
     assert [client.text("echo", text=str(n)) for n in range(4)] == ["0", "1", "2", "3"]
-    assert time.monotonic() - began < SILENCE_SECONDS
+    assert all("server/discover" not in client.text("seen") for _ in range(2))
+    # One that was asked in the wrong era would have ended of it.
+    assert shim.metric("server_exits_total") == before
 
 
 def test_why_no_process_could_be_started_for_a_call_is_said_without_contradiction(start, modern, tmp_path):
@@ -65,7 +65,7 @@ def test_why_no_process_could_be_started_for_a_call_is_said_without_contradictio
     ],
 )
 def test_a_call_to_a_remote_server_whose_headers_cannot_be_built_is_answered(start, legacy, params):
-    client = legacy(start(url=start().url), timeout=5)
+    client = legacy(start(url=start().url), timeout=30)
     body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%b}' % params
     answer = client.http.post("/mcp", content=body, headers=client.headers)
     assert messages(answer)[-1]["id"] == 7
@@ -111,14 +111,15 @@ def test_half_an_answer_of_a_server_that_dies_is_nobodys_answer(start, legacy, b
 
 
 @pytest.mark.parametrize("bytes", [2_000, 200_000])
-def test_a_line_that_breaks_off_fails_its_call_and_no_other(start, legacy, bytes):
-    shim = start(isolation="shared")
+def test_a_line_that_breaks_off_fails_its_call_and_no_other(start, legacy, gate, bytes):
+    shim, held = start(isolation="shared"), gate()
     client, other = legacy(shim), legacy(shim)
     with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(other.text, "sleep", seconds=1)
+        beside = pool.submit(other.text, "hold", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 1)
         assert client.call("half", bytes=bytes, dies=False)["error"]["data"]["reason"] == "answer-unreadable"
-        assert beside.result() == "slept 1"
+        held.open()
+        assert beside.result() == "let go"
     assert shim.metric("server_starts_total") == 1
 
 
@@ -137,23 +138,25 @@ def test_a_guard_without_means_refuses_a_start_and_keeps_what_runs(start, legacy
     assert legacy(shim).text("echo", text="and more") == "and more"
 
 
-def test_what_ran_beside_a_question_is_not_taken_to_ask_for_ever(start, modern):
-    shim = start()
+def test_what_ran_beside_a_question_is_not_taken_to_ask_for_ever(start, modern, gate):
+    shim, first, second = start(), gate(), gate()
     clients = [modern(shim, {"sampling": {}}) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        beside = pool.submit(clients[0].text, "sleep", seconds=1)
+        beside = pool.submit(clients[0].text, "hold", gate=first.path)
         until(lambda: shim.info()["in_flight"] == 1)
         assert "for which caller" in clients[1].text("sample")
-        assert beside.result() == "slept 1"
-        assert clients[0].text("sleep", seconds=0) == "slept 0"
+        first.open()
+        assert beside.result() == "let go"
+        assert clients[0].text("hold", gate=first.path) == "let go"
         before = shim.metric("server_starts_total")
         assert list(pool.map(lambda client: client.text("sleep", seconds=0.5), clients[2:])) == ["slept 0.5"] * 4
         assert shim.metric("server_starts_total") == before
         # It is known to ask now, and has a process for itself.
-        busy = pool.submit(clients[0].text, "sleep", seconds=1)
+        busy = pool.submit(clients[0].text, "hold", gate=second.path)
         until(lambda: shim.info()["in_flight"] == 1)
         assert clients[1].call("sample")["result"]["resultType"] == "input_required"
-        assert busy.result() == "slept 1"
+        second.open()
+        assert busy.result() == "let go"
         # Where a question waits is no place for others; they share one beside it.
         assert list(pool.map(lambda client: client.text("sleep", seconds=0.5), clients[2:])) == ["slept 0.5"] * 4
         assert shim.metric("server_starts_total") <= before + 1

@@ -11,7 +11,7 @@ import pytest
 
 def exchange(shim, *lines, body=b""):
     """All that comes back on a connection whose last request closes it."""
-    with socket.create_connection(("127.0.0.1", shim.port), timeout=20) as raw:
+    with socket.create_connection(("127.0.0.1", shim.port), timeout=60) as raw:
         raw.sendall("".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body)
         answer = b""
         while more := raw.recv(65536):

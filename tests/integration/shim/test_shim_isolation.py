@@ -72,16 +72,17 @@ def test_changes_are_told_to_every_session_and_updates_to_who_subscribed(shared,
     assert one.request("resources/unsubscribe", {"uri": "fake://one"})[-1]["result"] == {}
 
 
-def test_a_cancel_of_one_session_does_not_touch_the_others_call_of_the_same_id(start, legacy):
-    shim = start(isolation="shared")
+def test_a_cancel_of_one_session_does_not_touch_the_others_call_of_the_same_id(start, legacy, gate):
+    shim, held = start(isolation="shared"), gate()
     one, two = legacy(shim), legacy(shim)
     with ThreadPoolExecutor(2) as pool:
         mine = pool.submit(one.call, "never", "same")
-        other = pool.submit(two.call, "sleep", "same", seconds=1.5)
+        other = pool.submit(two.call, "hold", "same", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 2)
         one.notify("notifications/cancelled", {"requestId": "same"})
-        assert other.result()["result"]["content"][0]["text"] == "slept 1.5"
         assert mine.result()["error"]["data"]["reason"] == "cancelled"
+        held.open()
+        assert other.result()["result"]["content"][0]["text"] == "let go"
 
 
 def test_a_shared_legacy_servers_question_reaches_its_only_caller(start, legacy):
@@ -95,13 +96,14 @@ def test_a_shared_legacy_servers_question_reaches_its_only_caller(start, legacy)
     assert other.text("echo", text="x") == "x"
 
 
-def test_a_question_that_could_be_several_callers_is_put_to_nobody(start, legacy):
-    shim = start(isolation="shared")
+def test_a_question_that_could_be_several_callers_is_put_to_nobody(start, legacy, gate):
+    shim, held = start(isolation="shared"), gate()
     client, other = legacy(shim, {"sampling": {}}), legacy(shim, {"sampling": {}})
     with ThreadPoolExecutor(1) as pool:
-        busy = pool.submit(other.request, "tools/call", {"name": "sleep", "arguments": {"seconds": 1}})
+        busy = pool.submit(other.request, "tools/call", {"name": "hold", "arguments": {"gate": held.path}})
         until(lambda: shim.info()["in_flight"] == 1)
         assert "for which caller" in client.text("sample", prompt="p")
+        held.open()
         assert len(busy.result()) == 1
     assert shim.metric("refused_requests_total") == 1
 
@@ -162,11 +164,13 @@ def test_each_call_has_its_own_process(start, legacy, modern, words):
     until(lambda: shim.info()["children"] <= 2)
 
 
-def test_a_call_that_kills_its_process_harms_no_other(start, legacy):
-    shim = start(isolation="request")
+def test_a_call_that_kills_its_process_harms_no_other(start, legacy, gate):
+    shim, held = start(isolation="request"), gate()
     client, other = legacy(shim), legacy(shim)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(other.call, "sleep", seconds=1)
+        slow = pool.submit(other.call, "hold", gate=held.path)
+        held.reached()
         assert "exited with code 3" in client.call("die")["error"]["message"]
+        held.open()
         assert slow.result()["result"]
     assert shim.state()["state"] == "ready"

@@ -10,56 +10,54 @@ from pathlib import Path
 
 import httpx
 import pytest
-from shim_running import ACCEPT, events, messages, running, until
+from shim_running import events, impatient, initialize, messages, running, until
+
+# A client that waits no longer than this for an answer.
+IMPATIENT = httpx.Timeout(60, read=0.5)
 
 
 def give_up(client, *words, **arguments):
     """A call whose client does not wait for its answer."""
-    with contextlib.suppress(httpx.ReadTimeout):
+    with impatient(client), contextlib.suppress(httpx.ReadTimeout):
         client.call(*words, **arguments)
 
 
 @pytest.mark.parametrize("isolation", ["shared", "session", "request"])
 def test_a_call_whose_client_left_has_its_deadline_all_the_same(start, legacy, isolation):
     shim = start(isolation=isolation, request_seconds=1.5, limits={"calls_per_child": 1, "children": 2, "spares": 0})
-    client = legacy(shim, timeout=0.5)
+    client = legacy(shim)
     give_up(client, "never")
-    client.http.timeout = 30
     until(lambda: "result" in client.call("echo", text="room again"))
 
 
 def test_a_client_that_leaves_and_then_cancels_gives_its_process_back(start, legacy):
     shim = start(isolation="request", limits={"spares": 0})
-    client = legacy(shim, timeout=0.5)
+    client = legacy(shim)
     give_up(client, "never", 7)
     client.notify("notifications/cancelled", {"requestId": 7})
     until(lambda: shim.info()["children"] == 1)
 
 
-def initialize(shim, **more):
-    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
-    body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-    return httpx.post(shim.url, json=body, headers=ACCEPT, trust_env=False, **more)
-
-
 def test_an_initialize_that_is_given_up_leaves_no_process(start):
     shim = start("--deaf-to", "raw", limits={"spares": 0})
     with pytest.raises(httpx.ReadTimeout):
-        initialize(shim, timeout=0.5)
+        initialize(shim, timeout=IMPATIENT)
     until(lambda: shim.info()["children"] == 1)
 
 
 def test_an_initialize_that_is_never_answered_has_the_time_of_a_start(start):
     shim = start("--deaf-to", "raw", limits={"spares": 0}, start_seconds=1.5)
-    (answer,) = messages(initialize(shim, timeout=30))
+    (answer,) = messages(initialize(shim))
     assert "initialize within 1.5 s (start_seconds)" in answer["error"]["message"]
     until(lambda: shim.info()["children"] == 1)
 
 
-def test_an_initialize_that_is_given_up_while_the_server_starts_leaves_no_session(start, legacy):
-    shim = start("--slow-start", "2", ready=False, isolation="shared")
+def test_an_initialize_that_is_given_up_while_the_server_starts_leaves_no_session(start, legacy, gate):
+    held = gate()
+    shim = start("--start-at", held.path, ready=False, isolation="shared")
     with pytest.raises(httpx.ReadTimeout):
-        initialize(shim, timeout=0.5)
+        initialize(shim, timeout=IMPATIENT)
+    held.open()
     shim.wait_ready()
     legacy(shim)
     assert shim.info()["sessions"] == 1
@@ -79,26 +77,29 @@ def test_a_cancel_means_the_newest_call_of_its_id_that_was_not_cancelled(start, 
 
 
 def test_a_session_is_not_ended_for_idleness_right_after_a_long_call(start, legacy):
-    shim = start(limits={"session_idle_seconds": 2})
+    # Longer than a machine that is busy lets a client stand still between two requests.
+    shim = start(limits={"session_idle_seconds": 5})
     client = legacy(shim)
-    assert client.text("sleep", seconds=4) == "slept 4"
+    assert client.text("sleep", seconds=6) == "slept 6"
     until(lambda: shim.metric("server_starts_total") > 0)
     assert client.text("echo", text="still here") == "still here"
 
 
-def test_a_second_round_that_finds_no_room_is_not_said_to_be_unstarted(start, legacy):
+def test_a_second_round_that_finds_no_room_is_not_said_to_be_unstarted(start, legacy, gate):
+    held = gate()
     # One more than a call: the shim listens for its sessions.
     shim = start("--modern", limits={"calls_per_child": 2})
     client, other = legacy(shim, {"elicitation": {}}), legacy(shim)
     with client.stream("tools/call", {"name": "input", "arguments": {}}) as response, ThreadPoolExecutor(1) as pool:
         stream = events(response)
         question = next(stream)
-        busy = pool.submit(other.call, "sleep", seconds=2)
+        busy = pool.submit(other.call, "hold", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 2)
         client.respond(question["id"], {"action": "accept", "content": {"name": "Ada"}})
         error = next(stream)["error"]
         assert error["data"] == {"reason": "busy", "started": True}
         assert "nothing was started" not in error["message"]
+        held.open()
         busy.result()
 
 
@@ -141,7 +142,7 @@ for line in sys.stdin:
 
 def test_a_server_that_asks_and_does_not_read_does_not_fill_the_memory(modern):
     with running(command=sys.executable, args=["-c", DEAF], limits={"stdin_bytes": 1_000_000}) as shim:
-        client = modern(shim.wait_ready(), timeout=1)
+        client = modern(shim.wait_ready())
         give_up(client, "anything")
         until(lambda: "flooded" in shim.lines)
         until(lambda: shim.metric("unread_answers_total") > 100_000)

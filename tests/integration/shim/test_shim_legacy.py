@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from shim_running import ACCEPT, events, messages, until
+from shim_running import ACCEPT, events, initialize, until
 
 
 def test_a_session_has_its_own_process_and_the_servers_own_answer(plain, legacy):
@@ -86,14 +86,16 @@ def test_an_event_stream_says_that_it_must_not_be_buffered(plain, legacy):
     assert response.headers["x-accel-buffering"] == "no"
 
 
-def test_a_silent_call_gets_a_stream_and_keep_alives(start, legacy):
-    shim = start(limits={"sse_after_seconds": 0.2, "keepalive_seconds": 1.0})
-    response = legacy(shim).post(
-        {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "sleep", "arguments": {"seconds": 3.2}}}
-    )
-    assert response.headers["content-type"] == "text/event-stream"
-    assert response.text.count(": keep-alive") >= 2
-    assert messages(response)[-1]["result"]["content"][0]["text"] == "slept 3.2"
+def test_a_silent_call_gets_a_stream_and_keep_alives(start, legacy, gate):
+    shim, held = start(limits={"sse_after_seconds": 0.2, "keepalive_seconds": 1.0}), gate()
+    with legacy(shim).stream("tools/call", {"name": "hold", "arguments": {"gate": held.path}}) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        lines = response.iter_lines()
+        for _ in range(2):
+            assert next(line for line in lines if line) == ": keep-alive"
+        held.open()
+        *_, answer = (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+    assert answer["result"]["content"][0]["text"] == "let go"
 
 
 def test_a_get_stream_is_kept_alive(start, legacy):
@@ -119,7 +121,8 @@ def test_a_cancel_names_the_servers_id_of_the_call(plain, legacy):
 def test_a_dropped_connection_is_no_cancel(plain, legacy):
     shim = plain
     client = legacy(shim)
-    impatient = httpx.Client(base_url=str(client.http.base_url), timeout=0.3, trust_env=False)
+    patience = httpx.Timeout(60, read=0.3)
+    impatient = httpx.Client(base_url=str(client.http.base_url), timeout=patience, trust_env=False)
     body = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "sleep", "arguments": {"seconds": 1}}}
     with impatient, pytest.raises(httpx.ReadTimeout):
         impatient.post("/mcp", json=body, headers=client.headers)
@@ -146,14 +149,15 @@ def test_what_belongs_to_no_call_comes_on_the_get_stream(start, legacy):
     assert question["method"] == "roots/list"
 
 
-def test_notifications_of_two_running_calls_come_on_the_get_stream(plain, legacy):
-    client = legacy(plain)
+def test_notifications_of_two_running_calls_come_on_the_get_stream(plain, legacy, gate):
+    client, held = legacy(plain), gate()
     with client.listen() as response, ThreadPoolExecutor(2) as pool:
         stream = events(response)
-        slow = pool.submit(client.call, "sleep", seconds=1)
-        until(lambda: client.call("seen")["result"]["content"][0]["text"].count("tools/call") > 1)
+        slow = pool.submit(client.call, "hold", gate=held.path)
+        held.reached()
         client.call("change", method="notifications/tools/list_changed")
         assert next(stream)["method"] == "notifications/tools/list_changed"
+        held.open()
         assert slow.result()["result"]
 
 
@@ -168,9 +172,12 @@ def test_delete_ends_the_session_and_its_process(start, legacy):
 
 def test_an_idle_session_ends_by_itself(start, legacy):
     shim = start(limits={"session_idle_seconds": 1.0})
-    client = legacy(shim)
+    opened = initialize(shim)
+    assert opened.status_code == 200
     until(lambda: shim.info()["sessions"] == 0)
-    assert client.post({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status_code == 404
+    headers = {**ACCEPT, "Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
+    late = shim.http.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers)
+    assert late.status_code == 404
 
 
 def test_batches_are_answered_in_the_revision_that_had_them(plain, legacy):
@@ -297,7 +304,7 @@ def test_requests_sent_ahead_are_answered_in_order(plain, legacy):
                 f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
             )
         raw.sendall(whole)
-        raw.settimeout(10)
+        raw.settimeout(60)
         got = b""
         while got.count(b'"jsonrpc"') < 3:
             got += raw.recv(65536)

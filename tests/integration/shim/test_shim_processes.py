@@ -39,12 +39,16 @@ def test_every_caller_of_a_dead_server_is_told(start, modern):
     assert client.text("echo", text="back") == "back"
 
 
-def test_the_kept_server_comes_back_and_the_state_says_so(start):
-    shim = start(limits={"spares": 0, "backoff_seconds": 0.3})
+def test_the_kept_server_comes_back_and_the_state_says_so(start, gate):
+    held = gate()
+    held.open()
+    shim = start("--start-at", held.path, limits={"spares": 0, "backoff_seconds": 0.3})
+    held.shut()
     (pid,) = shim.servers()
     os.kill(pid, signal.SIGKILL)
     state = until(lambda: (body := shim.state())["state"] == "restarting" and body)
     assert "SIGKILL" in state["error"]
+    held.open()
     shim.wait_ready()
     assert shim.servers() and pid not in shim.servers()
 
@@ -69,7 +73,7 @@ def test_a_server_that_dies_at_its_start_is_given_ever_more_time(start, tmp_path
 
 
 def test_nobody_waits_for_a_server_in_a_crash_loop(start, modern):
-    shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 5, "crash_loop": 1})
+    shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 30, "crash_loop": 1})
     until(lambda: shim.state()["state"] == "crash-loop")
     response = modern(shim).post(modern(shim).body("tools/list"))
     assert response.status_code == 503
@@ -110,11 +114,15 @@ def test_a_server_that_never_answers_is_given_up(start):
     assert "did not answer within 0.5 s" in body["error"]
 
 
-def test_calls_wait_for_a_server_that_is_starting(start, modern, legacy):
-    shim = start("--slow-start", "1.5", ready=False)
+def test_calls_wait_for_a_server_that_is_starting(start, modern, legacy, gate):
+    held = gate()
+    shim = start("--start-at", held.path, ready=False)
     assert shim.state()["state"] == "starting"
-    assert modern(shim).text("echo", text="patience") == "patience"
-    assert legacy(shim).text("echo", text="too") == "too"
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(lambda kind=kind: kind(shim).text("echo", text="patience")) for kind in (modern, legacy)]
+        until(lambda: shim.info()["in_flight"] == 2)
+        held.open()
+        assert [call.result() for call in calls] == ["patience"] * 2
 
 
 @pytest.mark.parametrize("quirk", ["--mute-unknown", "--die-unknown", "--no-ping", "--noise"])
@@ -155,13 +163,16 @@ def test_large_arguments_pass(plain, legacy):
     assert legacy(plain).text("echo", text="z" * 5_000_000) == "z" * 5_000_000
 
 
-def test_a_line_over_the_limit_fails_its_call_and_no_other(start, legacy):
+def test_a_line_over_the_limit_fails_its_call_and_no_other(start, legacy, gate):
+    held = gate()
     shim = start(limits={"line_bytes": 100_000})
     client = legacy(shim)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(client.call, "sleep", seconds=1)
+        slow = pool.submit(client.call, "hold", gate=held.path)
+        held.reached()
         error = client.call("big", bytes=200_000)["error"]
         assert "limits.line_bytes" in error["message"]
+        held.open()
         assert slow.result()["result"]
     assert shim.metric("oversize_lines_total") == 1
 
@@ -238,7 +249,7 @@ def test_nothing_is_left_however_stubborn_the_server_and_however_the_shim_ends(s
     everything = descendants(shim.process.pid)
     assert len(everything) >= 3
     shim.process.send_signal(number)
-    assert shim.process.wait(20) == (-9 if number == signal.SIGKILL else 0)
+    assert shim.process.wait(60) == (-9 if number == signal.SIGKILL else 0)
     until(lambda: not marked(shim.mark))
     until(lambda: not [pid for pid in everything if alive(pid)])
     shim.stop()
@@ -256,7 +267,7 @@ def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
     legacy(shim)
     everything = descendants(shim.process.pid)
     os.kill(shim.guard(), signal.SIGKILL)
-    assert shim.process.wait(20) == 4
+    assert shim.process.wait(60) == 4
     until(lambda: not [pid for pid in everything if alive(pid)])
     assert any("guard" in line for line in shim.lines)
     shim.stop()
@@ -289,7 +300,8 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
 
 
 def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start, legacy):
-    shim = start(limits={"session_idle_seconds": 0.5, "children": 200})
+    # Longer than a machine that is busy lets a client stand still between two requests.
+    shim = start(limits={"session_idle_seconds": 5, "children": 200})
     fds = lambda: len(os.listdir(f"/proc/{shim.process.pid}/fd"))  # noqa: E731
     shim.http.close()
     shim.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=30, trust_env=False)
@@ -315,18 +327,20 @@ def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descript
     until(lambda: fds() <= before + 1, 60)
 
 
-def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern):
-    shim = start(drain_seconds=10)
+def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern, gate):
+    shim, held = start(drain_seconds=60), gate()
     client = legacy(shim)
     with ThreadPoolExecutor(2) as pool:
-        running = pool.submit(client.call, "sleep", seconds=1)
+        running = pool.submit(client.call, "hold", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 1)
         other = modern(shim)
         kept = other.http
         kept.get("/health")
         shim.process.terminate()
-        assert running.result()["result"]["content"][0]["text"] == "slept 1"
-    assert shim.process.wait(20) == 0
+        until(lambda: shim.state()["state"] == "draining")
+        held.open()
+        assert running.result()["result"]["content"][0]["text"] == "let go"
+    assert shim.process.wait(60) == 0
     assert "mcpmesh-shim: drained; 0 calls were cut" in shim.lines or until(
         lambda: "mcpmesh-shim: drained; 0 calls were cut" in shim.lines
     )
@@ -342,18 +356,18 @@ def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
         began = time.monotonic()
         shim.process.terminate()
         assert all("may have taken effect" in call.result()["error"]["message"] for call in calls)
-    assert shim.process.wait(20) == 0
-    assert time.monotonic() - began < 15
+    assert shim.process.wait(60) == 0
+    assert time.monotonic() - began < 30
     until(lambda: "mcpmesh-shim: drained; 2 calls were cut" in shim.lines)
     shim.stop()
 
 
-def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, legacy):
-    shim = start(drain_seconds=20)
+def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, legacy, gate):
+    shim, held = start(drain_seconds=60), gate()
     client = modern(shim)
     old = legacy(shim)
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(client.call, "sleep", seconds=5)
+        slow = pool.submit(client.call, "hold", gate=held.path)
         until(lambda: shim.info()["in_flight"] == 1)
         shim.process.terminate()
         body = until(lambda: (b := shim.state())["state"] == "draining" and b)
@@ -367,8 +381,9 @@ def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, lega
         ):
             assert response.status_code == 503
             assert response.json()["error"]["data"] == {"reason": "draining", "started": False}
+        held.open()
         assert slow.result()["result"]
-    assert shim.process.wait(20) == 0
+    assert shim.process.wait(60) == 0
     shim.stop()
 
 
@@ -381,7 +396,7 @@ def test_a_second_signal_cuts_the_drain_short(start, modern):
         until(lambda: shim.state()["state"] == "draining")
         shim.process.terminate()
         assert call.result()["error"]
-    assert shim.process.wait(20) == 0
+    assert shim.process.wait(60) == 0
     shim.stop()
 
 
@@ -393,12 +408,15 @@ def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(star
     assert any("did not answer a probe" in line for line in shim.lines)
 
 
-def test_a_server_that_is_busy_with_a_call_is_not_taken_for_dead(start, modern):
-    shim = start(limits={"probe_seconds": 0.1, "probe_timeout_seconds": 0.2})
+def test_a_server_that_is_busy_with_a_call_is_not_taken_for_dead(start, modern, gate):
+    shim, held = start(limits={"probe_seconds": 0.1, "probe_timeout_seconds": 0.2}), gate()
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(modern(shim).call, "sleep", seconds=1)
+        slow = pool.submit(modern(shim).call, "hold", gate=held.path)
+        held.reached()
         for _ in range(3):
+            time.sleep(0.11)  # long enough for the next look to ask a server that is not busy
             assert shim.state()["state"] == "ready"
+        held.open()
         assert slow.result()["result"]
 
 
@@ -421,15 +439,16 @@ def test_a_server_that_does_not_read_is_answered_for_with_503(start, modern):
     shim.stop()
 
 
-def test_too_many_calls_are_refused_and_nothing_was_started(start, modern):
-    shim = start(limits={"calls_per_child": 2})
+def test_too_many_calls_are_refused_and_nothing_was_started(start, modern, gate):
+    shim, held = start(limits={"calls_per_child": 2}), gate()
     client = modern(shim)
     with ThreadPoolExecutor(3) as pool:
-        slow = [pool.submit(client.call, "sleep", seconds=1) for _ in range(2)]
+        slow = [pool.submit(client.call, "hold", gate=held.path) for _ in range(2)]
         until(lambda: shim.info()["in_flight"] == 2)
         response = client.post(client.body("tools/call", {"name": "echo", "arguments": {}}))
         assert (response.status_code, response.json()["error"]["data"]["started"]) == (503, False)
         assert response.headers["retry-after"]
+        held.open()
         assert all(call.result()["result"] for call in slow)
 
 

@@ -7,7 +7,7 @@ import threading
 from itertools import product
 
 import pytest
-from shim_running import events, until
+from shim_running import events
 
 MINE = 424242
 SPELLINGS = {
@@ -44,21 +44,22 @@ def test_the_shims_token_is_the_only_one_that_a_server_sees(start, legacy, moder
         assert MINE not in tokens.values(), spelling
 
 
-def test_a_guessed_call_id_behind_an_escape_reaches_nobodys_stream(start, modern):
-    shim = start("--modern", isolation="shared")
+def test_a_guessed_call_id_behind_an_escape_reaches_nobodys_stream(start, modern, gate):
+    shim, held = start("--modern", isolation="shared"), gate()
     other, victim = modern(shim), modern(shim)
     seen = []
 
     def listen() -> None:
-        call = {"name": "progress", "arguments": {"steps": 2, "pause": 1.5}}
+        call = {"name": "progress", "arguments": {"steps": 2, "gate": held.path}}
         with victim.stream("tools/call", call, progressToken="mine") as response:
             seen.extend(events(response))
 
     thread = threading.Thread(target=listen)
     thread.start()
-    until(lambda: shim.info()["in_flight"] == 1)
+    held.reached()
     for guess in range(1, 9):
         sent = content(other, "progress", "an escape", steps=9).replace(str(MINE), str(guess))
         other.http.post("/mcp", content=sent, headers=headers(other, "progress"))
+    held.open()
     thread.join()
     assert [message["params"]["progress"] for message in seen[:-1]] == [0, 1]

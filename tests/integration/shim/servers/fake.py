@@ -23,6 +23,7 @@ parser.add_argument("--version", default="2025-11-25")
 parser.add_argument("--ignore-eof", action="store_true")
 parser.add_argument("--ignore-term", action="store_true")
 parser.add_argument("--slow-start", type=float, default=0.0)
+parser.add_argument("--start-at", help="it waits at this gate before all else")
 parser.add_argument("--no-ping", type=int, nargs="?", const=-32601, help="ping is answered with this error")
 parser.add_argument("--no-lists", action="store_true", help="it says that it has resources and prompts, and lists none")
 parser.add_argument("--no-subscriptions", action="store_true", help="it says that resources can be subscribed to")
@@ -108,6 +109,14 @@ def elicitation(message: str) -> dict[str, Any]:
     return {"message": message, "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}}
 
 
+def wait_at(gate: str | None) -> None:
+    """Until this file is there; a second one tells the test that somebody waits."""
+    if gate is not None:
+        open(f"{gate}.reached", "w").close()
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+
+
 QUESTIONS = {"sampling/createMessage": sampling("joke?"), "elicitation/create": elicitation("name?")}
 
 
@@ -122,11 +131,14 @@ def call(id: Any, params: dict[str, Any]) -> None:
     elif name == "raw":
         text(id, params)
     elif name == "big":
-        time.sleep(given.get("after", 0))
+        wait_at(given.get("gate"))
         text(id, "x" * given["bytes"])
     elif name == "sleep":
         time.sleep(given["seconds"])
         text(id, f"slept {given['seconds']}")
+    elif name == "hold":
+        wait_at(given["gate"])
+        text(id, "let go")
     elif name == "die":
         sys.stderr.write("dying as asked\n")
         sys.stderr.flush()
@@ -140,6 +152,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
         for step in range(given["steps"]):
             notify("notifications/progress", {"progressToken": meta["progressToken"], "progress": step, "total": 9})
             time.sleep(given.get("pause", 0.0))
+            wait_at(given.get("gate"))
         text(id, "progressed")
     elif name == "log":
         notify("notifications/message", {"level": given.get("level", "info"), "data": given.get("data", "logged")})
@@ -150,7 +163,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
         notify("server.initialized", {})
         text(id, "still here")
     elif name == "sample":
-        time.sleep(given.get("after", 0))
+        wait_at(given.get("gate"))
         text(id, ask("sampling/createMessage", sampling(given.get("prompt", "?"))))
     elif name == "elicit":
         text(id, ask("elicitation/create", elicitation(given.get("message", "?"))))
@@ -391,6 +404,7 @@ def main() -> None:
         subprocess.Popen(["sleep", "600"], start_new_session=True)
     if options.nested_shell:
         subprocess.Popen(["sleep", "600"])
+    wait_at(options.start_at)
     time.sleep(options.slow_start)
     if options.noise:
         raw("[2026-11-21 00:00:00] starting up\nplain words\n")
