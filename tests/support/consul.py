@@ -49,13 +49,13 @@ class RealConsul:
 
     def put(self, path: str, body: Any) -> Any:
         """What a person does by the HTTP API."""
-        answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False)
+        answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False, timeout=30)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def get(self, path: str) -> Any:
         """What Consul itself answers, None where there is nothing."""
-        answer = httpx.get(f"{self.address}{path}", trust_env=False)
+        answer = httpx.get(f"{self.address}{path}", trust_env=False, timeout=30)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         answer.raise_for_status()
@@ -103,7 +103,7 @@ def _wait_until_ready(consul: RealConsul, process: subprocess.Popen[bytes], log:
     while time.monotonic() < deadline:
         assert process.poll() is None, f"Consul ended: {log.read_text()}"
         with contextlib.suppress(httpx.HTTPError):
-            roots = httpx.get(f"{consul.address}/v1/connect/ca/roots", trust_env=False)
+            roots = httpx.get(f"{consul.address}/v1/connect/ca/roots", trust_env=False, timeout=30)
             # With ACLs on, this is not for everybody, and that is an answer as well.
             if roots.status_code == httpx.codes.FORBIDDEN or (roots.is_success and roots.json()["TrustDomain"]):
                 return

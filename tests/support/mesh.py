@@ -223,6 +223,17 @@ class RealMesh:
     def pids(self, role: str | None = None, service: str | None = None) -> set[int]:
         return {process.pid for process in self.processes(role, service)}
 
+    def undisturbed(self, before: set[int], *, role: str = "", service: str = "") -> bool:
+        """Whether all of `before` live, and what is new is of this role or service, or a server that a shim keeps."""
+        now = self.processes()
+        new = [process for process in now if process.pid not in before]
+        kept = before <= {process.pid for process in now}
+        return kept and all(p.mark.role in ("server", role) or p.mark.service == service for p in new)
+
+    def nothing_to_do(self) -> bool:
+        """Whether a look of now finds the mesh as it shall be."""
+        return bool(self.json("plan", "--exit-code", code=None) == {"steps": []})
+
     def one(self, role: str, service: str | None = None) -> Process:
         """Its one process of that role."""
         found = self.processes(role, service)
@@ -252,7 +263,7 @@ class RealMesh:
         try:
             self.run("down", code=None, seconds=180)
             # The agent says that it is down, and then ends.
-            wait_for("all is gone", lambda: not self.processes(), 10)
+            wait_for("all is gone", lambda: not self.processes(), 60)
         finally:
             for process in self.processes():
                 os.kill(process.pid, signal.SIGKILL)

@@ -22,7 +22,7 @@ def test_no_call_fails_without_an_agent_and_the_next_adopts_all(mesh: RealMesh, 
         calls.wait_for_answers(50)
     assert calls.failed == []
     assert mesh.agent.pid != agent.pid
-    assert mesh.pids() - {mesh.agent.pid} == others
+    assert mesh.undisturbed(others, role="agent")
 
 
 def test_what_died_while_no_agent_lived_is_healed_by_the_next(mesh: RealMesh) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.integration.mesh.traffic import call
-from tests.support.mesh import RealMesh, python_program, real_mesh, the_time, wait_for, write
+from tests.support.mesh import TIME_SERVER, RealMesh, python_program, real_mesh, the_time, wait_for, write
 
 from mcpmesh.api import presence
 
@@ -38,7 +38,7 @@ def agent_of(mesh: RealMesh) -> Iterator[subprocess.Popen[bytes]]:
         yield agent
     finally:
         agent.terminate()
-        agent.wait(60)
+        agent.wait(180)
 
 
 def begins(mesh: RealMesh, agent: subprocess.Popen[bytes]) -> bool:
@@ -63,11 +63,19 @@ def uptime(mesh: RealMesh) -> float:
 
 
 def test_status_verify_and_call_typed_in_a_row_while_it_begins(mesh: RealMesh) -> None:
+    gate, told = mesh.folder / "gate", mesh.folder / "told"
+    waits = ["-c", f'while [ ! -e "{gate}" ]; do sleep 0.1; done; exec "$0"', str(TIME_SERVER)]
+    write(mesh.catalog, {"services": {**CATALOG["services"], "other": {"command": "sh", "args": waits}}})
     with agent_of(mesh):
         assert "clock" in mesh.run("status", code=NOT_READY).stdout
-        done = mesh.run("verify")
-        assert ", 0 failed" in done.stdout
-        assert 'waiting until mesh "default" is ready' in done.stderr
+        with told.open("w") as stderr:
+            verifying = subprocess.Popen(
+                mesh.argv("verify"), env=mesh.env, stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        wait_for("verify waits", lambda: 'waiting until mesh "default" is ready' in told.read_text())
+        gate.touch()
+        said, _ = verifying.communicate(timeout=180)
+        assert verifying.returncode == 0 and ", 0 failed" in said, said + told.read_text()
         assert "UTC" in mesh.run("call", "clock", "get_current_time", '{"timezone": "UTC"}').stdout
         mesh.down()
 
@@ -97,10 +105,10 @@ def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on
         assert "services.clock.instancez" in mesh.run("verify", code=INPUT).stderr
         # Ten seconds and more are two of its looks at a mesh that it looks after.
         wait_for("a pass would have been made", lambda: now(mesh) and uptime(mesh) > 12)
-        assert pids(mesh) == before
+        assert mesh.undisturbed(before, role="agent")
         write(mesh.catalog, text)
         mesh.wait_until_ready()
-        assert (pids(mesh), mesh.status()["catalog_error"]) == (before, None)
+        assert mesh.undisturbed(before, role="agent") and mesh.status()["catalog_error"] is None
         assert agent.poll() is None
         mesh.down()
     assert pids(mesh) == set()

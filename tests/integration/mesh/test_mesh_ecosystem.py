@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.integration.mesh.traffic import call
-from tests.support.mesh import EVERYTHING, NOT_READY, OK, TIME_SERVER, RealMesh, real_mesh
+from tests.support.mesh import EVERYTHING, NOT_READY, OK, TIME_SERVER, RealMesh, real_mesh, wait_for
 
 BROKEN = {
     "absent": {"command": "a-runtime-that-nobody-has", "args": ["x"]},
@@ -72,8 +72,8 @@ def test_neither_mesh_disturbs_the_other(mesh: RealMesh, neighbour: RealMesh) ->
     assert len(pids) == 2
     neighbour.down()
     assert neighbour.processes() == []
-    mesh.run("status", code=OK)
-    assert mesh.pids() == mine
+    wait_for("all is well", lambda: mesh.run("status", code=None).returncode == OK)
+    assert mesh.undisturbed(mine)
     assert text("everything", "echo", {"message": "hello"}, mesh)
 
 

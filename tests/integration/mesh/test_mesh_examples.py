@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from tests.support.mesh import EXAMPLES, FAILED, GIT_SERVER, INPUT, NO_AGENT, OK, REFUSED, RealMesh, need, real_mesh
+from tests.support.mesh import (
+    EXAMPLES,
+    FAILED,
+    GIT_SERVER,
+    INPUT,
+    NO_AGENT,
+    OK,
+    REFUSED,
+    RealMesh,
+    need,
+    real_mesh,
+    wait_for,
+)
 
 # A tool of each server, and what its answer has to hold.
 TOOLS: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -52,7 +64,11 @@ def test_up_ends_with_a_table_of_services_that_are_ready(examples: RealMesh) -> 
 
 
 def test_status_says_what_each_server_is(examples: RealMesh) -> None:
-    status = examples.json("status", code=OK)
+    def well() -> Any:
+        done = examples.run("status", "--json", code=None)
+        return done.returncode == OK and json.loads(done.stdout)
+
+    status = wait_for("all is well", well)
     assert status["in_sync"]
     assert {line["name"] for line in status["services"]} == set(TOOLS)
     for line in status["services"]:
@@ -106,7 +122,7 @@ def test_logs_plan_and_validate_speak_json(examples: RealMesh) -> None:
     lines = [item["line"] for item in examples.lines("logs", "everything")]
     assert any("Starting default (STDIO) server" in line for line in lines)
     assert len(examples.lines("logs", "everything", "-n", "2")) == 2
-    assert examples.json("plan", "--exit-code") == {"steps": []}
+    wait_for("nothing is to do", examples.nothing_to_do)
     found = examples.json("validate", str(examples.catalog))
     assert found["valid"]
     assert set(found["services"]) == set(TOOLS)
@@ -115,7 +131,7 @@ def test_logs_plan_and_validate_speak_json(examples: RealMesh) -> None:
 def test_up_again_attaches_and_changes_nothing(examples: RealMesh) -> None:
     before = examples.pids()
     assert "runs already" in examples.up().stderr
-    assert examples.pids() == before
+    assert examples.undisturbed(before)
 
 
 def test_what_is_registered_is_what_runs(examples: RealMesh) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import pytest
 from tests.integration.mesh.traffic import call, load
 from tests.support.mesh import RealMesh, wait_for
 
-# A changed intention is to bind within this, on open connections too.
+# A changed intention is to bind within this, on open connections too, once the sidecars have heard of it.
 BINDS_WITHIN = 1.0
+HEARD_WITHIN = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -33,27 +35,43 @@ def pairs(listed: str) -> set[tuple[str, ...]]:
 
 
 def reached(mesh: RealMesh) -> bool:
-    return httpx.get(f"{mesh.ingress}/mcp/everything", trust_env=False).status_code != 403
+    return httpx.get(f"{mesh.ingress}/mcp/everything", trust_env=False, timeout=30).status_code != 403
 
 
 def passes(mesh: RealMesh, count: int) -> None:
     """Waits until the agent has looked and planned anew that many times."""
     for _ in range(count):
-        assert mesh.api("POST", "/v1/reload").status_code == 204
-        time.sleep(0.1)
+        assert mesh.api("POST", "/v1/resume").status_code == 204
         wait_for("the agent has looked again", lambda: mesh.status()["in_sync"])
+
+
+@contextmanager
+def told(mesh: RealMesh) -> Iterator[None]:
+    """Ends when each sidecar of everything has heard of the change that was made inside."""
+
+    def heard() -> dict[str, str]:
+        query = "/stats?filter=^listener_manager.lds.update_success$"
+        return {p.mark.instance: mesh.ask_envoy(p, query) for p in mesh.processes("sidecar", "everything")}
+
+    before = heard()
+    yield
+    wait_for(
+        "the sidecars have heard", lambda: all(heard()[id_] != count for id_, count in before.items()), HEARD_WITHIN
+    )
 
 
 def test_a_denial_binds_on_open_connections_and_no_pass_undoes_it(mesh: RealMesh) -> None:
     with load(f"{mesh.ingress}/mcp/everything") as calls:
-        mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
+        with told(mesh):
+            mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
         denied = time.monotonic()
         passes(mesh, 3)
         calls.wait_for_answers(400)
         after = [answer.status for answer in calls.since(denied + BINDS_WITHIN)]
         assert len(after) > 100
         assert set(after) == {403}
-        mesh.consul("intention", "create", "-replace", "-allow", "ingress", "everything")
+        with told(mesh):
+            mesh.consul("intention", "create", "-replace", "-allow", "ingress", "everything")
         allowed = time.monotonic()
         calls.wait_for_answers(400)
         after = [answer.status for answer in calls.since(allowed + BINDS_WITHIN)]
@@ -65,7 +83,8 @@ def test_a_denial_binds_on_connections_that_are_idle_too(mesh: RealMesh) -> None
     url = f"{mesh.ingress}/mcp/everything"
     with load(url) as calls:
         calls.wait_for_answers(100)
-    mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
+    with told(mesh):
+        mesh.consul("intention", "create", "-replace", "-deny", "ingress", "everything")
     time.sleep(BINDS_WITHIN)
     with load(url) as calls:
         pass

@@ -29,8 +29,11 @@ from tests.support.mesh import (
 )
 
 from mcpmesh.kit.process import Process
+from mcpmesh.verify import tree
 
 KONG_D = "kong.d/mine.yml"
+# So rarely that what is done sooner is not done by a regular pass.
+PASS_SECONDS = 40
 KEYS = """\
 _format_version: "3.0"
 consumers:
@@ -48,7 +51,11 @@ def kong_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMesh]:
     """Everything (two instances), clock and web, behind Kong."""
     folder = tmp_path_factory.mktemp("kong-mesh")
     (folder / "kong.d").mkdir()
-    environment = {"MCPMESH_INGRESS__KIND": "kong", "MCPMESH_KONG__BINARY": str(kong_program(folder))}
+    environment = {
+        "MCPMESH_INGRESS__KIND": "kong",
+        "MCPMESH_KONG__BINARY": str(kong_program(folder)),
+        "MCPMESH_AGENT__PASS_SECONDS": str(PASS_SECONDS),
+    }
     with real_mesh(folder, {"services": services()}, environment=environment) as running:
         running.up()
         running.wait_until_ready()
@@ -74,10 +81,11 @@ def own_document(kong_mesh: RealMesh) -> Iterator[Path]:
 
 
 def kong_of(mesh: RealMesh) -> Process:
-    """The shell that keeps Kong's mark: the first of its processes."""
-    found = sorted(mesh.processes("kong"), key=lambda process: process.pid)
-    assert found, "no Kong runs"
-    return found[0]
+    """The shell that keeps Kong's mark: it started the others, whose pids may be lower where they began anew."""
+    found, family = {process.pid: process for process in mesh.processes("kong")}, tree.look()
+    first = [pid for pid in found if pid in family.kin and family.ancestor_in(family.kin[pid].parent, found) is None]
+    assert first, "no Kong runs"
+    return found[first[0]]
 
 
 def master_of(mesh: RealMesh) -> int:
@@ -89,7 +97,7 @@ def admin_of(mesh: RealMesh) -> str:
 
 
 def hash_of(mesh: RealMesh) -> str:
-    return str(httpx.get(f"{admin_of(mesh)}/status", trust_env=False, timeout=10).json()["configuration_hash"])
+    return str(httpx.get(f"{admin_of(mesh)}/status", trust_env=False, timeout=30).json()["configuration_hash"])
 
 
 def verified(mesh: RealMesh, claim: str) -> bool:
@@ -135,9 +143,9 @@ def test_a_long_call_arrives_event_by_event(kong_mesh: RealMesh) -> None:
 
 
 def test_a_plain_service_is_reached_at_its_path_and_nothing_undeclared_is(kong_mesh: RealMesh) -> None:
-    assert httpx.get(f"{kong_mesh.ingress}/web/a?b=c", trust_env=False).json()["path"] == "/a?b=c"
+    assert httpx.get(f"{kong_mesh.ingress}/web/a?b=c", trust_env=False, timeout=30).json()["path"] == "/a?b=c"
     for path in ("/", "/mcp", "/mcp/nobody", "/mcp/everythingelse", "/website"):
-        assert httpx.get(f"{kong_mesh.ingress}{path}", trust_env=False).status_code == 404, path
+        assert httpx.get(f"{kong_mesh.ingress}{path}", trust_env=False, timeout=30).status_code == 404, path
 
 
 def test_calls_at_once_are_all_answered(kong_mesh: RealMesh) -> None:
@@ -216,7 +224,7 @@ def test_drift_is_mended_within_seconds_by_itself(kong_mesh: RealMesh) -> None:
     began = time.monotonic()
     wait_for("our document is back", lambda: hash_of(kong_mesh) == ours)
     # Seen in a second's look, not only at the next regular pass.
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < PASS_SECONDS / 2
 
 
 def test_kong_serves_on_without_the_shell_that_keeps_its_mark(kong_mesh: RealMesh) -> None:

@@ -50,5 +50,5 @@ def test_it_has_our_document_while_the_mesh_is_up_and_none_of_our_routes_after_i
     wait_for("our document is back", lambda: status(kong) == 200)
     mesh.down()
     assert mesh.processes() == []
-    answer = httpx.get(f"{kong.proxy}/mcp/clock", trust_env=False)
+    answer = httpx.get(f"{kong.proxy}/mcp/clock", trust_env=False, timeout=30)
     assert answer.status_code == 503 and "try again soon" in answer.text

@@ -67,7 +67,7 @@ def test_down_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         wait_for("the servers are starting", lambda: mesh.processes("server"))
         ports = mesh.held_ports()
         mesh.down()
-        starting.wait(60)
+        starting.wait(180)
         nothing_is_left(mesh, ports)
 
 
@@ -75,7 +75,7 @@ def test_down_before_there_is_a_consul_leaves_nothing(small: RealMesh) -> None:
     starting = starting_in_the_background(small)
     wait_for("the agent is there", lambda: (small.home / "agent.json").exists())
     small.down()
-    starting.wait(60)
+    starting.wait(180)
     nothing_is_left(small, set())
 
 

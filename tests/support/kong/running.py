@@ -84,7 +84,7 @@ def _wait_for(kong: RunningKong, process: subprocess.Popen[bytes], log: Path) ->
     end = time.monotonic() + _START_SECONDS
     while True:
         with suppress(httpx.TransportError):
-            if httpx.get(f"{kong.admin}/status", trust_env=False).status_code == httpx.codes.OK:
+            if httpx.get(f"{kong.admin}/status", trust_env=False, timeout=30).status_code == httpx.codes.OK:
                 return
         if process.poll() is not None or time.monotonic() > end:
             raise AssertionError(f"no Kong: {log.read_text(errors='replace')[-2000:]}")
