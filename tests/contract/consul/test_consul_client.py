@@ -59,7 +59,7 @@ async def answering(*ports: int) -> AsyncIterator[None]:
 
 
 async def until(consul: Consul, mesh: str, id_: str, passing: bool) -> Registration:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := (await consul.registrations(mesh))[id_]).passing != passing:
             await asyncio.sleep(0.05)
     return found
@@ -146,7 +146,7 @@ async def test_a_drained_instance_gets_nothing_new(
         await consul.drain(f"{name}-1", "a new one answers")
         drained = (await consul.registrations(mesh))[f"{name}-1"]
         assert (drained.draining, drained.passing) == (True, False)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while real_consul.get(f"/v1/health/connect/{name}?passing=true"):
                 await asyncio.sleep(0.05)
 

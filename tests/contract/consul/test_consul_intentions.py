@@ -42,7 +42,9 @@ async def test_what_is_allowed_is_listed_as_ours_and_checks_as_allowed(
 async def test_what_nobody_mentions_is_denied(consul: Consul, real_consul: RealConsul, name: str) -> None:
     caller = await consul.identity("caller")
     question = {"Target": name, "ClientCertURI": caller.spiffe, "ClientCertSerial": "01"}
-    answer = httpx.post(f"{real_consul.address}/v1/agent/connect/authorize", json=question, trust_env=False).json()
+    answer = httpx.post(
+        f"{real_consul.address}/v1/agent/connect/authorize", json=question, trust_env=False, timeout=30
+    ).json()
     assert answer["Authorized"] is False
 
 

@@ -46,7 +46,7 @@ def wait_for(look: Callable[[], bool]) -> None:
 def answers(process: Process) -> bool:
     url = f"http://127.0.0.1:{process.mark.ports['admin']}/status"
     try:
-        return httpx.get(url, trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(url, trust_env=False, timeout=30).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
@@ -120,7 +120,7 @@ async def test_a_person_who_looks_into_the_folder_is_left_alone(home: Path) -> N
     person = subprocess.Popen([sys.executable, "-c", look], stdin=terminal, cwd=home / "kong")
     try:
         wait_for(lambda: Path(f"/proc/{person.pid}/stat").read_text().rpartition(")")[2].split()[4] != "0")
-        await asyncio.wait_for(end_leftover(home), 5)
+        await asyncio.wait_for(end_leftover(home), 30)
         assert person.poll() is None
     finally:
         person.kill()

@@ -35,7 +35,7 @@ def programs() -> Path:
     return own_programs(ignore)
 
 
-def alive(pids: set[int], seconds: float = 5.0) -> set[int]:
+def alive(pids: set[int], seconds: float = 30.0) -> set[int]:
     """Which of our own children still run after a while; the others are reaped."""
     deadline = time.monotonic() + seconds
     while pids and time.monotonic() < deadline:
@@ -62,7 +62,7 @@ def test_a_quick_run_measures_all_that_a_long_one_does_and_leaves_no_process(tmp
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=360,
         )
         assert done.returncode == 0, done.stderr
         assert alive(set(children_of(os.getpid())) - before) == set()
@@ -116,13 +116,17 @@ def test_an_answer_that_is_another_callers_is_counted_as_crossed(programs: Path)
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/mcp"
         try:
-            done = subprocess.run(
-                [programs / "load", "-for", "300ms", url], input="\n\n", capture_output=True, text=True, timeout=60
-            )
+            # The longer ones are for machines that are busy.
+            for duration in ("300ms", "3s", "30s"):
+                Liar.calls = 0
+                line = [programs / "load", "-for", duration, url]
+                done = subprocess.run(line, input="\n\n", capture_output=True, text=True, timeout=120)
+                ready, tally = done.stdout.splitlines()
+                counted = json.loads(tally)
+                if counted["calls"] >= 3:
+                    break
         finally:
             server.shutdown()
-    ready, tally = done.stdout.splitlines()
-    counted = json.loads(tally)
     assert ready == "ready"
     assert counted["crossed"] == counted["calls"] // 3 > 0
     assert counted["wrong"] == counted["failed"] == 0

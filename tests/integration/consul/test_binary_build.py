@@ -112,7 +112,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
     return Builder(tmp_path, monkeypatch)
 
 
-async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Returns when `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

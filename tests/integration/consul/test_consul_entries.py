@@ -92,19 +92,19 @@ class Mesh:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Through the ingress."""
-        return httpx.get(f"http://127.0.0.1:{self.ingress}{path}", headers=headers, trust_env=False, timeout=20)
+        return httpx.get(f"http://127.0.0.1:{self.ingress}{path}", headers=headers, trust_env=False, timeout=30)
 
     def call(self, path: str, **headers: str) -> httpx.Response:
         """As the caller, through its own sidecar."""
-        return httpx.get(f"http://127.0.0.1:{self.upstream}{path}", headers=headers, trust_env=False, timeout=20)
+        return httpx.get(f"http://127.0.0.1:{self.upstream}{path}", headers=headers, trust_env=False, timeout=30)
 
     def stats(self, name: str, pattern: str) -> dict[str, int]:
         url = f"http://127.0.0.1:{self.admin[name]}/stats"
-        answer = httpx.get(url, params={"filter": pattern, "format": "json"}, trust_env=False)
+        answer = httpx.get(url, params={"filter": pattern, "format": "json"}, trust_env=False, timeout=30)
         return {stat["name"]: stat["value"] for stat in answer.json()["stats"] if "name" in stat}
 
 
-def until(condition: Any, what: str, seconds: float = 30) -> None:
+def until(condition: Any, what: str, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
@@ -257,7 +257,7 @@ async def again(mesh: Mesh, source: str, destination: str) -> None:
 
 def retries(mesh: Mesh, name: str) -> set[tuple[str, int]]:
     """Conditions and number of the retries of every route to `files`, as Envoy has them."""
-    dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False).json()
+    dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False, timeout=30).json()
     found = set()
     for config in dump["configs"]:
         for route in config.get("dynamic_route_configs", []):
@@ -284,7 +284,7 @@ def test_a_call_that_may_have_started_is_never_made_twice(mesh: Mesh) -> None:
 
 
 def test_plain_connections_reach_a_tcp_service(mesh: Mesh) -> None:
-    answer = httpx.get(f"http://127.0.0.1:{mesh.tcp_upstream}/any", trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{mesh.tcp_upstream}/any", trust_env=False, timeout=30)
     assert answer.json() == {"instance": "test-database-1", "path": "/any"}
 
 
@@ -294,7 +294,7 @@ def test_a_consul_that_is_killed_and_comes_back_costs_no_call(mesh: Mesh) -> Non
     enough = threading.Event()
 
     def keep_calling() -> None:
-        with httpx.Client(trust_env=False, timeout=20) as client:
+        with httpx.Client(trust_env=False, timeout=30) as client:
             while not enough.is_set():
                 outcomes[client.get(f"http://127.0.0.1:{mesh.ingress}/mcp/files").status_code] += 1
                 # More calls than this would only take the processor from those who answer them.

@@ -67,7 +67,9 @@ class Caller:
 
     def script_errors(self) -> int:
         """How often our script failed; Envoy goes on without it then."""
-        stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False).json()["stats"]
+        stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False, timeout=30).json()[
+            "stats"
+        ]
         return sum(stat["value"] for stat in stats)
 
     def post(self, body: Any, method: str | None = "tools/call", **headers: str) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
     words = [str(find_envoy(None)), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
     envoy = subprocess.Popen([*words, "--disable-hot-restart"])
     try:
-        wait_for("Envoy listens", lambda: listens(port), 20)
+        wait_for("Envoy listens", lambda: listens(port))
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
             running = Caller(http, ports, refused, f"http://127.0.0.1:{admin}")
             yield running

@@ -290,7 +290,7 @@ def test_somebody_else_on_a_sidecars_port_is_found(paused: Subject) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).is_success
+        return httpx.get(url, trust_env=False, timeout=30).is_success
     except httpx.TransportError:
         return False
 
@@ -410,7 +410,10 @@ def _new_server(subject: Subject) -> None:
     for pid in before:
         os.kill(pid, signal.SIGKILL)
     port = subject.mesh.one("shim", "clock").mark.ports["http"]
-    wait_for("the server is back", lambda: httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False).is_success)
+    wait_for(
+        "the server is back",
+        lambda: httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False, timeout=30).is_success,
+    )
     assert {process.pid for process in subject.mesh.processes("server", "clock")}.isdisjoint(before)
 
 
