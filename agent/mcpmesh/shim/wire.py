@@ -62,7 +62,8 @@ encode = msgspec.json.Encoder().encode
 
 _ANSWER_HEAD = re.compile(rb'\{"jsonrpc":"2\.0","id":(-?\d{1,18}),"result":(?=[{\[])')
 _ANSWER_END = re.compile(rb"(?<=[}\]])\s*\}\s*\Z")
-_ANSWER_TAIL = re.compile(rb'(?<=[}\]]),"jsonrpc":"2\.0","id":(-?\d{1,18})\}\s*\Z')
+# A server that writes its answers so writes all its messages so. Longer is faster to look for.
+_VERSION = b'"jsonrpc":"2.0"'
 
 
 def parse(data: Buffer) -> Message:
@@ -88,14 +89,11 @@ def parse_line(line: bytes) -> Message:
 
     A long answer of a usual shape is not parsed beyond its id and its end, so it has to be a whole line.
     """
-    if len(line) > SHAPE_BYTES:
-        last = len(line) - 96
-        head, end = _ANSWER_HEAD.match(line), _ANSWER_END.search(line, last)
+    if len(line) > SHAPE_BYTES and (head := _ANSWER_HEAD.match(line)) is not None:
+        end = _ANSWER_END.search(line, len(line) - 96)
         # A second message in it was written by another thread of the server, into the middle of the first.
-        if head and end and line.find(b'"jsonrpc"', head.end()) < 0:
+        if end is not None and line.find(_VERSION, head.end()) < 0:
             return Message(id=int(head[1]), result=memoryview(line)[head.end() : end.start()])  # type: ignore[arg-type]
-        if line.startswith((b'{"result":{', b'{"result":[')) and (tail := _ANSWER_TAIL.search(line, last)):
-            return Message(id=int(tail[1]), result=memoryview(line)[10 : tail.start()])  # type: ignore[arg-type]
     return parse(line)
 
 

@@ -46,10 +46,17 @@ def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
             wire.parse_line(whole[:end])
 
 
-def test_an_answer_that_another_was_written_into_is_nobodys():
-    first = b'{"jsonrpc":"2.0","id":1,"result":{"x":"' + b"x" * wire.SHAPE_BYTES
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"result":{"x":"', b'{"jsonrpc":"2.0","id":2,"result":{"x":"a secret"}}'),
+        (b'{"result":{"x":"', b'{"result":{"x":"a secret"},"jsonrpc":"2.0","id":2}'),
+        (b'{"result":{"x":"', b'{"method":"m","params":{},"jsonrpc":"2.0"}xx"},"jsonrpc":"2.0","id":1}'),
+    ],
+)
+def test_an_answer_that_another_was_written_into_is_nobodys(first, second):
     with pytest.raises(wire.Malformed):
-        wire.parse_line(first + b'{"jsonrpc":"2.0","id":2,"result":{"x":"a secret"}}')
+        wire.parse_line(first + b"x" * wire.SHAPE_BYTES + second)
 
 
 @given(st.one_of(st.integers(), st.text()), JSON)
