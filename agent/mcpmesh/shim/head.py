@@ -18,9 +18,11 @@ import httptools
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 SINGLE: Final = frozenset((b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"))
 LISTED: Final = frozenset((b"accept", b"connection", b"content-encoding"))
+# What requests of one client differ in. Those of Envoy and Kong are nothing to the shim.
+VARYING: Final = (b"content-length", b"mcp-session-id", b"x-request-id", b"x-kong-request-id")
+_VALUE = re.compile(rb"[!-~]{1,128}")
 # A length has no more digits than this; what has is parsed, and refused, in full.
 MAX_DIGITS: Final = 12
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,12})\r\n", re.IGNORECASE)
 # A chunked body's framing, between two of its bytes, and its trailers are no longer than this.
 FRAMING_BYTES: Final = 64 * 1024
 _ABSOLUTE = re.compile(rb"https?://([^/?#]+)([^?#]*)", re.IGNORECASE)
@@ -105,30 +107,72 @@ class Head:
 
 
 class Known:
-    """A head that was parsed. Most requests of a connection repeat it byte for byte but for their body's length."""
+    """A head that was parsed. Most requests repeat one but for their body's length, their session and a proxy's id."""
 
-    __slots__ = ("_after", "_before", "head")
+    __slots__ = ("_after", "_before", "_first", "_rest", "head")
 
     def __init__(self, head: Head, data: bytes) -> None:
         """`data` is the whole head with its empty line; it must not announce a chunked body."""
         self.head = head
-        found = _LENGTH.search(data)
-        # httptools refuses a second length, so what stands around the one there is all of the head.
-        self._before, self._after = (data[: found.start(1)], data[found.end(1) :]) if found else (data, b"")
+        spots: list[tuple[int, int, bytes]] = []
+        lowered = data.lower()
+        # A header that appears twice means something else than one that appears once.
+        for name in VARYING if head.duplicated is None else ():
+            if name in head.headers and (found := lowered.find(b"\r\n%b: " % name)) >= 0:
+                start = found + len(name) + 4
+                end = start + len(head.headers[name])
+                if data[start : end + 2] == head.headers[name] + b"\r\n":
+                    spots.append((start, end, name))
+        spots.sort()
+        self._first = data[: spots[0][0]] if spots else data
+        # Each varying header's name, and what stands between its value and the next one's.
+        stops = [*(start for start, _, _ in spots[1:]), len(data)]
+        self._rest = [(name, data[end:stop]) for (_, end, name), stop in zip(spots, stops, strict=False)]
+        self._stand(data, next(((start, end) for start, end, name in spots if name == b"content-length"), None))
+
+    def _stand(self, data: bytes, length: tuple[int, int] | None) -> None:
+        """This is what it is now: all of `data` but the digits of the length."""
+        self._before, self._after = (data[: length[0]], data[length[1] :]) if length else (data, b"")
 
     def end_in(self, data: bytes) -> int:
-        """Where the head ends if `data` begins with it; 0 if it does not. The head's length is then that of `data`."""
+        """Where the head ends if `data` begins with it; 0 if it does not. What varies is then as `data` has it."""
         start = len(self._before)
         if not data.startswith(self._before):
-            return 0
+            return self._end_of_like(data)
         if not self._after:
             return start
         stop = data.find(b"\r", start, start + MAX_DIGITS)
         digits = data[start:stop]
         if stop < 0 or not digits.isdigit() or not data.startswith(self._after, stop):
-            return 0
+            return self._end_of_like(data)
         self.head.length = int(digits)
         return stop + len(self._after)
+
+    def _end_of_like(self, data: bytes) -> int:
+        """The same where more than the length is another."""
+        if not data.startswith(self._first):
+            return 0
+        at, length = len(self._first), None
+        values: dict[bytes, bytes] = {}
+        for name, after in self._rest:
+            found = _VALUE.match(data, at)
+            if found is None or not data.startswith(after, found.end()):
+                return 0
+            values[name] = found[0]
+            if name == b"content-length":
+                length = found.span()
+            at = found.end() + len(after)
+        head = self.head
+        if length is not None:
+            digits = values[b"content-length"]
+            if len(digits) > MAX_DIGITS or not digits.isdigit():
+                return 0
+            head.length = int(digits)
+        if (session := values.get(b"mcp-session-id")) is not None:
+            head.session = session.decode()
+        head.headers.update(values)
+        self._stand(data[:at], length)
+        return at
 
 
 class _Collector:

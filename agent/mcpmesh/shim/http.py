@@ -1,7 +1,7 @@
 """HTTP/1.1 on asyncio's protocols: requests in, JSON or event streams out.
 
 One request at a time per connection; what a client sends ahead waits. A head
-that is byte for byte the previous one's, but for the body's length, is not
+that repeats one of the connection's last ones, but for a few values, is not
 parsed again, which is the usual case on a kept connection. Reading goes on
 while a call runs, since that is how a disconnect is seen. The answer to a HEAD
 is the head alone (RFC 9110, 9.3.2): more would be read as the next answer's.
@@ -40,6 +40,8 @@ REASONS: Final = {
 JOIN_BYTES: Final = 16 * 1024
 # A client may send its next request ahead; more than this is not read before its turn.
 AHEAD_BYTES: Final = 256 * 1024
+# A session comes with three: to open it, in it, to end it; a stream of its own is on another connection.
+KNOWN_HEADS: Final = 4
 
 
 class Connection(asyncio.Protocol):
@@ -76,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._ahead = b""
         self._paused = False
         self._held: Source | None = None
-        self._known: Known | None = None
+        self._known: tuple[Known, ...] = ()
 
     @property
     def idle(self) -> bool:
@@ -124,9 +126,10 @@ class Connection(asyncio.Protocol):
         if self._buffer:
             data = self._buffer + data
             self._buffer = b""
-        known = self._known
-        if known is not None and (end := known.end_in(data)):
-            head = known.head
+        for known in self._known:
+            if end := known.end_in(data):
+                head = known.head
+                break
         else:
             found = data.find(b"\r\n\r\n")
             end = found + 4
@@ -137,7 +140,6 @@ class Connection(asyncio.Protocol):
                 self._buffer = data
                 self.since = self.app.now()
                 return
-            self._known = None
             try:
                 head, chunked = parse(data[:end], self.app.rules)
             except BadHead as error:
@@ -146,7 +148,7 @@ class Connection(asyncio.Protocol):
             if head.chunked:
                 self._begin_chunked(head, chunked, data[end:])
                 return
-            self._known = Known(head, data[:end])
+            self._known = (Known(head, data[:end]), *self._known[: KNOWN_HEADS - 1])
         length = head.length
         have = len(data) - end
         if have == length:

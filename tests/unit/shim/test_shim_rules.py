@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mcpmesh.shim import modern, parameters, translate
 from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.head import BadHead, Known, Rules, parse
+from mcpmesh.shim.head import BadHead, Head, Known, Rules, parse
 from mcpmesh.shim.outgoing import header_value
 
 RULES = Rules(["mesh.example"], ["https://app.example"])
@@ -53,19 +53,67 @@ def request_head(length: object, session: str = "s1", name: str = "Content-Lengt
     return f"POST /mcp HTTP/1.1\r\nHost: localhost\r\n{name}: {length}\r\nMcp-Session-Id: {session}\r\n\r\n".encode()
 
 
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.sampled_from(["Content-Length", "content-length"]))
-def test_a_known_head_is_found_again_whatever_its_bodys_length(first, second, name):
-    data = request_head(first, name=name)
+SESSIONS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=60)
+
+
+@given(
+    st.integers(0, 10**9),
+    st.integers(0, 10**9),
+    SESSIONS,
+    SESSIONS,
+    st.sampled_from(["Content-Length", "content-length"]),
+)
+def test_a_known_head_is_found_again_whatever_its_bodys_length_and_its_session(first, second, one, other, name):
+    data = request_head(first, one, name)
     known = Known(parse(data, RULES)[0], data)
-    again = request_head(second, name=name)
+    again = request_head(second, other, name)
     assert known.end_in(again + b'{"a":1}') == len(again)
-    assert known.head.length == parse(again, RULES)[0].length == second
+    fresh = parse(again, RULES)[0]
+    # Nobody reads the length there.
+    fresh.headers[b"content-length"] = known.head.headers[b"content-length"]
+    assert {slot: getattr(known.head, slot) for slot in Head.__slots__} == {
+        slot: getattr(fresh, slot) for slot in Head.__slots__
+    }
+
+
+def proxied(number: int) -> bytes:
+    """As Envoy and Kong hand a request on."""
+    lines = (
+        "POST /mcp HTTP/1.1",
+        "host: localhost",
+        f"x-request-id: 4b3c-{number}",
+        "accept: */*",
+        f"X-Kong-Request-Id: {number}",
+    )
+    return "\r\n".join([*lines, f"content-length: {number}", "", ""]).encode()
+
+
+def test_a_proxys_own_ids_are_nothing_to_a_known_head():
+    known = Known(parse(proxied(1), RULES)[0], proxied(1))
+    assert known.end_in(proxied(23)) == len(proxied(23))
+    assert known.head.length == 23
+    assert known.end_in(proxied(4).replace(b"*/*", b"*")) == 0
+
+
+def test_of_a_header_that_is_there_twice_nothing_may_vary():
+    data = request_head("7\r\nMcp-Session-Id: s0")
+    known = Known(parse(data, RULES)[0], data)
+    assert known.end_in(data) == len(data) and known.head.duplicated == "Mcp-Session-Id"
+    assert known.end_in(data.replace(b"s0", b"s2")) == 0
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        request_head(5, session="s2"),
+        request_head(5, session=""),
+        request_head(5, session=" s2"),
+        request_head(5, session="s2 "),
+        request_head(5, session="s 2"),
+        request_head(5, session="s\x7f"),
+        request_head(5, session="s2" * 65),
+        request_head(5, session="s2\r\nX: y"),
+        request_head(5, session="s2\nX: y"),
+        request_head(5, session="s2\r\nMcp-Session-Id: s3"),
         request_head("5\r\nX: y"),
         request_head("5\r\nContent-Length: 6"),
         request_head("-5"),
@@ -79,11 +127,11 @@ def test_a_known_head_is_found_again_whatever_its_bodys_length(first, second, na
         b"",
     ],
 )
-def test_what_differs_in_more_than_its_length_is_not_a_known_head(other):
+def test_what_differs_in_more_is_not_a_known_head(other):
     data = request_head(7)
     known = Known(parse(data, RULES)[0], data)
     assert known.end_in(other) == 0
-    assert known.head.length == 7
+    assert (known.head.length, known.head.session, known.head.headers[b"mcp-session-id"]) == (7, "s1", b"s1")
 
 
 def test_a_head_without_a_body_is_known_as_it_is():
