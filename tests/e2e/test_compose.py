@@ -161,7 +161,9 @@ def test_a_stray_of_ours_goes_and_a_strangers_container_stays(mesh: Composed, im
 
     def started(owner: str) -> str:
         marked = ["--label", f"mcpmesh.owner={owner}", "--label", f"mcpmesh.mark={json.dumps(mark)}"]
-        return docker("run", "-d", "--entrypoint", "sleep", "--network", "none", *marked, image, "600")
+        # The first process of a container is spared by a TERM that it does not listen to.
+        words = "trap exit TERM; sleep 600 & wait"
+        return docker("run", "-d", "--entrypoint", "sh", "--network", "none", *marked, image, "-c", words)
 
     stray, other = started(labels["mcpmesh.owner"]), started("somebody/default")
     try:
