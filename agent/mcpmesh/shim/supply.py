@@ -225,6 +225,8 @@ class Supply:
         # A call that has to be alone leaves the one that all others use to them, wherever another can run.
         for child in self._extras if use is Use.ALONE else (main, *self._extras):
             if child.alive and use.fits(child):
+                if child is not main:
+                    self._used = time.monotonic()
                 return child
         if use is Use.SHARED:
             # Its client can't be asked: it need not wait for a process, the next ones find one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,9 +19,29 @@ def test_where_no_second_process_can_run_calls_go_beside_one_that_waits_for_an_a
         asker, other = modern(shim.wait_ready(), SAMPLING), modern(shim, SAMPLING)
         asked = asker.call("sample")["result"]
         assert other.text("echo", text="served") == "served"
-        answers = {key: {"said": "yes"} for key in asked["inputRequests"]}
-        more = {"requestState": asked["requestState"], "inputResponses": answers}
-        assert "yes" in asker.call("sample", more=more)["result"]["content"][0]["text"]
+        assert "yes" in replied(asker, asked)
+
+
+def replied(client, asked):
+    """The text that comes of the answers to a modern client's questions."""
+    answers = {key: {"said": "yes"} for key in asked["inputRequests"]}
+    more = {"requestState": asked["requestState"], "inputResponses": answers}
+    return client.call("sample", more=more)["result"]["content"][0]["text"]
+
+
+def test_a_process_for_calls_that_ask_stays_for_as_long_as_such_calls_come(start, modern):
+    idle = 4
+    shim = start(limits={"spares": 0, "spare_idle_seconds": idle})
+    client = modern(shim, SAMPLING)
+    assert "yes" in replied(client, client.call("sample")["result"])
+    assert "yes" in replied(client, client.call("sample")["result"])
+    starts = shim.metric("server_starts_total")
+    end = time.monotonic() + 2 * idle + 1
+    while time.monotonic() < end:
+        assert "yes" in replied(client, client.call("sample")["result"])
+        time.sleep(idle / 10)
+    assert shim.metric("server_starts_total") == starts
+    until(lambda: shim.info()["children"] == 1)
 
 
 def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, legacy, gate):
