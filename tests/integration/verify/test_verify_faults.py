@@ -188,6 +188,7 @@ def test_a_dead_child_is_found_at_once(paused: Subject) -> None:
     try:
         for process in paused.mesh.processes("server", "clock"):
             os.kill(process.pid, signal.SIGKILL)
+        wait_for("its shim has seen it", lambda: not _ready(paused, "clock"))
         found = paused.failed()
         # Consul's next check may or may not have come meanwhile.
         assert found.keys() - {("clock", CHECKS)} == {
@@ -409,12 +410,14 @@ def _new_server(subject: Subject) -> None:
     before = {process.pid for process in subject.mesh.processes("server", "clock")}
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    port = subject.mesh.one("shim", "clock").mark.ports["http"]
-    wait_for(
-        "the server is back",
-        lambda: httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False, timeout=30).is_success,
-    )
+    wait_for("the server is back", lambda: _ready(subject, "clock"))
     assert {process.pid for process in subject.mesh.processes("server", "clock")}.isdisjoint(before)
+
+
+def _ready(subject: Subject, service: str) -> bool:
+    """Whether the service's shim says so."""
+    port = subject.mesh.one("shim", service).mark.ports["http"]
+    return httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False, timeout=30).is_success
 
 
 def _is_free(port: int) -> bool:
