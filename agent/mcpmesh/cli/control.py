@@ -34,9 +34,9 @@ def resume(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None
 def reload(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
     """Read the catalog again now.
 
-    A saved file is noticed by itself; this is for values that come from
-    elsewhere, such as a secret in a `file:` that was changed. Exit code 2
-    when the catalog cannot be used; the running one then stays.
+    A saved file, one with a secret too, is noticed by itself within a second
+    or two; this reads at once and says whether it can be used. Exit code 2
+    when it cannot; the running catalog then stays.
     """
     this = invocation(ctx, name, as_json)
     _ask(this, lambda agent: agent.reload())

@@ -21,7 +21,7 @@ def render(
     name: Name = None,
     as_json: Json = False,
 ) -> None:
-    """Print the declarative document that Kong has while every service serves.
+    """Print the document that Kong has while every service serves.
 
     It holds the routes of the catalog, the plugins of the settings and your
     own documents, as YAML; as JSON with --json.
