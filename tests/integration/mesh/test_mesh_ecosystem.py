@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.integration.mesh.traffic import call
@@ -34,12 +35,13 @@ def neighbour(mesh: RealMesh, tmp_path_factory: pytest.TempPathFactory, outside:
 
 
 def test_what_can_run_runs_and_the_rest_fails_alone_with_its_reason(neighbour: RealMesh) -> None:
-    lines = {line["name"]: line for line in neighbour.status()["services"]}
-    assert {name: line["state"] for name, line in lines.items()} == {
-        "everything": "ready",
-        "time": "ready",
-        **dict.fromkeys(BROKEN, "failed"),
-    }
+    def told() -> dict[str, Any]:
+        lines = {line["name"]: line for line in neighbour.status()["services"]}
+        states = {"everything": "ready", "time": "ready", **dict.fromkeys(BROKEN, "failed")}
+        assert {name: line["state"] for name, line in lines.items()} == states
+        return lines
+
+    lines = wait_for("what can run runs", told)
     assert "a-runtime-that-nobody-has is not on PATH" in lines["absent"]["detail"]
     assert "/nowhere/server does not exist" in lines["nowhere"]["detail"]
     assert "my last words" in lines["dying"]["detail"]
