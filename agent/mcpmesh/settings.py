@@ -1,8 +1,8 @@
 """Every value that depends on the machine, one section per peer.
 
 Read once from the environment (`MCPMESH_CONSUL__ADDRESS=…`: prefix, section,
-two underscores, field) and from a file named by `MCPMESH_ENV_FILE`; nothing
-else in the program reads the environment.
+two underscores, field) and from a file named by `MCPMESH_ENV_FILE`. Beyond
+them the environment holds what catalogs refer to, and what programs inherit.
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ class EnvoySettings(BaseModel):
     """Worker threads of each Envoy; more than one pays off above some 10,000 calls/s."""
     drain_seconds: int = Field(default=5, ge=1)
     """`--drain-time-s`: open connections obey a changed intention within it at the latest."""
-    start_seconds: float = 20.0
-    """How long an Envoy may take to be ready; it needs 1 s here."""
 
 
 class IngressSettings(BaseModel):

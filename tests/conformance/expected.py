@@ -23,9 +23,9 @@ def impossible(target: Target, revision: str) -> dict[str, str]:
     return IMPOSSIBLE.get((target.era, revision), {})
 
 
-# A question is refused for 30 s after a call that was cancelled and not answered, since the one process of all callers
-# may still be at work on that (docs/decisions/0012). The suite cancels a call first and then has questions asked.
-AFTER_A_CANCEL = "over one shared process, questions are refused for 30 s after a cancelled call"
+# A question is refused after a call that was cancelled and not answered, since the one process of all callers may
+# still be at work on that (docs/decisions/0012). The suite cancels a call first and then has questions asked.
+AFTER_A_CANCEL = "over one shared process, questions are refused after a cancelled call that stays unanswered"
 
 UNFIT: dict[tuple[str, str, str], str] = {("legacy", "shared", "2026-07-28"): AFTER_A_CANCEL}
 

@@ -118,7 +118,8 @@ def test_a_missing_image_is_told_and_holds_up_nobody(mesh: Composed) -> None:
 
 
 def test_an_image_serves_its_own_program(mesh: Composed, clock_image: str) -> None:
-    mesh.write({**CATALOG, "clock": {"image": clock_image, "env": {"TOKEN": "file:secret"}, "instances": 2}})
+    clock = {"image": clock_image, "env": {"TOKEN": "file:secret"}, "instances": 2, "upstreams": ["time"]}
+    mesh.write({**CATALOG, "time": {**CATALOG["time"], "allow": ["clock"]}, "clock": clock})
     until(lambda: mesh.ready("clock", 2) and mesh.settled(), "the image's servers")
     url = f"{mesh.ingress}/mcp/clock"
     assert "Asia/Tokyo" in json.dumps(call(url, "get_current_time", {"timezone": "Asia/Tokyo"}))
@@ -128,6 +129,7 @@ def test_an_image_serves_its_own_program(mesh: Composed, clock_image: str) -> No
     pids = docker("top", server, "-eo", "pid").split()[1:]
     environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in pids]
     assert sum(f"TOKEN={SECRET}".encode() in each for each in environments) >= 1
+    assert sum(b"MCPMESH_UPSTREAM_TIME=127.0.0.1:11103" in each for each in environments) >= 1
     assert SECRET not in docker("inspect", server)
     untouched = mesh.ids()[other]
     kill(mesh, "server", "clock")

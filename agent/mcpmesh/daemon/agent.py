@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
@@ -14,7 +15,7 @@ from mcpmesh.daemon.background import Background
 from mcpmesh.daemon.catalog import CatalogInForce
 from mcpmesh.daemon.compose import Compose
 from mcpmesh.daemon.mesh import Mesh
-from mcpmesh.errors import CatalogError, MeshError, Refused
+from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Event, Level
@@ -22,7 +23,7 @@ from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.settings import Settings
 
-# After `down`, what Consul can no longer help to drain is ended by its mark.
+# After `down`, what Consul can no longer help to drain is ended by its mark; calls have their time on top.
 _DOWN_SECONDS = 120.0
 _BLIND_PASSES = 20
 # To adopt what a dead agent left takes a second or two.
@@ -75,8 +76,10 @@ class Agent:
             self.mesh.loop.nudge()
 
     async def tidy(self) -> None:
-        """Keeps the logs small."""
-        await asyncio.to_thread(logs.tidy, self.mesh.home / "logs")
+        """Keeps the logs small, once it can be told who writes."""
+        with suppress(PeerError):
+            writing = {process.mark.instance or process.mark.role for process in await self.mesh.runtime.found()}
+            await asyncio.to_thread(logs.tidy, self.mesh.home / "logs", writing)
 
     async def down(self) -> AsyncIterator[Event]:
         """Drains and stops everything; ends when all is gone but the agent."""
@@ -148,9 +151,10 @@ class Agent:
         if self.mesh.loop is None:
             await self._adopt()
         if self._passing and self.mesh.loop:
-            _, late = await asyncio.wait([self._passing], timeout=_DOWN_SECONDS)
+            limit = _DOWN_SECONDS + max((process.mark.drain for process in marked(self.mesh.home)), default=0.0)
+            _, late = await asyncio.wait([self._passing], timeout=limit)
             for step in self.mesh.loop.plan.waiting if late else ():
-                self.journal.say(Level.TROUBLE, f"not done within {_DOWN_SECONDS:.0f} s: {step.sentence}", step.service)
+                self.journal.say(Level.TROUBLE, f"not done within {limit:.0f} s: {step.sentence}", step.service)
         over = [task for task in (self._passing, self._keeping) if task]
         for task in over:
             task.cancel()

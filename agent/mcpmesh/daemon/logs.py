@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 _MOST_BYTES = 16 * 1024 * 1024
@@ -56,15 +56,17 @@ def _from(path: Path, start: int) -> tuple[str, int]:
     return data.decode(errors="replace"), start + len(data)
 
 
-def tidy(folder: Path) -> None:
+def tidy(folder: Path, writing: Collection[str]) -> None:
     """Copies what grew too large aside (one generation) and removes what nobody wrote for a week.
 
-    Their writers append, so an emptied file is simply written on.
+    Their writers append, so an emptied file is simply written on. Files that begin with a name of `writing` are open
+    somewhere, however long nothing was said.
     """
     for path in folder.glob("*.log*"):
         stat = path.stat()
         if time.time() - stat.st_mtime > _KEEP_SECONDS:
-            path.unlink(missing_ok=True)
+            if path.name.partition(".")[0] not in writing:
+                path.unlink(missing_ok=True)
         elif path.suffix == ".log" and stat.st_size > _MOST_BYTES:
             old = path.with_suffix(".log.1")
             shutil.copyfile(path, old)

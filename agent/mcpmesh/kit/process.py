@@ -59,7 +59,10 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose process it is. `home` tells apart two meshes of one name; `role` is what it does there."""
+    """Whose process it is. `home` tells apart two meshes of one name; `role` is what it does there.
+
+    `drain` is how long (seconds) its calls may take to finish, when nobody has its catalog any more.
+    """
 
     mesh: str
     home: str
@@ -68,6 +71,7 @@ class Mark:
     service: str = ""
     digest: str = ""
     ports: Mapping[str, int] = field(default_factory=dict)
+    drain: float = 10.0
 
     def dump(self) -> str:
         """The mark as it stands in an environment."""

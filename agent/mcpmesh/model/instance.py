@@ -43,13 +43,15 @@ def workload_digest(spec: ServiceSpec, key: bytes) -> str:
     start = spec.start
     parts: dict[str, object] = {"kind": type(start).__name__}
     if isinstance(start, Stdio):
-        parts |= {"isolation": start.isolation, "timeouts": [spec.timeouts.start, spec.timeouts.drain]}
-        parts |= {"image": start.image, "egress": spec.egress}
+        parts |= {"isolation": start.isolation, "image": start.image, "egress": spec.egress}
     if isinstance(start, Stdio | Plain):
         parts |= {"command": start.command, "args": start.args, "cwd": str(start.cwd)}
         parts["env"] = {name: value.get_secret_value() for name, value in start.env.items()}
         # Their ports are part of its environment.
         parts["upstreams"] = [[upstream.service, upstream.port] for upstream in spec.upstreams]
+    if isinstance(start, Stdio | Remote):
+        # Its shim was told them when it started.
+        parts["timeouts"] = [spec.timeouts.start, spec.timeouts.request, spec.timeouts.drain]
     if isinstance(start, Plain):
         parts |= {"address": start.address, "protocol": start.protocol}
     if isinstance(start, Remote):

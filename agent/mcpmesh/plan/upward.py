@@ -97,7 +97,7 @@ def _why_not_serving(observed: Observed, workload: Workload, known: Registration
 
 
 def gateway(look: Look, wanted: WantedIngress) -> Iterator[Action | Step]:
-    """What brings Consul's API gateway up; it listens before any route exists, and answers 404 until then."""
+    """What brings Consul's API gateway up; it begins to listen with the first route."""
     written_by_others = list(look.foreign(wanted.entries))
     if written_by_others:
         yield from written_by_others

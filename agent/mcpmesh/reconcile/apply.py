@@ -188,7 +188,7 @@ class Applier:
             case StopWorkload(id_):
                 if process := do.observer.processes.get(f"workload:{id_}"):
                     wanted = desired.services.get(name)
-                    await do.runtime.stop(process, wanted.spec.timeouts.drain if wanted else 10.0)
+                    await do.runtime.stop(process, wanted.spec.timeouts.drain if wanted else process.mark.drain)
             case EndStray(stray):
                 if process := do.observer.processes.get(f"stray:{stray.pid}"):
                     await do.runtime.end(process, _STRAY_SECONDS)

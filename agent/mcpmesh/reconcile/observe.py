@@ -42,6 +42,8 @@ _APART = ("agent", "consul")
 # Callers learn within some 100 ms that an instance drains; only after this
 # does "no call under way" mean that none will come.
 _SETTLE_SECONDS = 1.0
+# What we don't run may take this long to finish.
+_DRAIN_SECONDS = 10.0
 # An Envoy or shim that was fine and has said nothing for this long is stuck.
 _SILENT_SECONDS = 10.0
 
@@ -289,13 +291,20 @@ class Observer:
         for id_, since in self._draining_since.items():
             sidecar = sidecars.get(id_)
             wanted = desired.services.get(sidecar.service) if sidecar else None
-            limit = wanted.spec.timeouts.drain if wanted else 10.0
+            limit = wanted.spec.timeouts.drain if wanted else self._drain_seconds(id_)
             quiet = sidecar is None or not sidecar.ready or sidecar.active == 0
             if id_ == desired.ingress_id and kong and kong.pid is not None:
                 quiet = False  # a Kong that has finished its calls is gone
             if (quiet and now - since >= _SETTLE_SECONDS) or now - since >= limit:
                 done.add(id_)
         return frozenset(done)
+
+    def _drain_seconds(self, id_: str) -> float:
+        """How long an instance whose service is no longer wanted may take to finish; the ingress as long as any."""
+        programs = {key: process for key, process in self.processes.items() if key.startswith("workload:")}
+        if process := programs.get(f"workload:{id_}"):
+            return process.mark.drain
+        return max((process.mark.drain for process in programs.values()), default=_DRAIN_SECONDS)
 
 
 def _routed(entries: Mapping[tuple[str, str], Entry] | Unknown, mesh: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import marshal
 import os
 import socket
@@ -195,11 +194,6 @@ class Guardian:
             server.exited(9)
         self._servers.clear()
         self.on_lost()
-
-
-def die_with_parent_signal(number: int) -> None:
-    """Ask for a signal when the parent ends."""
-    ctypes.CDLL(None).prctl(guard.PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def kill_descendants() -> None:

@@ -52,7 +52,6 @@ class Head:
         "headers",
         "http10",
         "keep_alive",
-        "last_event",
         "length",
         "mcp_method",
         "mcp_name",
@@ -89,7 +88,6 @@ class Head:
         self.version = _text(get(b"mcp-protocol-version"))
         self.mcp_method = _text(get(b"mcp-method"))
         self.mcp_name = _text(get(b"mcp-name"))
-        self.last_event = _text(get(b"last-event-id"))
         self.accepts_json, self.accepts_sse = _accepts(get(b"accept", b""))
         self.encoded = get(b"content-encoding", b"identity").lower() != b"identity"
         self.body_json = _is_json(get(b"content-type", b"")) and not self.encoded

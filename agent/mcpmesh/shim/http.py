@@ -28,13 +28,10 @@ REASONS: Final = {
     404: b"Not Found",
     405: b"Method Not Allowed",
     406: b"Not Acceptable",
-    408: b"Request Timeout",
     413: b"Content Too Large",
     415: b"Unsupported Media Type",
     431: b"Request Header Fields Too Large",
-    502: b"Bad Gateway",
     503: b"Service Unavailable",
-    504: b"Gateway Timeout",
 }
 # Below this an answer is joined into one buffer; above, its pieces are handed on uncopied.
 JOIN_BYTES: Final = 16 * 1024

@@ -36,8 +36,6 @@ class Profile:
     server: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, Any] = field(default_factory=dict)
     instructions: str | None = None
-    legacy_version: str = LATEST_LEGACY
-    """The newest legacy revision that the server agreed to."""
     tools: list[dict[str, Any]] = field(default_factory=list)
     discovered: dict[str, Any] = field(default_factory=dict)
     """The server's own discover result, where it has one."""
@@ -65,7 +63,6 @@ class Profile:
         version = result.get("protocolVersion")
         if isinstance(version, str):
             self.versions.add(version)
-            self.legacy_version = version
         self._identity(result.get("serverInfo"), result)
 
     def learn_legacy(self, version: object) -> None:

@@ -69,7 +69,7 @@ class World:
 
     def consul_command(self, command: str, words: str) -> str:
         """A command to its Consul, such as ("intention delete", "ingress files")."""
-        return f"consul {command} -http-addr={self.settings.consul.url or self.consul.address} {words}"
+        return f"consul {command} -http-addr={self.settings.consul.url or self.consul.address} {words}".rstrip()
 
     @property
     def routes_command(self) -> str:

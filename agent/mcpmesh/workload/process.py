@@ -57,7 +57,8 @@ class Processes:
         """See Runtime; raises WorkloadError when the program is not there or cannot be executed."""
         start, ports = spec.start, self._chosen(spec, kept, set(taken))
         role = PLAIN if isinstance(start, Plain) else SHIM
-        mark = Mark(self._mesh, str(self._home), role, instance.id, spec.name, instance.digest, ports)
+        drain = spec.timeouts.drain
+        mark = Mark(self._mesh, str(self._home), role, instance.id, spec.name, instance.digest, ports, drain)
         upstreams = shims.upstream_environment(spec, ports)
         if isinstance(start, Plain):
             env = shims.plainly(start.env)
@@ -166,12 +167,6 @@ class Processes:
 
     def _log(self, name: str) -> Path:
         return self._home / "logs" / f"{name}.log"
-
-
-def check_program(spec: ServiceSpec) -> None:
-    """Raises WorkloadError, with the next step, when the service's program is not on this machine."""
-    if isinstance(spec.start, Stdio | Plain) and spec.start.command:
-        _program(spec.name, spec.start.command, spec.start.cwd, shims.plainly(spec.start.env))
 
 
 _INSTALLERS = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.integration.mesh.traffic import call, load
-from tests.support.mesh import NO_AGENT, RealMesh, python_program, real_mesh, the_time, wait_for
+from tests.integration.mesh.traffic import call, load, text_of
+from tests.support.mesh import NO_AGENT, RealMesh, everything, python_program, real_mesh, the_time, wait_for
 
 CLOCK = {"services": {"clock": the_time()}}
 
@@ -108,6 +109,19 @@ def test_ctrl_c_of_a_foreground_up_drains_and_leaves_nothing(small: RealMesh) ->
     # Calls either went through or found nobody listening any more.
     assert refused == []
     nothing_is_left(small, ports)
+
+
+def test_a_call_has_the_time_that_its_service_gives_it_at_down(tmp_path: Path) -> None:
+    services = {"everything": everything(timeouts={"drain": "40s"})}
+    with real_mesh(tmp_path, {"services": services}) as mesh, ThreadPoolExecutor() as beside:
+        mesh.up()
+        arguments = {"duration": 16, "steps": 1}
+        answer = beside.submit(call, f"{mesh.ingress}/mcp/everything", "trigger-long-running-operation", arguments)
+        active = "/stats?filter=http.public_listener.downstream_rq_active"
+        sidecar = mesh.one("sidecar", "everything")
+        wait_for("the call is under way", lambda: ": 0" not in mesh.ask_envoy(sidecar, active))
+        mesh.down()
+        assert "completed" in text_of(answer.result())
 
 
 def test_a_foreground_up_whose_agent_dies_says_so_and_the_mesh_runs_on(small: RealMesh) -> None:

@@ -3,8 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-
-from conftest import Agent, Mesh
+from tests.unit.cli.conftest import Agent, Mesh
 
 
 def test_it_asks_for_the_number_and_says_so(mesh: Mesh, agent: Agent) -> None:

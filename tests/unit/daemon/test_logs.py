@@ -47,12 +47,15 @@ async def test_new_lines_are_followed_whole_also_those_of_a_new_instance(tmp_pat
 
 async def test_a_large_log_is_set_aside_and_an_old_one_removed(tmp_path: Path) -> None:
     large, old = tmp_path / "m-files-1-ab.log", tmp_path / "m-files-1-cd.log"
+    silent = [tmp_path / "m-files-2-ab.log", tmp_path / "m-files-2-ab.sidecar.log", tmp_path / "consul.log"]
     with large.open("ab") as writer:
         writer.truncate(17 * 1024 * 1024)
-        old.write_text("old")
         week = time.time() - 8 * 86_400
-        os.utime(old, (week, week))
-        logs.tidy(tmp_path)
+        for path in (old, *silent):
+            path.write_text("old")
+            os.utime(path, (week, week))
+        logs.tidy(tmp_path, {"m-files-1-ab", "m-files-2-ab", "consul"})
         writer.write(b"goes on\n")
     assert large.read_text() == "goes on\n" and not old.exists()
+    assert [path.read_text() for path in silent] == ["old"] * 3
     assert (tmp_path / "m-files-1-ab.log.1").stat().st_size == 17 * 1024 * 1024

@@ -53,7 +53,8 @@ class Starter:
         ports = {"http": self._port, "sidecar": self._port + 1, "check": self._port + 2}
         for number, upstream in enumerate(spec.upstreams):
             ports[f"upstream:{upstream.service}"] = upstream.port or self._port + 3 + number
-        mark = Mark(instance.mesh, str(home), SHIM, instance.id, spec.name, instance.digest, ports)
+        drain = spec.timeouts.drain
+        mark = Mark(instance.mesh, str(home), SHIM, instance.id, spec.name, instance.digest, ports, drain)
         given = await asyncio.to_thread(places.of_instance, spec, mark, self._settings, surroundings.place)
         # Both are there, or neither: until then nobody takes the one for bereft of the other.
         with self._known.starting(PAIR, instance.id):
@@ -88,7 +89,8 @@ class Starter:
         start = spec.start
         served = start.image if isinstance(start, Stdio) else None
         if isinstance(start, Stdio) and served:
-            connect = ("connect", f"{layout.STDIO_HERE}/stdio.sock", *start.env)
+            handed = (*start.env, *shims.upstream_environment(spec, mark.ports))
+            connect = ("connect", f"{layout.STDIO_HERE}/stdio.sock", *handed)
             spec = replace(spec, start=replace(start, command=layout.STDIO, args=connect))
 
         def told(inspected: Json) -> bytes:
