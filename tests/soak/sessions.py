@@ -2,9 +2,9 @@
 
 Callers of both eras, in every isolation, over servers of both eras. The start
 is a shim that has served: after a warm-up in which each way was gone as often
-as `warm_up`, as many callers at once as later, and all of it settled. What a
-fresh process takes for its first requests is no leak; what grows from there is
-one.
+as later, with as many callers at once, and all of it settled. What a process
+takes for its first crowds is no leak (Python takes memory a MiB at a time, and
+keeps each of which anything is in use); what grows from there is one.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Size:
         return dropped + killed + len(ENDS) * self.shims * self.shim_callers
 
 
-FULL = Size(warm_up=20, each_way=30, alone=10, clients=5, client_sessions=4, shims=9, shim_callers=6)
+FULL = Size(warm_up=30, each_way=30, alone=10, clients=5, client_sessions=4, shims=9, shim_callers=6)
 SHORT = Size(warm_up=5, each_way=5, alone=1, clients=1, client_sessions=1, shims=1, shim_callers=3)
 
 
