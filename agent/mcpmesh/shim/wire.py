@@ -62,8 +62,8 @@ encode = msgspec.json.Encoder().encode
 
 _ANSWER_HEAD = re.compile(rb'\{"jsonrpc":"2\.0","id":(-?\d{1,18}),"result":(?=[{\[])')
 _ANSWER_END = re.compile(rb"(?<=[}\]])\s*\}\s*\Z")
-# A server that writes its answers so writes all its messages so. Longer is faster to look for.
-_VERSION = b'"jsonrpc":"2.0"'
+# A server that writes its answers so begins all its messages so. Longer is faster to look for.
+_BEGINNING = b'{"jsonrpc":"2.0",'
 
 
 def parse(data: Buffer) -> Message:
@@ -92,7 +92,7 @@ def parse_line(line: bytes) -> Message:
     if len(line) > SHAPE_BYTES and (head := _ANSWER_HEAD.match(line)) is not None:
         end = _ANSWER_END.search(line, len(line) - 96)
         # A second message in it was written by another thread of the server, into the middle of the first.
-        if end is not None and line.find(_VERSION, head.end()) < 0:
+        if end is not None and line.find(_BEGINNING, head.end()) < 0:
             return Message(id=int(head[1]), result=memoryview(line)[head.end() : end.start()])  # type: ignore[arg-type]
     return parse(line)
 

@@ -50,6 +50,9 @@ def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
     ("first", "second"),
     [
         (b'{"jsonrpc":"2.0","id":1,"result":{"x":"', b'{"jsonrpc":"2.0","id":2,"result":{"x":"a secret"}}'),
+        (b'{"jsonrpc":"2.0","id":1,"result":{"x":"', b'{"jsonrpc":"2.0","method":"m","params":{"x":"a secret"}}'),
+        (b'{"jsonrpc":"2.0","id":1,"result":{"x":"', b'{"result":{"x":"a secret"},"jsonrpc":"2.0","id":2}'),
+        (b'{"jsonrpc":"2.0","id":1,"result":{"x":"', b'{"method":"m","params":{},"jsonrpc":"2.0"}'),
         (b'{"result":{"x":"', b'{"result":{"x":"a secret"},"jsonrpc":"2.0","id":2}'),
         (b'{"result":{"x":"', b'{"method":"m","params":{},"jsonrpc":"2.0"}xx"},"jsonrpc":"2.0","id":1}'),
     ],
