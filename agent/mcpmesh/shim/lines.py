@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+# Who has seen this much of a line, and no end, has a long one before it.
+LONG_BYTES: Final = 64 * 1024
 # Of a line that is too long this much is kept from either end, to find the id of the call that it answers.
 KEPT_BYTES: Final = 4096
 
@@ -13,10 +15,21 @@ class Lines:
     """Splits a stream.
 
     `on_line` gets each line without its break, `on_oversize` the ends of one that was too long, `on_rest` what has no
-    line break when the stream ends.
+    line break when the stream ends. `on_long` is called once, while the first long line comes.
     """
 
-    __slots__ = ("_chunks", "_dropped", "_head", "_size", "_tail", "limit", "on_line", "on_oversize", "on_rest")
+    __slots__ = (
+        "_chunks",
+        "_dropped",
+        "_head",
+        "_size",
+        "_tail",
+        "limit",
+        "on_line",
+        "on_long",
+        "on_oversize",
+        "on_rest",
+    )
 
     def __init__(
         self,
@@ -24,11 +37,13 @@ class Lines:
         on_line: Callable[[bytes], None],
         on_oversize: Callable[[bytes, bytes, int], None],
         on_rest: Callable[[bytes], None],
+        on_long: Callable[[], None] | None = None,
     ) -> None:
         self.limit = limit
         self.on_line = on_line
         self.on_oversize = on_oversize
         self.on_rest = on_rest
+        self.on_long = on_long
         self._chunks: list[bytes] = []
         self._size = 0
         self._dropped = 0
@@ -72,6 +87,9 @@ class Lines:
 
     def _grow(self, data: bytes) -> None:
         self._size += len(data)
+        if self._size >= LONG_BYTES and self.on_long is not None:
+            on_long, self.on_long = self.on_long, None
+            on_long()
         if self._dropped:
             self._dropped += len(data)
             self._tail = (self._tail + data)[-KEPT_BYTES:]

@@ -28,8 +28,9 @@ from mcpmesh.shim.log import say
 TAIL_LINES: Final = 20
 TAIL_CHARACTERS: Final = 500
 STDERR_LINE_BYTES: Final = 1024 * 1024
-# A long answer then takes fewer turns; much more per server would soon exhaust what one user may have in pipes.
-PIPE_BYTES: Final = 256 * 1024
+# A long answer then takes fewer turns. Of this many bytes one user may have 128 pipes (pipe(7)), so only servers get
+# one that have long answers.
+WIDE_PIPE_BYTES: Final = 512 * 1024
 # A dead server's stdout is read to its end; should something hold it open, this long (seconds).
 DRAIN_SECONDS: Final = 2.0
 BUG: Final = "a bug in what takes a server's line, please report it: %s"
@@ -105,6 +106,12 @@ def _pipes(number: int) -> list[tuple[int, int]]:
     return pipes
 
 
+def _widen(pipe: int) -> None:
+    """More bytes at once, where this user may have them."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, WIDE_PIPE_BYTES)
+
+
 class ServerProcess:
     """A running server. `write` a line to it; `on_line` is called for each of its lines."""
 
@@ -129,12 +136,10 @@ class ServerProcess:
         """Start it; whether that worked is told by its lines or by `on_exit`. OSError when there are no pipes."""
         loop = asyncio.get_running_loop()
         (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = _pipes(3)
-        with contextlib.suppress(OSError):  # a user's share of pipe memory is bounded
-            fcntl.fcntl(ours_out, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         stdin, _ = await loop.connect_write_pipe(_Writer, os.fdopen(ours_in, "wb", buffering=0))
         self._stdin = stdin
         # Not attributes: what refers to itself in a circle stays until the collector looks for it.
-        out = Lines(self._line_bytes, self._line, self._oversize, self._rest)
+        out = Lines(self._line_bytes, self._line, self._oversize, self._rest, lambda: _widen(ours_out))
         err = Lines(
             STDERR_LINE_BYTES, self._error_line, lambda head, _tail, _size: self._error_line(head), self._error_line
         )

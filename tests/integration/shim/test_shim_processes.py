@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 from shim_running import Shim, descendants, marked, until
+
+from mcpmesh.shim.process import WIDE_PIPE_BYTES
 
 
 def test_a_call_whose_server_dies_fails_at_once_and_says_how(plain, legacy):
@@ -157,6 +160,26 @@ def test_lines_of_many_mebibytes_pass(plain, legacy, modern):
 @pytest.mark.parametrize("size", [65_535, 65_536, 65_537, 262_144, 1_048_576])
 def test_lines_around_the_sizes_of_pipes_pass(plain, legacy, size):
     assert len(legacy(plain).text("big", bytes=size)) == size
+
+
+def test_a_server_has_a_wide_pipe_once_it_has_had_a_long_answer(start, legacy):
+    shim = start(isolation="shared")
+    client = legacy(shim)
+    assert client.text("echo", text="short") == "short"
+    assert max(pipe_sizes(shim.process.pid)) < WIDE_PIPE_BYTES
+    assert len(client.text("big", bytes=WIDE_PIPE_BYTES)) == WIDE_PIPE_BYTES
+    assert sorted(pipe_sizes(shim.process.pid))[-2:] == [65_536, WIDE_PIPE_BYTES]
+
+
+def pipe_sizes(pid):
+    """Of the pipes that a process has open, how many bytes each holds."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        if os.readlink(path).startswith("pipe:"):
+            fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            found.append(fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ))
+            os.close(fd)
+    return found
 
 
 def test_large_arguments_pass(plain, legacy):
