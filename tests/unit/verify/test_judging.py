@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.facts import facts_of
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
@@ -21,7 +22,6 @@ from mcpmesh.reconcile import desire as reconcile
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, ruled, rulings, sidecars, versions, world
 from mcpmesh.verify import registered as claims_of_consul
-from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import good
 from mcpmesh.verify.ground import Ground
 from mcpmesh.verify.knock import Outcome, Reply
@@ -312,20 +312,10 @@ async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatc
         async def found(self) -> list[Process]:
             return [lasting]
 
-    nothing: Any = None
-    seen = Facts(
-        world=replace(the_world(), runtime=Lasting("m", Path("/home/m"), Ports(11100))),
-        http=nothing,
-        catalog=nothing,
-        registrations={},
-        entries={},
-        intentions=(),
-        agent=nothing,
-        stranger=nothing,
-        foreigner=nothing,
-        front=nothing,
-        processes=(ending, lasting),
-        ground=Ground(Tree({40: Kin(1, "sh", "S"), 41: Kin(1, "sleep", "S")})),
+    seen = facts_of(
+        replace(the_world(), runtime=Lasting("m", Path("/home/m"), Ports(11100))),
+        (ending, lasting),
+        Ground(Tree({40: Kin(1, "sh", "S"), 41: Kin(1, "sleep", "S")})),
     )
     (found,) = await census.all_accounted_for(seen)
     assert not found.ok and found.seen.startswith("pid 41 (sleep) bears the mark of a server")

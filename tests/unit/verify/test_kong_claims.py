@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.support.facts import facts_of
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.admin import Admin
@@ -75,21 +76,7 @@ def facts(answers: dict[str, Any] | None = None, held: dict[int, tuple[str, int]
         tuple(Listener("tcp", ipaddress.ip_address(host), port, port) for port, (host, _) in listeners.items()),
         {port: frozenset({pid}) for port, (_, pid) in listeners.items()},
     )
-    nothing: Any = None
-    return Facts(
-        world=world,
-        http=nothing,
-        catalog=nothing,
-        registrations={},
-        entries={},
-        intentions=(),
-        agent=nothing,
-        stranger=nothing,
-        foreigner=nothing,
-        front=nothing,
-        processes=processes,
-        ground=Ground(Tree(kin), sockets),
-    )
+    return facts_of(world, processes, Ground(Tree(kin), sockets))
 
 
 def going_by(*names: str, hash_: str | None = None) -> dict[str, Any]:
