@@ -1,24 +1,19 @@
 """What a mesh remembers between starts: its ports and its key. Both live in its private folder.
 
-No two meshes whose agents live choose the same port: what is chosen is written
-down before the next one chooses.
+No two meshes whose agents live choose the same port: an agent sets its own aside for as long as it lives.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 
-from mcpmesh.api import presence
 from mcpmesh.errors import SettingsError
 from mcpmesh.kit.files import private_folder, write_private
-from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.kit.ports import Ports, is_free, set_aside
 from mcpmesh.kit.process import marked
-from mcpmesh.model.names import AGENT
 from mcpmesh.settings import IngressSettings
 
 INGRESS_PORT = 8000
@@ -49,33 +44,28 @@ class Memory:
 
         With `holding`, what we remember is held by a process of ours and is kept.
         """
-        with self._others() as others:
-            remembered = {name: self._ports[name] for name in names if name in self._ports}
-            usable = holding or all(is_free(port) and port not in others for port in remembered.values())
-            if len(remembered) == len(names) and usable:
-                return remembered
-            chosen: dict[str, int] = {}
-            for name in names:
-                chosen[name] = fresh.take(taken | others | set(chosen.values()))
-            self._remember(chosen)
-            return chosen
+        remembered = {name: self._ports[name] for name in names if name in self._ports}
+        if len(remembered) == len(names) and all(_ours(port, holding) for port in remembered.values()):
+            return remembered
+        chosen: dict[str, int] = {}
+        for name in names:
+            chosen[name] = self._fresh(fresh, taken)
+        self._remember(chosen)
+        return chosen
 
     def ports_for(self, names: Collection[str], fresh: Ports, taken: set[int], *, holding: bool) -> dict[str, int]:
         """The remembered port for each name, and a new one for each that has none or whose own is somebody else's.
 
         With `holding`, what we remember is held by a process of ours and is kept.
         """
-        with self._others() as others:
-            remembered = {name: self._ports[name] for name in names if name in self._ports}
-            kept = {
-                name: port for name, port in remembered.items() if holding or (is_free(port) and port not in others)
-            }
-            chosen: dict[str, int] = {}
-            for name in sorted(set(names) - kept.keys()):
-                chosen[name] = fresh.take(taken | others | set(self._ports.values()) | set(chosen.values()))
-            if chosen:
-                self._remember(chosen)
-            return {**kept, **chosen}
+        remembered = {name: self._ports[name] for name in names if name in self._ports}
+        kept = {name: port for name, port in remembered.items() if _ours(port, holding)}
+        chosen: dict[str, int] = {}
+        for name in sorted(set(names) - kept.keys()):
+            chosen[name] = self._fresh(fresh, taken | set(self._ports.values()))
+        if chosen:
+            self._remember(chosen)
+        return {**kept, **chosen}
 
     def ingress_port(
         self, settings: IngressSettings, taken: set[int], held: int | None, say: Callable[[str], None]
@@ -85,39 +75,40 @@ class Memory:
         Raises SettingsError when the port that was asked for is taken.
         """
         if settings.port is not None:
-            if settings.port != held and not is_free(settings.port, settings.host):
+            if not _ours(settings.port, settings.port == held, settings.host):
                 raise SettingsError(
                     f"cannot open the ingress at {settings.host}:{settings.port}: the port is taken; "
                     "end what holds it (ss -ltnp), or set another MCPMESH_INGRESS__PORT"
                 )
             return settings.port
         if held is not None:
+            set_aside(held)
             return held
-        with self._others() as others:
-            preferred = self._ports.get("ingress", INGRESS_PORT)
-            if preferred not in taken | others and is_free(preferred, settings.host):
-                port = preferred
-            else:
-                port = Ports(INGRESS_PORT).take(taken | others | {preferred})
-                say(f"port {preferred} is taken, so the ingress is at {port}")
-            # A port that is taken today may be free tomorrow, and clients know the first one.
-            if "ingress" not in self._ports:
-                self._remember({"ingress": port})
-            return port
+        preferred = self._ports.get("ingress", INGRESS_PORT)
+        if preferred not in taken and _ours(preferred, False, settings.host):
+            port = preferred
+        else:
+            port = self._fresh(Ports(INGRESS_PORT), taken | {preferred})
+            say(f"port {preferred} is taken, so the ingress is at {port}")
+        # A port that is taken today may be free tomorrow, and clients know the first one.
+        if "ingress" not in self._ports:
+            self._remember({"ingress": port})
+        return port
 
-    @contextmanager
-    def _others(self) -> Iterator[set[int]]:
-        """What other meshes remember whose agents live: they may not have opened it yet. Nobody chooses meanwhile."""
-        folder = self._home.parent
-        with (folder / "ports.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            homes = {Path(process.mark.home) for process in marked() if process.mark.role == AGENT}
-            homes |= {home for home in folder.iterdir() if home.is_dir() and presence.alive(home)}
-            yield {port for home in homes - {self._home} for port in _read(home).values()}
+    def _fresh(self, fresh: Ports, taken: set[int]) -> int:
+        port = fresh.take(taken)
+        set_aside(port)
+        return port
 
     def _remember(self, ports: dict[str, int]) -> None:
         self._ports |= ports
         write_private(self._home / _FILE, json.dumps(self._ports, indent=1) + "\n")
+
+
+def _ours(port: int, holding: bool, host: str = "127.0.0.1") -> bool:
+    """Whether `port` is ours, held by a process of ours or to be opened by one; no other agent is given it then."""
+    aside = set_aside(port)
+    return holding or (aside and is_free(port, host))
 
 
 def _read(home: Path) -> dict[str, int]:

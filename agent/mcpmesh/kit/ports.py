@@ -1,15 +1,31 @@
-"""Ports: those on loopback that nobody holds, and whether somebody answers at one."""
+"""Ports: those on loopback that nobody holds, and whether somebody answers at one.
+
+Between the choice of a port and its listener there is time, and several Envoys
+of one user may listen at one port without a word. So what is chosen is set
+aside: a name in the abstract namespace of unix sockets (unix(7)) stands for
+the port. Like the port it is one per network namespace, one process can have
+it, and it is gone with that process.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import socket
+import time
 from collections.abc import Collection
 
 from mcpmesh.errors import MeshError
 
 # The kernel gives outgoing connections ports from 32768 on; ours stay below.
 _CEILING = 32767
+
+# What a program that was given a port has to open it.
+_OPENED_WITHIN_SECONDS = 60.0
+
+# The ports that this process has set aside, and until when (monotonic).
+_set_aside: dict[int, tuple[socket.socket, float]] = {}
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -20,6 +36,28 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
             probe.bind((host, port))
         except OSError:
             return False
+    return True
+
+
+def set_aside(port: int, seconds: float = math.inf) -> bool:
+    """Keeps `port` from all other agents of this machine; False where another one has set it aside.
+
+    It stays so for `seconds`, and no longer than this process. Whether somebody listens there is another question.
+    """
+    now = time.monotonic()
+    for old in [old for old, (_, until) in _set_aside.items() if until < now]:
+        _set_aside.pop(old)[0].close()
+    name, until = _set_aside.get(port, (None, now))
+    if name is None:
+        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            name.bind(f"\0mcpmesh-port-{port}")
+        except OSError as error:
+            name.close()
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    _set_aside[port] = name, max(until, now + seconds)
     return True
 
 
@@ -41,11 +79,13 @@ class Ports:
         self._next = base
 
     def take(self, taken: Collection[int] = ()) -> int:
-        """A port that is free and not in `taken` (set aside by others, perhaps not listening yet)."""
+        """A port that is free, set aside by no agent, and not in `taken`; the caller's for a minute to open it."""
         span = _CEILING - self._base
         for step in range(span):
             port = self._base + (self._next - self._base + step) % span
-            if port not in taken and is_free(port):
+            if port in taken or port in _set_aside:
+                continue
+            if is_free(port) and set_aside(port, _OPENED_WITHIN_SECONDS):
                 self._next = port + 1
                 return port
         raise MeshError(f"cannot find a free port from {self._base} to {_CEILING}; end what holds them")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from mcpmesh.api import presence
-from mcpmesh.daemon.memory import INGRESS_PORT, Memory
+from mcpmesh.daemon.memory import Memory
 from mcpmesh.errors import SettingsError
 from mcpmesh.kit.ports import Ports
 from mcpmesh.settings import IngressSettings
@@ -93,36 +95,114 @@ def test_a_port_that_somebody_took_is_given_up_alone(tmp_path: Path) -> None:
     assert second["time"] == first["time"] and second["files"] not in first.values()
 
 
+_AGENT = """
+import json, sys
+from pathlib import Path
+from mcpmesh.daemon.memory import Memory
+from mcpmesh.kit.ports import Ports
+from mcpmesh.settings import IngressSettings
+
+memory = Memory(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+ports = memory.ports(("http", "grpc"), Ports(int(sys.argv[2])), set())
+ports["ingress"] = memory.ingress_port(IngressSettings(), set(), None, lambda sentence: None)
+print(json.dumps(ports), flush=True)
+sys.stdin.read()
+"""
+
+
+class Other:
+    """An agent of another mesh, that chooses its ports and opens none."""
+
+    def __init__(self, home: Path, base: int) -> None:
+        argv = [sys.executable, "-c", _AGENT, str(home), str(base)]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._line()
+
+    def begin(self) -> None:
+        """Lets it choose."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def chosen(self) -> dict[str, int]:
+        """The ports that it chose."""
+        chosen: dict[str, int] = json.loads(self._line())
+        return chosen
+
+    def end(self) -> None:
+        """Ends it."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the homes of several meshes are."""
-    return tmp_path / "state"
+def others() -> Iterator[Callable[[Path, int], Other]]:
+    """Begins agents of other meshes; none of them outlives the test."""
+    begun: list[Other] = []
+
+    def begin(home: Path, base: int) -> Other:
+        begun.append(Other(home, base))
+        return begun[-1]
+
+    yield begin
+    for other in begun:
+        other.end()
 
 
-def test_what_another_mesh_chose_is_not_chosen_though_nothing_listens_there_yet(folder: Path) -> None:
-    with presence.held(folder / "a"):
-        first = Memory(folder / "a").ports(NAMES, Ports(17400), set())
-        second = Memory(folder / "b").ports(NAMES, Ports(17400), set())
-        third = Memory(folder / "c").ports_for(NAMES, Ports(17400), set(), holding=False)
-    assert not set(first.values()) & {*second.values(), *third.values()}
+def test_what_other_agents_chose_is_not_chosen_though_nothing_listens_there_yet(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    other = others(tmp_path / "one" / "a", 17400)
+    other.begin()
+    chosen = other.chosen()
+    home = tmp_path / "two" / "a"
+    home.mkdir(parents=True)
+    (home / "ports.json").write_text(json.dumps({"ingress": chosen["ingress"]}))
+    memory, said = Memory(home), list[str]()
+    more = memory.ports(NAMES, Ports(17400), set()), memory.ports_for(("files",), Ports(17400), set(), holding=False)
+    port = memory.ingress_port(IngressSettings(), set(), None, said.append)
+    assert not set(chosen.values()) & {port, *more[0].values(), *more[1].values()}
+    assert said == [f"port {chosen['ingress']} is taken, so the ingress is at {port}"]
 
 
-def test_what_another_mesh_chose_meanwhile_is_given_up(folder: Path) -> None:
-    first = Memory(folder / "a").ports(NAMES, Ports(17500), set())
-    with presence.held(folder / "b"):
-        (folder / "b" / "ports.json").write_text(json.dumps(first))
-        assert not set(first.values()) & set(Memory(folder / "a").ports(NAMES, Ports(17500), set()).values())
+def test_agents_that_choose_at_the_same_moment_choose_apart(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    begun = [others(tmp_path / str(number) / "a", 17700) for number in range(6)]
+    for other in begun:
+        other.begin()
+    chosen = [port for other in begun for port in other.chosen().values()]
+    assert len(chosen) == len(set(chosen)) == 18
 
 
-def test_a_mesh_that_is_down_holds_no_port(folder: Path) -> None:
-    first = Memory(folder / "a").ports(NAMES, Ports(17600), set())
-    assert Memory(folder / "b").ports(NAMES, Ports(17600), set()) == first
+def test_what_another_agent_chose_meanwhile_is_given_up_and_free_again_after_it(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    other = others(tmp_path / "one" / "a", 17500)
+    other.begin()
+    first = other.chosen()
+    home = tmp_path / "two" / "a"
+    home.mkdir(parents=True)
+    (home / "ports.json").write_text(json.dumps(first))
+    assert not set(first.values()) & set(Memory(home).ports(NAMES, Ports(17500), set()).values())
+    with pytest.raises(SettingsError, match="the port is taken"):
+        Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing)
+    other.end()
+    assert Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing) == first["http"]
 
 
-def test_two_ingresses_that_begin_together_are_at_two_ports(folder: Path) -> None:
-    said: list[str] = []
-    with presence.held(folder / "a"):
-        first = Memory(folder / "a").ingress_port(IngressSettings(), set(), None, said.append)
-        second = Memory(folder / "b").ingress_port(IngressSettings(), set(), None, said.append)
-    assert first != second
-    assert said[-1] == f"port {INGRESS_PORT} is taken, so the ingress is at {second}"
+def test_a_port_of_ours_is_kept_from_others_while_nothing_listens_there(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    port = Ports(17600).take()
+    with hold(port):
+        assert Memory(tmp_path / "a").ingress_port(IngressSettings(), set(), port, nothing) == port
+    other = others(tmp_path / "b", port)
+    other.begin()
+    assert port not in other.chosen().values()
