@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TEXT: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
+_END_KNOWN_SECONDS: Final = 1.0
+
 
 def health(_app: App, exchange: Exchange) -> None:
     """The shim itself is alive."""
@@ -30,7 +32,9 @@ async def _ready(app: App, exchange: Exchange) -> None:
     state = app.supply.state
     name = "draining" if app.draining else state.name
     if name == "ready" and not await app.keeper.proven():
-        name = state.name if state.name != "ready" else "restarting"
+        # A server that has just ended: in a moment it is known how.
+        changed = state.name == "ready" and await state.change(_END_KNOWN_SECONDS)
+        name = state.name if changed or state.name != "ready" else "restarting"
     body: dict[str, Any] = {"state": name, "name": app.config.name, "instance": app.config.instance}
     status = 200 if name == "ready" else 503
     if status != 200:
