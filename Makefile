@@ -26,7 +26,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 define slow
 printf '%s\n' "$(1)"; log=$$(mktemp); \
 ( exec 9<> <(:); while ! read -rt 5 -u 9; do \
-	printf '  %3s s  %s\n' "$$SECONDS" "$$(tail -n 1 "$$log" | tr -d '\r' | cut -c 1-100)"; done ) & ticker=$$!; \
+	printf '  %3s s  %s\n' "$$SECONDS" "$$(tail -n 1 "$$log" | sed 's|^ *||; s|\r||g' | cut -c 1-100)"; done ) & ticker=$$!; \
 trap 'kill "$$ticker" 2>/dev/null || true; rm -f "$$log"' EXIT; \
 trap 'exit 130' INT; { $(2); } >"$$log" 2>&1 || { tail -n 25 "$$log" >&2; exit 1; }
 endef
@@ -102,12 +102,12 @@ python-found:
 
 $(BIN)/.installed: pyproject.toml | python-found
 	$(call slow,installing mcpmesh and its tools into .venv,\
-		$(call venv,.venv) && $(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]')
+		$(call venv,.venv) && $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -e '.[dev]')
 	touch $@
 
 examples/.venv/.installed: examples/requirements.txt | python-found
 	$(call slow,installing the Python example servers into examples/.venv,\
-		$(call venv,examples/.venv) && examples/.venv/bin/python -m pip install --disable-pip-version-check -r examples/requirements.txt)
+		$(call venv,examples/.venv) && examples/.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -r examples/requirements.txt)
 	touch $@
 
 # Without Node only the services that need it fail, so the rest is set up all the same.
