@@ -15,7 +15,7 @@ class State(StrEnum):
     STARTING = "starting"  # none has yet, and nothing failed
     FAILED = "failed"  # none does, and something must be mended; the detail says what
     DRAINING = "draining"  # no longer wanted, finishing its calls
-    UNKNOWN = "unknown"  # Consul could not be read
+    UNKNOWN = "unknown"  # Consul could not be read, or it was left by an earlier agent and could not be looked at
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,25 @@ def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on
     assert pids(mesh) == set()
 
 
+def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(mesh: RealMesh) -> None:
+    mesh.up()
+    before = pids(mesh)
+    mesh.kill(mesh.agent)
+    wait_for("the agent is gone", lambda: not mesh.processes("agent"))
+    write(mesh.catalog, {"services": {**CATALOG["services"], "fresh": the_time()}})
+    mesh.environment = {"MCPMESH_CONSUL__BINARY": str(mesh.folder / "none")}
+    with agent_of(mesh):
+        mesh.environment = {}
+        mesh.run("status", code=NOT_READY)
+        wait_for("it was told", lambda: mesh.service("fresh")["state"] == "failed")
+        clock = mesh.service("clock")
+        assert clock["state"] == "unknown" and "it runs, and nobody looks after it: " in clock["detail"]
+        assert "UTC" in now(mesh) and mesh.undisturbed(before, role="agent")
+    mesh.up()
+    assert mesh.undisturbed(before, role="agent", service="fresh")
+    mesh.down()
+
+
 def test_down_of_a_mesh_whose_agent_has_no_catalog_drains_and_leaves_nothing(mesh: RealMesh) -> None:
     mesh.up()
     mesh.kill(mesh.agent)
