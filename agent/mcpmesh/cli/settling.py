@@ -60,13 +60,17 @@ class Serving:
 
 def has_begun(status: MeshStatus) -> bool:
     """Whether the agent looks after the mesh, or says why it can't."""
-    failed = any(line.state is State.FAILED for line in status.services)
-    return failed or status.ingress is not None or status.catalog_error is not None
+    return _cannot_begin(status) or status.ingress is not None or status.catalog_error is not None
+
+
+def _cannot_begin(status: MeshStatus) -> bool:
+    """Whether its agent says why it can't; what an earlier one has left is then not known to have failed."""
+    return status.ingress is None and any(line.state in (State.FAILED, State.UNKNOWN) for line in status.services)
 
 
 def _is_settled(status: MeshStatus, services: Collection[str]) -> bool:
     found = {service.name: service for service in status.services}
-    if status.catalog_error is not None:
+    if status.catalog_error is not None or _cannot_begin(status):
         return True
     return all(name in found and _is_decided(found[name]) for name in services)
 
@@ -85,4 +89,5 @@ def _is_at_rest(status: MeshStatus) -> bool:
     if status.ingress is not None and not status.ingress_ready:
         return False
     # A failed service is tried again and again, so a mesh with one is never in sync.
-    return status.in_sync or any(service.state is State.FAILED for service in status.services)
+    failed = any(service.state is State.FAILED for service in status.services)
+    return failed or status.in_sync or _cannot_begin(status)

@@ -16,7 +16,7 @@ from tests.unit.cli.conftest import Agent, Mesh, read_until, until
 from mcpmesh.api import presence
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.output import Output
-from mcpmesh.cli.settling import Serving
+from mcpmesh.cli.settling import Serving, Settling
 from mcpmesh.errors import Unreachable
 from mcpmesh.model.status import InstanceStatus, MeshStatus, State
 
@@ -98,11 +98,18 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
         replace(BOARD, services=(FILES, POSTGRES)),
         replace(NOT_BEGUN, services=(), catalog_error="mesh.yaml:3: no command"),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.FAILED),)),
+        replace(NOT_BEGUN, services=(replace(STARTING, state=State.UNKNOWN),)),
         replace(BOARD, paused=True, services=(STARTING,)),
     ],
 )
 def test_nobody_waits_where_waiting_helps_nothing(status: MeshStatus) -> None:
     assert over(status, age=0.0)
+
+
+def test_up_ends_where_an_agent_cannot_begin_and_not_where_consul_is_away() -> None:
+    unknown = (replace(FILES, state=State.UNKNOWN),)
+    assert Settling(("files",)).over(replace(NOT_BEGUN, services=unknown), 0.0)
+    assert not Settling(("files",)).over(replace(BOARD, services=unknown), 0.0)
 
 
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
