@@ -9,23 +9,30 @@ from mcpmesh.model.status import MeshStatus, ServiceStatus, State
 
 # All services answer, but the ingress or the last pass is still behind them.
 _REST_SECONDS = 30.0
+# On a machine that stood still for a moment a service fails, and is ready a moment later.
+_FAILED_SECONDS = 5.0
 
 
 class Settling:
-    """For `up`: `services` are ready or failed, and the ingress leads to them, or has had its time to."""
+    """For `up`: `services` are ready or failed for good, and the ingress leads to them, or has had its time to."""
 
     def __init__(self, services: Collection[str]) -> None:
         self._services = services
-        self._until: float | None = None
+        self._troubled: frozenset[str] | None = None
+        self._since = 0.0
 
     def over(self, status: MeshStatus, now: float) -> bool:
         """Whether it has; `now` in seconds of any clock."""
+        if _cannot_begin(status) or status.catalog_error is not None:
+            return True
         if not _is_settled(status, self._services):
-            self._until = None
+            self._troubled = None
             return False
-        if self._until is None:
-            self._until = now + _REST_SECONDS
-        return _is_at_rest(status) or now >= self._until
+        troubled = frozenset(line.name for line in wanted(status) if line.state is not State.READY)
+        if troubled != self._troubled:
+            self._troubled, self._since = troubled, now
+        waited = now - self._since
+        return waited >= (_FAILED_SECONDS if troubled else 0.0) and (_is_at_rest(status) or waited >= _REST_SECONDS)
 
 
 class Serving:
@@ -70,8 +77,6 @@ def _cannot_begin(status: MeshStatus) -> bool:
 
 def _is_settled(status: MeshStatus, services: Collection[str]) -> bool:
     found = {service.name: service for service in status.services}
-    if status.catalog_error is not None or _cannot_begin(status):
-        return True
     return all(name in found and _is_decided(found[name]) for name in services)
 
 

@@ -112,6 +112,16 @@ def test_up_ends_where_an_agent_cannot_begin_and_not_where_consul_is_away() -> N
     assert not Settling(("files",)).over(replace(BOARD, services=unknown), 0.0)
 
 
+def test_a_failure_that_passes_does_not_end_up() -> None:
+    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    assert not settling.over(failed, 100.0)
+    assert not settling.over(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 104.0)
+    assert not settling.over(failed, 105.0)
+    assert not settling.over(failed, 109.0)
+    assert settling.over(failed, 110.0)
+    assert settling.over(BOARD, 111.0)
+
+
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
     assert not over(replace(BOARD, services=()), age=5.0)
     assert not over(replace(BOARD, services=()), "files", age=5.0)
