@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import math
+import os
 import socket
 import time
 from collections.abc import Collection
@@ -24,8 +25,8 @@ _CEILING = 32767
 # What a program that was given a port has to open it.
 _OPENED_WITHIN_SECONDS = 60.0
 
-# The ports that this process has set aside, and until when (monotonic).
-_set_aside: dict[int, tuple[socket.socket, float]] = {}
+# The ports that this process has set aside: the descriptor of each name, and until when (monotonic).
+_set_aside: dict[int, tuple[int, float]] = {}
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -46,19 +47,25 @@ def set_aside(port: int, seconds: float = math.inf) -> bool:
     """
     now = time.monotonic()
     for old in [old for old, (_, until) in _set_aside.items() if until < now]:
-        _set_aside.pop(old)[0].close()
+        os.close(_set_aside.pop(old)[0])
     name, until = _set_aside.get(port, (None, now))
     if name is None:
-        name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        name = _name(port)
+    if name is not None:
+        _set_aside[port] = name, max(until, now + seconds)
+    return name is not None
+
+
+def _name(port: int) -> int | None:
+    """A descriptor that has the name of that port; None where another process has it."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
         try:
-            name.bind(f"\0mcpmesh-port-{port}")
+            named.bind(f"\0mcpmesh-port-{port}")
         except OSError as error:
-            name.close()
             if error.errno == errno.EADDRINUSE:
-                return False
+                return None
             raise
-    _set_aside[port] = name, max(until, now + seconds)
-    return True
+        return named.detach()
 
 
 async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
