@@ -13,26 +13,42 @@ _REST_SECONDS = 30.0
 _FAILED_SECONDS = 5.0
 
 
+class _Patience:
+    """How long the same services have been in trouble."""
+
+    def __init__(self) -> None:
+        self._troubled: frozenset[str] | None = None
+        self._since = 0.0
+
+    def begin_anew(self) -> None:
+        """Something else was seen meanwhile."""
+        self._troubled = None
+
+    def seconds(self, lines: Collection[ServiceStatus], now: float) -> tuple[float, bool]:
+        """For how long now, and whether that is enough."""
+        troubled = frozenset(line.name for line in lines if line.state is not State.READY)
+        if troubled != self._troubled:
+            self._troubled, self._since = troubled, now
+        waited = now - self._since
+        return waited, not troubled or waited >= _FAILED_SECONDS
+
+
 class Settling:
     """For `up`: `services` are ready or failed for good, and the ingress leads to them, or has had its time to."""
 
     def __init__(self, services: Collection[str]) -> None:
         self._services = services
-        self._troubled: frozenset[str] | None = None
-        self._since = 0.0
+        self._patience = _Patience()
 
     def over(self, status: MeshStatus, now: float) -> bool:
         """Whether it has; `now` in seconds of any clock."""
         if _cannot_begin(status) or status.catalog_error is not None:
             return True
         if not _is_settled(status, self._services):
-            self._troubled = None
+            self._patience.begin_anew()
             return False
-        troubled = frozenset(line.name for line in wanted(status) if line.state is not State.READY)
-        if troubled != self._troubled:
-            self._troubled, self._since = troubled, now
-        waited = now - self._since
-        return waited >= (_FAILED_SECONDS if troubled else 0.0) and (_is_at_rest(status) or waited >= _REST_SECONDS)
+        waited, enough = self._patience.seconds(wanted(status), now)
+        return enough and (_is_at_rest(status) or waited >= _REST_SECONDS)
 
 
 class Serving:
@@ -46,20 +62,23 @@ class Serving:
         self._services = services
         self._until = until
         self._every_instance = every_instance
+        self._patience = _Patience()
 
     def over(self, status: MeshStatus, now: float) -> bool:
         """See Settling."""
         lines = [line for line in wanted(status) if not self._services or line.name in self._services]
         if not has_begun(status) or any(map(self._starts, lines)):
             self._until = now + _REST_SECONDS
+            self._patience.begin_anew()
             return status.paused
-        if now >= self._until or status.paused or status.catalog_error is not None:
+        if now >= self._until or status.paused or status.catalog_error is not None or _cannot_begin(status):
             return True
         if not lines:
             # In compose the servers are wanted a moment after the agent has begun.
             return bool(status.services)
         served = bool(self._services) and all(line.address for line in lines)
-        return served or _is_at_rest(status)
+        _, enough = self._patience.seconds(lines, now)
+        return served or (enough and _is_at_rest(status))
 
     def _starts(self, line: ServiceStatus) -> bool:
         return line.state is State.STARTING or (self._every_instance and _is_growing(line))
@@ -94,5 +113,4 @@ def _is_at_rest(status: MeshStatus) -> bool:
     if status.ingress is not None and not status.ingress_ready:
         return False
     # A failed service is tried again and again, so a mesh with one is never in sync.
-    failed = any(service.state is State.FAILED for service in status.services)
-    return failed or status.in_sync or _cannot_begin(status)
+    return status.in_sync or any(service.state is State.FAILED for service in status.services)

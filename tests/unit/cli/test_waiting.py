@@ -95,7 +95,6 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
     "status",
     [
         BOARD,
-        replace(BOARD, services=(FILES, POSTGRES)),
         replace(NOT_BEGUN, services=(), catalog_error="mesh.yaml:3: no command"),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.FAILED),)),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.UNKNOWN),)),
@@ -110,6 +109,15 @@ def test_up_ends_where_an_agent_cannot_begin_and_not_where_consul_is_away() -> N
     unknown = (replace(FILES, state=State.UNKNOWN),)
     assert Settling(("files",)).over(replace(NOT_BEGUN, services=unknown), 0.0)
     assert not Settling(("files",)).over(replace(BOARD, services=unknown), 0.0)
+
+
+def test_a_failure_that_passes_ends_no_waiting_while_the_agent_is_young() -> None:
+    serving, failed = Serving((), 60.0, every_instance=True), replace(BOARD, services=(FILES, POSTGRES))
+    assert not serving.over(failed, 1.0)
+    assert not serving.over(failed, 5.0)
+    assert serving.over(failed, 6.0)
+    assert over(failed, "files", age=0.0)
+    assert over(failed)
 
 
 def test_a_failure_that_passes_does_not_end_up() -> None:
