@@ -29,8 +29,8 @@ SLOW_SECONDS = 180.0
 # Three keep-alives of a stream (`streams.KEEP_ALIVE_SECONDS`).
 SILENCE_SECONDS = 30.0
 
-# An agent that is leaving closes its API some moments before it is gone.
-_LOOKS = 20
+# An agent that is leaving closes its API some moments before it is gone; on a busy machine that takes seconds.
+_LOOKS = 100
 _LOOK_SECONDS = 0.1
 
 T = TypeVar("T")

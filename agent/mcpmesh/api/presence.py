@@ -26,9 +26,11 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from mcpmesh.errors import Broken, Refused
 from mcpmesh.kit.files import private_folder, write_private
 
-# `alive` holds the lock for an instant, which must not stop an agent from starting.
+# An agent that leaves has the lock for some moments more. Who only looks (`alive`) has it for an instant; that one may
+# stand still meanwhile on a busy machine, and is no agent.
 _LOCK_ATTEMPTS = 10
 _LOCK_PAUSE_SECONDS = 0.05
+_LOOK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,25 @@ def held(home: Path) -> Iterator[None]:
     private_folder(home)
     handle = os.open(home / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        for attempt in range(_LOCK_ATTEMPTS):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if attempt + 1 == _LOCK_ATTEMPTS:
-                    raise Refused(
-                        f'cannot start an agent for mesh "{home.name}": one runs already; see it with: mcpmesh status'
-                    ) from error
-                time.sleep(_LOCK_PAUSE_SECONDS)
+        attempts, end = 0, time.monotonic() + _LOOK_SECONDS
+        while not _locked(handle):
+            attempts += alive(home)
+            if attempts >= _LOCK_ATTEMPTS or time.monotonic() > end:
+                raise Refused(
+                    f'cannot start an agent for mesh "{home.name}": one runs already; see it with: mcpmesh status'
+                )
+            time.sleep(_LOCK_PAUSE_SECONDS)
         yield
     finally:
         os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def alive(home: Path) -> bool:

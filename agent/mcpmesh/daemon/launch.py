@@ -31,13 +31,14 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     for source in sources:
         argv += ["-f", str(source.absolute())]
     mark = Mark(name, str(home), AGENT)
-    if not presence.alive(home):
-        presence.withdraw(home)
+    # What an agent left that died is the next one's to take away: here it could be the word of one that has just begun.
+    seen = presence.read(home)
+    dead = None if presence.alive(home) else seen
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
         # Somebody else may have started one at the same time: then that one is ours as well.
-        if presence.read(home) is not None and presence.alive(home):
+        if presence.read(home) not in (None, dead) and presence.alive(home):
             return
         if not alive(Process(pid, mark)) and not presence.alive(home):
             break

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,15 +35,38 @@ def test_the_lock_is_free_after_the_agent(home: Path) -> None:
         pass
 
 
+def test_who_only_looks_keeps_no_agent_from_starting_however_long_it_stands_still(home: Path) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    def agent() -> None:
+        with presence.held(home):
+            begun.set()
+            over.wait(60)
+
+    home.mkdir(exist_ok=True)
+    with (home / "agent.lock").open("w") as look:
+        (home / "agent.lock").chmod(0o600)
+        fcntl.flock(look, fcntl.LOCK_SH)
+        starting = threading.Thread(target=agent, name="agent")
+        starting.start()
+        # Who takes it for another agent has given up by then.
+        starting.join(1.0)
+        assert starting.is_alive() and not begun.is_set()
+    assert begun.wait(60) and presence.alive(home)
+    over.set()
+    starting.join(60)
+    assert not presence.alive(home)
+
+
 def test_a_killed_agent_is_not_alive_though_its_children_live(home: Path) -> None:
     program = (
         "import subprocess, sys, time\n"
         "from pathlib import Path\n"
         "from mcpmesh.api import presence\n"
         "with presence.held(Path(sys.argv[1])):\n"
-        "    child = subprocess.Popen(['sleep', '60'])\n"
+        "    child = subprocess.Popen(['sleep', '600'])\n"
         "    print(child.pid, flush=True)\n"
-        "    time.sleep(60)\n"
+        "    time.sleep(600)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, str(home)], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -50,7 +75,7 @@ def test_a_killed_agent_is_not_alive_though_its_children_live(home: Path) -> Non
         child = int(agent.stdout.readline())
         assert presence.alive(home)
         agent.kill()
-        agent.wait(20)
+        agent.wait(60)
         assert not presence.alive(home)
         subprocess.run(["kill", "-9", str(child)], check=True)
 
