@@ -42,20 +42,20 @@ class RealConsul:
         environment = {"CONSUL_HTTP_ADDR": self.address, "PATH": os.environ["PATH"]}
         if token is not None:
             environment["CONSUL_HTTP_TOKEN"] = token
-        done = subprocess.run([self.binary, *words], env=environment, capture_output=True, text=True, timeout=30)
+        done = subprocess.run([self.binary, *words], env=environment, capture_output=True, text=True, timeout=120)
         if done.returncode != 0:
             raise AssertionError(f"consul {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def put(self, path: str, body: Any) -> Any:
         """What a person does by the HTTP API."""
-        answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False, timeout=30)
+        answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False, timeout=120)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def get(self, path: str) -> Any:
         """What Consul itself answers, None where there is nothing."""
-        answer = httpx.get(f"{self.address}{path}", trust_env=False, timeout=30)
+        answer = httpx.get(f"{self.address}{path}", trust_env=False, timeout=120)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         answer.raise_for_status()
@@ -99,7 +99,7 @@ def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[Real
 
 
 def _wait_until_ready(consul: RealConsul, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, f"Consul ended: {log.read_text()}"
         with contextlib.suppress(httpx.HTTPError):
@@ -108,7 +108,7 @@ def _wait_until_ready(consul: RealConsul, process: subprocess.Popen[bytes], log:
             if roots.status_code == httpx.codes.FORBIDDEN or (roots.is_success and roots.json()["TrustDomain"]):
                 return
         time.sleep(0.05)
-    raise AssertionError(f"Consul was not ready in 60 s: {log.read_text()}")
+    raise AssertionError(f"Consul was not ready in 120 s: {log.read_text()}")
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +127,7 @@ def real_consul(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture
 async def consul(real_consul: RealConsul) -> AsyncIterator[Consul]:
     """Our client of it."""
-    client = Consul(real_consul.address)
+    client = Consul(real_consul.address, transport=Patient())
     yield client
     await client.close()
 
@@ -144,11 +144,19 @@ def mesh() -> str:
     return f"mesh-{uuid.uuid4().hex[:10]}"
 
 
+class Patient(httpx.AsyncHTTPTransport):
+    """Waits for an answer as long as a machine may stand still; the product's own bounds are for a mesh that heals."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "timeout": httpx.Timeout(120).as_dict()}
+        return await super().handle_async_request(request)
+
+
 class Interposed(httpx.AsyncBaseTransport):
     """Lets somebody else act just before the first request that `at` recognises."""
 
     def __init__(self, at: Callable[[httpx.Request], bool], act: Callable[[], object]) -> None:
-        self._inner = httpx.AsyncHTTPTransport()
+        self._inner = Patient()
         self._at = at
         self._act: Callable[[], object] | None = act
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from pydantic import SecretStr
-from tests.support.consul import RealConsul, running_consul
+from tests.support.consul import Patient, RealConsul, running_consul
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.entries import service_entries
@@ -30,7 +30,7 @@ def guarded(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 async def test_with_its_token_everything_can_be_done(guarded: RealConsul) -> None:
-    consul = Consul(guarded.address, SecretStr(TOKEN))
+    consul = Consul(guarded.address, SecretStr(TOKEN), transport=Patient())
     for entry in service_entries(FILES, "m", "-- lua", "-- lua"):
         await consul.write_entry(entry)
     await consul.allow("caller", "files", "m")
@@ -47,7 +47,7 @@ async def test_without_a_token_each_deed_is_refused_with_the_next_step(
     guarded: RealConsul, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", TOKEN)  # meant for the consul command, not for us
-    consul = Consul(guarded.address)
+    consul = Consul(guarded.address, transport=Patient())
     deeds: dict[str, Callable[[], Awaitable[object]]] = {
         "write": lambda: consul.write_entry(service_entries(FILES, "m", "-- lua", "-- lua")[0]),
         "allow": lambda: consul.allow("caller", "files", "m"),
@@ -72,7 +72,7 @@ async def test_without_a_token_each_deed_is_refused_with_the_next_step(
 async def test_the_token_is_never_part_of_an_address(guarded: RealConsul) -> None:
     seen: list[str] = []
 
-    class Watching(httpx.AsyncHTTPTransport):
+    class Watching(Patient):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             seen.append(f"{request.url}")
             return await super().handle_async_request(request)

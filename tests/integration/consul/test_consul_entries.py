@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.consul import RealConsul, running_consul
+from tests.support.consul import Patient, RealConsul, running_consul
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
@@ -92,19 +92,19 @@ class Mesh:
 
     def get(self, path: str, **headers: str) -> httpx.Response:
         """Through the ingress."""
-        return httpx.get(f"http://127.0.0.1:{self.ingress}{path}", headers=headers, trust_env=False, timeout=30)
+        return httpx.get(f"http://127.0.0.1:{self.ingress}{path}", headers=headers, trust_env=False, timeout=60)
 
     def call(self, path: str, **headers: str) -> httpx.Response:
         """As the caller, through its own sidecar."""
-        return httpx.get(f"http://127.0.0.1:{self.upstream}{path}", headers=headers, trust_env=False, timeout=30)
+        return httpx.get(f"http://127.0.0.1:{self.upstream}{path}", headers=headers, trust_env=False, timeout=60)
 
     def stats(self, name: str, pattern: str) -> dict[str, int]:
         url = f"http://127.0.0.1:{self.admin[name]}/stats"
-        answer = httpx.get(url, params={"filter": pattern, "format": "json"}, trust_env=False, timeout=30)
+        answer = httpx.get(url, params={"filter": pattern, "format": "json"}, trust_env=False, timeout=60)
         return {stat["name"]: stat["value"] for stat in answer.json()["stats"] if "name" in stat}
 
 
-def until(condition: Any, what: str, seconds: float = 60) -> None:
+def until(condition: Any, what: str, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
@@ -137,7 +137,7 @@ def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path) -> None:
     caller, callee = (handed(f"envoy/{side}.lua").read_text() for side in ("caller", "callee"))
-    consul = Consul(mesh.consul.address)
+    consul = Consul(mesh.consul.address, transport=Patient())
     mesh.ingress, mesh.upstream, mesh.tcp_upstream = CONSUL_PORTS.take(), CONSUL_PORTS.take(), CONSUL_PORTS.take()
     for spec in (FILES, WEB, DATABASE, CALLER):
         for entry in service_entries(spec, MESH, caller, callee):
@@ -228,8 +228,14 @@ def test_calls_are_spread_over_the_instances(mesh: Mesh) -> None:
 @pytest.mark.parametrize("instance", ["test-files-1", "test-files-2"])
 def test_a_session_stays_on_its_instance(mesh: Mesh, instance: str) -> None:
     session = {"Mcp-Session-Id": f"0123abcd@127.0.0.1:{mesh.sidecars[instance]}"}
-    assert {mesh.get("/mcp/files", **session).json()["instance"] for _ in range(12)} == {instance}
-    assert {mesh.call("/mcp", **session).json()["instance"] for _ in range(12)} == {instance}
+
+    def stays() -> bool:
+        answers = [call("/mcp", **session) for call in [mesh.call] * 12]
+        answers += [call("/mcp/files", **session) for call in [mesh.get] * 12]
+        return {(answer.status_code, answer.json().get("instance")) for answer in answers} == {(200, instance)}
+
+    # A machine that stood still may have made a check of the instance fail, and nobody is sent there until the next.
+    until(stays, "24 calls of a session, all to its instance")
 
 
 def test_a_session_of_an_instance_that_is_gone_goes_anywhere(mesh: Mesh) -> None:
@@ -250,14 +256,14 @@ def test_nobody_gets_in_without_an_intention(mesh: Mesh) -> None:
 
 
 async def again(mesh: Mesh, source: str, destination: str) -> None:
-    consul = Consul(mesh.consul.address)
+    consul = Consul(mesh.consul.address, transport=Patient())
     await consul.allow(source, destination, MESH)
     await consul.close()
 
 
 def retries(mesh: Mesh, name: str) -> set[tuple[str, int]]:
     """Conditions and number of the retries of every route to `files`, as Envoy has them."""
-    dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False, timeout=30).json()
+    dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False, timeout=60).json()
     found = set()
     for config in dump["configs"]:
         for route in config.get("dynamic_route_configs", []):
@@ -284,7 +290,7 @@ def test_a_call_that_may_have_started_is_never_made_twice(mesh: Mesh) -> None:
 
 
 def test_plain_connections_reach_a_tcp_service(mesh: Mesh) -> None:
-    answer = httpx.get(f"http://127.0.0.1:{mesh.tcp_upstream}/any", trust_env=False, timeout=30)
+    answer = httpx.get(f"http://127.0.0.1:{mesh.tcp_upstream}/any", trust_env=False, timeout=60)
     assert answer.json() == {"instance": "test-database-1", "path": "/any"}
 
 
@@ -294,7 +300,7 @@ def test_a_consul_that_is_killed_and_comes_back_costs_no_call(mesh: Mesh) -> Non
     enough = threading.Event()
 
     def keep_calling() -> None:
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        with httpx.Client(trust_env=False, timeout=60) as client:
             while not enough.is_set():
                 outcomes[client.get(f"http://127.0.0.1:{mesh.ingress}/mcp/files").status_code] += 1
                 # More calls than this would only take the processor from those who answer them.

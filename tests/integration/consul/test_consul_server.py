@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.consul import RealConsul
+from tests.support.consul import Patient, RealConsul
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
@@ -16,7 +16,7 @@ from mcpmesh.consul.server import PORTS, EmbeddedConsul
 from mcpmesh.errors import Unreachable, WorkloadError
 from mcpmesh.kit.process import marked
 
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 def some_ports() -> dict[str, int]:
@@ -40,7 +40,7 @@ async def make(consul_program: Path, tmp_path: Path) -> AsyncIterator[Make]:
 
 @asynccontextmanager
 async def client(embedded: EmbeddedConsul) -> AsyncIterator[Consul]:
-    consul = Consul(embedded.address)
+    consul = Consul(embedded.address, transport=Patient())
     yield consul
     await consul.close()
 
@@ -92,7 +92,7 @@ async def test_one_that_was_killed_comes_back_with_its_data(make: Make, consul_p
     person(embedded, consul_program).cli("intention", "create", "-deny", "a", "b")
     process = await asyncio.create_subprocess_exec("kill", "-9", str(pid))
     await process.wait()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while embedded.running() is not None:
             await asyncio.sleep(0.05)
     assert await embedded.start(print, SECONDS) != pid
@@ -116,8 +116,14 @@ async def test_it_denies_what_nobody_allowed_and_says_so(make: Make, consul_prog
 async def test_it_listens_on_loopback_alone(make: Make) -> None:
     embedded = make()
     pid = await embedded.start(print, SECONDS)
-    listeners = listening(pid)
-    assert {port for _, port in listeners} >= {embedded.running().mark.ports[name] for name in PORTS}  # type: ignore[union-attr]
+    found = embedded.running()
+    assert found is not None
+    wanted = {found.mark.ports[name] for name in PORTS}
+    async with asyncio.timeout(90):
+        listeners = listening(pid)
+        while not {port for _, port in listeners} >= wanted:
+            await asyncio.sleep(0.05)
+            listeners = listening(pid)
     assert {address for address, _ in listeners} == {"0100007F"}
 
 
@@ -168,7 +174,10 @@ def listening(pid: int) -> set[tuple[str, int]]:
     """Address (hex, as the kernel writes it) and port of every TCP or UDP socket on which `pid` listens."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        target = entry.readlink().name if entry.is_symlink() else ""
+        try:
+            target = entry.readlink().name
+        except FileNotFoundError:  # closed meanwhile
+            continue
         if target.startswith("socket:["):
             inodes.add(target[len("socket:[") : -1])
     found = set()
