@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -24,10 +24,12 @@ import httpx
 import pytest
 import yaml
 from tests.support.consul import consul_binary
-from tests.support.ports import MESH_INFRASTRUCTURE, MESH_SERVICES
+from tests.support.ports import INGRESS_PORTS, MESH_INFRASTRUCTURE, MESH_SERVICES
 
+from mcpmesh.kit.files import private_folder, write_private
 from mcpmesh.kit.ports import is_free
-from mcpmesh.kit.process import Process, marked
+from mcpmesh.kit.process import VARIABLE, Process, marked
+from mcpmesh.verify import tree
 
 T = TypeVar("T")
 
@@ -72,7 +74,10 @@ class RealMesh:
     said: str = ""
 
     def __post_init__(self) -> None:
-        self.state = self.state if self.state != Path() else self.folder / "state"
+        if self.state == Path():
+            self.state = self.folder / "state"
+            # All meshes of a machine begin to look at one port. Taken down and up again, each shall find its own free.
+            write_private(private_folder(self.home) / "ports.json", json.dumps({"ingress": next(INGRESS_PORTS)}))
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir(exist_ok=True)
         self.catalog = self.folder / "mesh.yaml"
@@ -162,10 +167,26 @@ class RealMesh:
     def wait_until_ready(self) -> None:
         wait_for(f"mesh {self.name} is ready", self.ready)
 
+    def claims(self) -> list[dict[str, Any]]:
+        """What `verify` tells, when every claim is true: what stands still for some seconds makes one false."""
+
+        def told() -> list[dict[str, Any]]:
+            *claims, summary = self.lines("verify", code=None)
+            assert [claim for claim in claims if not claim["ok"]] == [], claims
+            assert summary == {"summary": {"claims": len(claims), "failed": 0}}
+            return claims
+
+        return wait_for("every claim is true", told)
+
     @property
     def ingress(self) -> str:
-        """Its URL; the port is remembered, also while no agent lives."""
-        return f"http://127.0.0.1:{self._ports['ingress']}"
+        """Its URL, where it listens now; else the one that is remembered.
+
+        They differ where another mesh of this machine took the remembered port while this one was down.
+        """
+        edges = (process for process in self.processes() if process.mark.role in ("gateway", "kong"))
+        held = next((edge.mark.ports["public"] for edge in edges), None)
+        return f"http://127.0.0.1:{held or self._ports['ingress']}"
 
     @property
     def _ports(self) -> dict[str, int]:
@@ -223,8 +244,22 @@ class RealMesh:
     def pids(self, role: str | None = None, service: str | None = None) -> set[int]:
         return {process.pid for process in self.processes(role, service)}
 
+    def lasting(self, service: str | None = None, *, but: str | None = None) -> set[int]:
+        """Those (of `service`, or of all `but` one) that stay while callers come and go.
+
+        Beside its first server, which all share, a shim has some for single callers: they end when their caller leaves
+        or nobody comes, and that takes a while.
+        """
+        found = [p for p in self.processes(service=service) if but is None or p.mark.service != but]
+        servers = {process.pid: _child(process.pid) for process in found if process.mark.role == "server"}
+        first: dict[str, int] = {}
+        for guard, number in servers.values():
+            first[guard] = min(number, first.get(guard, number))
+        passing = {pid for pid, (guard, number) in servers.items() if number != first[guard]}
+        return {process.pid for process in found} - passing
+
     def undisturbed(self, before: set[int], *, role: str = "", service: str = "") -> bool:
-        """Whether all of `before` live, and what is new is of this role or service, or a server that a shim keeps."""
+        """Whether all of `before` (see `lasting`) live, and what is new is of this role or service, or a server."""
         now = self.processes()
         new = [process for process in now if process.pid not in before]
         kept = before <= {process.pid for process in now}
@@ -235,10 +270,16 @@ class RealMesh:
         return bool(self.json("plan", "--exit-code", code=None) == {"steps": []})
 
     def one(self, role: str, service: str | None = None) -> Process:
-        """Its one process of that role."""
-        found = self.processes(role, service)
+        """Its one process of that role; who starts another program has, for an instant, a child of its own role."""
+        found = self.first(role, service)
         assert len(found) == 1, f"{len(found)} processes of role {role}: {found}"
         return found[0]
+
+    def first(self, role: str, service: str | None = None) -> list[Process]:
+        """Its processes of that role, without those that came from one of them."""
+        found = {process.pid: process for process in self.processes(role, service)}
+        kin = (family := tree.look()).kin
+        return [p for pid, p in found.items() if pid in kin and family.ancestor_in(kin[pid].parent, found) is None]
 
     def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(process.pid, number)
@@ -249,8 +290,15 @@ class RealMesh:
         return self.still_held(found | set(self._ports.values()))
 
     def still_held(self, ports: set[int]) -> set[int]:
-        """Those of `ports` that somebody listens on."""
-        return {port for port in ports if not is_free(port)}
+        """Those of `ports` that somebody listens on, but for another mesh: what this one gave up is anybody's."""
+        others = self._ports_of_others()
+        held = {port for port in ports if not is_free(port)}
+        # Before and after, or one that comes or goes meanwhile would be taken for ours.
+        return held - others - self._ports_of_others()
+
+    def _ports_of_others(self) -> set[int]:
+        elsewhere = (process for process in marked() if process.mark.home != str(self.home))
+        return {port for process in elsewhere for port in process.mark.ports.values()}
 
     @property
     def agent(self) -> Process:
@@ -267,6 +315,16 @@ class RealMesh:
         finally:
             for process in self.processes():
                 os.kill(process.pid, signal.SIGKILL)
+
+
+def _child(pid: int) -> tuple[str, int]:
+    """The guard of a server and the number that it gave it; of one that is gone, of no guard."""
+    with suppress(OSError):
+        for item in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if item.startswith(f"{VARIABLE}=".encode()):
+                guard, _, number = str(json.loads(item.partition(b"=")[2])["child"]).partition("-")
+                return guard, int(number)
+    return "", pid
 
 
 @contextmanager
@@ -292,14 +350,14 @@ def write(path: Path, catalog: Mapping[str, Any] | str) -> None:
 
 
 def wait_for(what: str, look: Callable[[], T], seconds: float = SECONDS) -> T:
-    """What `look` returns as soon as that is true; an AssertionError or a lost connection in it means: not yet."""
+    """What `look` returns as soon as that is true; an AssertionError or an HTTP call that failed means: not yet."""
     end = time.monotonic() + seconds
     why = ""
     while True:
         try:
             if found := look():
                 return found
-        except (AssertionError, httpx.TransportError) as error:
+        except (AssertionError, httpx.HTTPError) as error:
             why = f": {error!r}"
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not within {seconds:.0f} s{why}")
