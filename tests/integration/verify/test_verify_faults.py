@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -409,7 +409,8 @@ def _new_server(subject: Subject) -> None:
     """Kills the server of `clock` and waits for the one that its shim starts in its place."""
     before = {process.pid for process in subject.mesh.processes("server", "clock")}
     for pid in before:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # one that was there for a caller that has left
+            os.kill(pid, signal.SIGKILL)
     wait_for("the server is back", lambda: _ready(subject, "clock"))
     assert {process.pid for process in subject.mesh.processes("server", "clock")}.isdisjoint(before)
 
