@@ -17,16 +17,13 @@ from tests.support.mesh import (
     the_time,
     wait_for,
 )
+from tests.support.ports import OWN_PORTS
 
 SECRET = "s3cret-that-nobody-may-see"
 FILED_SECRET = "filed-s3cret-that-nobody-may-see"
-
-
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+# How long an open connection goes by an old rule if nothing else ends it, and what is under way may take to end: long
+# enough that neither is over when something stands still for a while.
+DRAIN_SECONDS = 60
 
 
 def listens(port: int) -> bool:
@@ -37,7 +34,7 @@ def listens(port: int) -> bool:
 @pytest.fixture(scope="session")
 def outside() -> Iterator[dict[str, int]]:
     """What runs already, and is none of the mesh's: a plain HTTP service and an MCP server on HTTP; their ports."""
-    ports = {"web": a_free_port(), "mcp": a_free_port()}
+    ports = {"web": OWN_PORTS.take(), "mcp": OWN_PORTS.take()}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     web = subprocess.Popen(python_program("web.py"), env={**os.environ, "PORT": str(ports["web"])})
     mcp = subprocess.Popen([str(EVERYTHING), "streamableHttp"], env={**os.environ, "PORT": str(ports["mcp"])}, **quiet)
@@ -63,7 +60,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, outside: dict[str, int]) -> I
     environment = {"WORD": "${SECRET_WORD}", "TOKEN": "file:./token", "KEPT": "open"}
     catalog = {
         "services": {
-            "everything": everything(instances=2, env=environment, allow=["web"]),
+            "everything": everything(
+                instances=2, env=environment, allow=["web"], timeouts={"drain": f"{DRAIN_SECONDS}s"}
+            ),
             "clock": the_time(),
             "remote": {"url": f"http://127.0.0.1:{outside['mcp']}/mcp"},
             "web": {
@@ -76,6 +75,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, outside: dict[str, int]) -> I
             "base": {"tcp": {"command": python_program("base.py")}},
         }
     }
-    with real_mesh(folder, catalog, environment={"SECRET_WORD": SECRET}) as running:
+    settings = {"MCPMESH_ENVOY__DRAIN_SECONDS": str(DRAIN_SECONDS)}
+    with real_mesh(folder, catalog, environment={"SECRET_WORD": SECRET, **settings}) as running:
         running.up()
         yield running

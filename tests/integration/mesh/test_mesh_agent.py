@@ -11,7 +11,7 @@ from tests.support.mesh import NO_AGENT, RealMesh, wait_for
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_call_fails_without_an_agent_and_the_next_adopts_all(mesh: RealMesh, number: signal.Signals) -> None:
-    agent, others = mesh.agent, mesh.pids() - {mesh.agent.pid}
+    agent, others = mesh.agent, mesh.lasting() - {mesh.agent.pid}
     with load(f"{mesh.ingress}/mcp/everything") as calls:
         mesh.kill(agent, number)
         wait_for("the agent is gone", lambda: not mesh.processes("agent"))

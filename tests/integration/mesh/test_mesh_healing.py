@@ -37,9 +37,11 @@ def at_most_those_inside_failed(calls: Load, moment: float) -> None:
 
 @pytest.mark.parametrize("role", ["shim", "sidecar"])
 def test_an_instance_that_is_killed_fails_only_the_calls_inside_it(mesh: RealMesh, role: str) -> None:
-    victim = mesh.processes(role, "everything")[0]
+    victim = mesh.first(role, "everything")[0]
     # A shim takes its server with it; nothing else ends.
-    others = {process.pid for process in mesh.processes() if process.mark.instance != victim.mark.instance}
+    others = mesh.lasting() - {
+        process.pid for process in mesh.processes() if process.mark.instance == victim.mark.instance
+    }
     with load(f"{mesh.ingress}/mcp/everything", workers=WORKERS) as calls:
         calls.wait_for_answers(50)
         mesh.kill(victim)
@@ -64,7 +66,7 @@ def test_an_envoy_that_hangs_is_replaced(mesh: RealMesh) -> None:
 
 
 def test_an_ingress_that_is_killed_comes_back_at_its_address(mesh: RealMesh) -> None:
-    url, others = f"{mesh.ingress}/mcp/clock", mesh.pids() - mesh.pids("gateway")
+    url, others = f"{mesh.ingress}/mcp/clock", mesh.lasting() - mesh.pids("gateway")
     mesh.kill(mesh.one("gateway"))
     wait_for("the ingress answers again", lambda: httpx.get(url, trust_env=False, timeout=30).status_code in (400, 405))
     mesh.wait_until_ready()
@@ -72,10 +74,13 @@ def test_an_ingress_that_is_killed_comes_back_at_its_address(mesh: RealMesh) -> 
 
 
 def test_a_consul_that_is_killed_comes_back_and_no_call_notices(mesh: RealMesh) -> None:
-    consul, others = mesh.one("consul"), mesh.pids() - mesh.pids("consul")
+    consul, others = mesh.one("consul"), mesh.lasting() - mesh.pids("consul")
     with load(f"{mesh.ingress}/mcp/everything", workers=4) as calls:
         mesh.kill(consul)
         wait_for("Consul is back", lambda: mesh.pids("consul") - {consul.pid})
+        wait_for("Consul answers", lambda: mesh.ask_consul("/v1/status/leader"))
+        # The agent's latest look may be one from before.
+        mesh.api("POST", "/v1/resume").raise_for_status()
         mesh.wait_until_ready()
         calls.wait_for_answers(50)
     assert calls.failed == []

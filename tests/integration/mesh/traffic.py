@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import httpx
+from tests.support.mesh import RealMesh
+
+from mcpmesh.kit.process import Process
 
 META = "io.modelcontextprotocol/"
 # Of each worker between two calls: calls are to overlap, not to starve the mesh of the processor.
@@ -46,6 +49,12 @@ def call(url: str, tool: str, arguments: Mapping[str, Any] | None = None, timeou
     message = result(answer)
     assert "result" in message, f"no result: {message}"
     return message["result"]
+
+
+def active(mesh: RealMesh, edge: Process, service: str, what: str = "rq") -> int:
+    """Calls ("rq") or connections ("cx") to a service that the Envoy at the ingress has open; proofs go other ways."""
+    stats = mesh.ask_envoy(edge, f"/stats?filter=^cluster[.]{service}[.].*upstream_{what}_active$")
+    return sum(int(line.rpartition(" ")[2]) for line in stats.splitlines())
 
 
 def text_of(answer: Any) -> str:
