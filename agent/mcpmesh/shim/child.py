@@ -165,7 +165,8 @@ class Child:
         """Give the call its id, which is needed to build its params; raises Failure when the server can't take it."""
         if not self.alive:
             raise unavailable("cannot take the call: the server is stopping", "stopping")
-        if (failure := self.full()) is not None:
+        # What the shim asks itself is little, and two at once where it is not known yet which era the server speaks.
+        if (failure := self.stalled() if isinstance(call, Question) else self.full()) is not None:
             raise failure
         call.id = self._next
         self._next += 1

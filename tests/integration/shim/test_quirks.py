@@ -27,8 +27,6 @@ The tests that are not here are in `test_shim_processes.py`.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -48,7 +46,7 @@ def test_a_list_that_the_server_claims_to_have_and_has_not_is_an_error_and_no_mo
 
 @pytest.mark.parametrize("code", ["-32601", "-32603"])
 def test_a_ping_that_fails_is_a_sign_of_life(start, legacy, code):
-    shim = start("--no-ping", code, limits={"probe_seconds": 0.05, "spares": 0})
+    shim = start("--no-ping", code, limits={"probe_seconds": 0.05, "probe_timeout_seconds": 120, "spares": 0})
     before = shim.servers()
     for _ in range(5):
         time.sleep(0.06)  # long enough for the next look to ask the server
@@ -168,6 +166,12 @@ def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_under
     assert shim.metric("server_exits_total") == 0
 
 
+def test_a_slow_server_that_may_have_one_call_at_a_time_is_met_all_the_same(start, modern):
+    shim = start("--slow-start", "3.5", limits={"calls_per_child": 1})
+    assert modern(shim).text("echo", text="one at a time") == "one at a time"
+    assert shim.metric("server_exits_total") == 0
+
+
 def test_a_slow_server_that_goes_by_the_last_era_it_heard_of_is_met_in_one_alone(start, modern, legacy):
     shim = start("--both-eras", "--slow-start", "3.5", isolation="shared")
     for client in (modern(shim), legacy(shim)):
@@ -180,13 +184,11 @@ def test_a_slow_server_that_goes_by_the_last_era_it_heard_of_is_met_in_one_alone
 
 
 def test_a_server_that_leaves_slowly_is_given_its_time(start, legacy):
-    shim = start("--slow-exit", "0.8", "--exit-code", "0", limits={"spares": 0, "stop_seconds": 60})
+    # Longer than anything here is waited for: one that had to be told twice would fail the test.
+    shim = start("--slow-exit", "0.8", "--exit-code", "0", limits={"spares": 0, "stop_seconds": 600})
     client = legacy(shim)
     began = time.monotonic()
     client.http.delete("/mcp", headers=client.headers)
     until(lambda: shim.info()["children"] == 1)
-    assert 0.7 < time.monotonic() - began < 30
-    shim.process.send_signal(signal.SIGTERM)
-    assert shim.process.wait(60) == 0
-    assert not os.path.exists(f"/proc/{shim.process.pid}")
-    shim.stop()
+    assert time.monotonic() - began > 0.7
+    assert shim.stop() == 0
