@@ -20,6 +20,8 @@ from mcpmesh.api import presence
 from mcpmesh.api.server import serve
 from mcpmesh.cli.app import app
 
+# A machine may stand still for a while; what takes longer does not happen.
+SECONDS = 90.0
 CATALOG = "version: 1\nservices:\n  files:\n    command: cat\n"
 
 
@@ -33,11 +35,11 @@ class Agent:
         self._die = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), name="stand-in")
         self._thread.start()
-        assert self._up.wait(20)
+        assert self._up.wait(SECONDS)
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Runs `work` where the stand-in lives."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(SECONDS)
 
     def die(self) -> None:
         """Ends it as a kill would: nothing is taken back."""
@@ -48,7 +50,7 @@ class Agent:
         """Ends it in order."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self.standin.gone.set)
-            self._thread.join(20)
+            self._thread.join(SECONDS)
         assert not self._thread.is_alive()
 
     async def _live(self) -> None:
@@ -71,6 +73,15 @@ class Agent:
                 presence.withdraw(self._home)
 
 
+class Command(subprocess.Popen[str]):
+    """A command at work; a test that fails does not wait for its end."""
+
+    def __exit__(self, kind: type[BaseException] | None, *more: Any) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *more)
+
+
 class Mesh:
     """The command line for a state folder of its own."""
 
@@ -87,11 +98,11 @@ class Mesh:
             app, list(arguments), input=stdin, prog_name="mcpmesh", catch_exceptions=False
         )
 
-    def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **how: Any) -> Command:
         """One command in a process of its own."""
         how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, **how}
         environment = {**os.environ, **self.environment, "PYTHONUNBUFFERED": "1", **how.pop("env", {})}
-        return subprocess.Popen(
+        return Command(
             [sys.executable, "-m", "mcpmesh", *arguments], cwd=self.folder, env=environment, text=True, **how
         )
 
@@ -110,7 +121,7 @@ def agent(mesh: Mesh) -> Iterator[Agent]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Waits for the condition, within a bound."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.unit.cli.conftest import Agent, Mesh, read_until
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
 from mcpmesh.errors import CatalogError, Problem, Refused, Unreachable
 from mcpmesh.model.status import Claim, Step, Tool
@@ -94,7 +94,7 @@ def test_followed_logs_end_by_interrupt(mesh: Mesh, agent: Agent) -> None:
     with mesh.start("logs", "files", "-f") as following:
         read_until(following, "second line")
         following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 0
+        assert following.wait(SECONDS) == 0
 
 
 def test_a_pipe_that_closes_is_no_error(mesh: Mesh, agent: Agent) -> None:
@@ -105,7 +105,7 @@ def test_a_pipe_that_closes_is_no_error(mesh: Mesh, agent: Agent) -> None:
         reading.stdout.readline()
         reading.stdout.close()
         assert "Traceback" not in reading.stderr.read()
-        reading.wait(20)
+        reading.wait(SECONDS)
 
 
 def test_plan_says_what_it_would_do(mesh: Mesh, agent: Agent) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES
-from tests.unit.cli.conftest import Agent, Mesh
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh, until
 
 from mcpmesh.cli import exits
 from mcpmesh.cli.app import app
@@ -69,16 +69,17 @@ def complete(mesh: Mesh, words: str) -> list[str]:
     """What bash would offer for the last word."""
     environment = {"_MCPMESH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     with mesh.start(env=environment, stderr=subprocess.PIPE) as shell:
-        out, err = shell.communicate(timeout=30)
+        out, err = shell.communicate(timeout=SECONDS)
     assert err == ""
     return out.split()
 
 
 def test_the_shell_completes_services_and_tools_of_the_running_mesh(mesh: Mesh, agent: Agent) -> None:
     agent.standin.board = replace(BOARD, services=(FILES, replace(FILES, name="time")))
-    assert complete(mesh, "mcpmesh logs fi") == ["files"]
-    assert complete(mesh, "mcpmesh verify ") == ["files", "time"]
-    assert complete(mesh, "mcpmesh call files read") == ["read_file"]
+    # An agent that stands still for a second is not waited for.
+    until(lambda: complete(mesh, "mcpmesh logs fi") == ["files"])
+    until(lambda: complete(mesh, "mcpmesh verify ") == ["files", "time"])
+    until(lambda: complete(mesh, "mcpmesh call files read") == ["read_file"])
     assert complete(mesh, "mcpmesh sta") == ["status"]
 
 
@@ -88,4 +89,4 @@ def test_completion_is_silent_without_an_agent(mesh: Mesh) -> None:
 
 def test_completion_is_silent_about_another_mesh(mesh: Mesh, agent: Agent) -> None:
     assert complete(mesh, "mcpmesh --name other logs fi") == []
-    assert complete(mesh, "mcpmesh --name default logs fi") == ["files"]
+    until(lambda: complete(mesh, "mcpmesh --name default logs fi") == ["files"])

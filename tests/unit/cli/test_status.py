@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import Agent, Mesh, read_until
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
 from mcpmesh.cli.board import all_ready, board
 from mcpmesh.model.status import MeshStatus, State
@@ -110,7 +110,7 @@ def test_watching_as_json_gives_a_line_for_each_change_and_ends_by_interrupt(mes
         agent.do(agent.standin.say("paused"))
         assert json.loads(watching.stdout.readline())["paused"] is True
         watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 0
+        assert watching.wait(SECONDS) == 0
 
 
 def test_watching_ends_with_the_agent(mesh: Mesh, agent: Agent) -> None:
@@ -118,4 +118,4 @@ def test_watching_ends_with_the_agent(mesh: Mesh, agent: Agent) -> None:
         read_until(watching, "consul")
         agent.die()
         assert "died without taking its services down" in read_until(watching, "error:")
-        assert watching.wait(20) == 3
+        assert watching.wait(SECONDS) == 3

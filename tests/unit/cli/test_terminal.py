@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import Agent, Mesh
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh
 
 from mcpmesh.model.status import Claim, Level, State, Tool
 
@@ -58,7 +58,7 @@ class Terminal:
         """The exit code."""
         self.read()
         os.close(self._master)
-        return self.process.wait(30)
+        return self.process.wait(SECONDS)
 
 
 def shown(text: str) -> list[str]:
@@ -142,7 +142,7 @@ def test_a_terminal_that_closes_takes_the_mesh_down(mesh: Mesh, agent: Agent) ->
     terminal.read(lambda text: "Ctrl-C takes it down" in text)
     terminal.hang_up()
     terminal.process.send_signal(signal.SIGHUP)
-    assert terminal.process.wait(30) == 0
+    assert terminal.process.wait(SECONDS) == 0
     assert agent.standin.asked[-1] == ("down",)
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import Agent, Mesh, read_until, until
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.kit.process import Mark, marked, spawn
 from mcpmesh.model.status import Level, State
@@ -61,18 +61,18 @@ def test_without_a_catalog_here_it_says_so(mesh: Mesh) -> None:
     mesh.catalog.unlink()
     with mesh.start("up") as process:
         assert "there is neither mesh.yaml nor .mcp.json here" in read_until(process, "error:")
-        assert process.wait(20) == 2
+        assert process.wait(SECONDS) == 2
 
 
 def test_the_default_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Agent) -> None:
     with mesh.start("up", "--detach") as process:
         read_until(process, "ready")
-        assert process.wait(20) == 0
+        assert process.wait(SECONDS) == 0
     mesh.catalog.unlink()
     (mesh.folder / ".mcp.json").write_text('{"mcpServers": {"files": {"command": "cat"}}}')
     with mesh.start("up", "--detach") as process:
         assert ".mcp.json" in read_until(process, "error:")
-        assert process.wait(20) == 6
+        assert process.wait(SECONDS) == 6
 
 
 def test_it_waits_for_every_service_and_says_what_failed(mesh: Mesh, running: Agent) -> None:
@@ -87,7 +87,7 @@ def test_it_waits_for_every_service_and_says_what_failed(mesh: Mesh, running: Ag
         running.standin.board = replace(running.standin.board, services=(FILES, POSTGRES))
         assert "✗ postgres: cannot start" in read_until(process, "✗ postgres")
         read_until(process, "stop it with: mcpmesh down")
-        assert process.wait(20) == 4
+        assert process.wait(SECONDS) == 4
 
 
 def test_it_does_not_wait_for_ever(mesh: Mesh, running: Agent) -> None:
@@ -111,7 +111,7 @@ def test_asked_to_go_it_takes_the_mesh_down(
     foreground.send_signal(number)
     said = read_until(foreground, 'mesh "default" is down')
     assert "files: drained\ningress: stopped\n" in said
-    assert foreground.wait(20) == 0
+    assert foreground.wait(SECONDS) == 0
     assert running.standin.asked[-1] == ("down",)
 
 
@@ -125,7 +125,7 @@ def test_asked_again_it_says_what_it_waits_for_and_the_third_time_it_leaves(
     assert "still waiting: files: drained" in read_until(foreground, "leaves at once")
     foreground.send_signal(signal.SIGINT)
     assert "to finish: mcpmesh down" in read_until(foreground, "to finish")
-    assert foreground.wait(20) == 130
+    assert foreground.wait(SECONDS) == 130
     running.do(_allow(running))
 
 
@@ -138,14 +138,14 @@ def test_a_mesh_taken_down_by_another_ends_it_in_order(
 ) -> None:
     assert mesh.run("down").exit_code == 0
     read_until(foreground, 'mesh "default" was taken down')
-    assert foreground.wait(30) == 0
+    assert foreground.wait(SECONDS) == 0
 
 
 def test_a_pipe_that_closes_takes_the_mesh_down(running: Agent, foreground: subprocess.Popen[str]) -> None:
     assert foreground.stdout is not None
     foreground.stdout.close()
     running.do(running.standin.say("files: ready again"))
-    assert foreground.wait(30) == 0
+    assert foreground.wait(SECONDS) == 0
     assert running.standin.asked[-1] == ("down",)
 
 
@@ -153,7 +153,7 @@ def test_a_pipe_that_closes_takes_the_mesh_down(running: Agent, foreground: subp
 def server(mesh: Mesh) -> Iterator[int]:
     """A process that the agent of the mesh has started for "files"."""
     mark = Mark("default", str(mesh.home), "shim", "files-1", "files")
-    pid = spawn(mark, ["sleep", "60"], env={}, log=mesh.home / "logs" / "files.log")
+    pid = spawn(mark, ["sleep", "600"], env={}, log=mesh.home / "logs" / "files.log")
     yield pid
     os.kill(pid, signal.SIGKILL)
     until(lambda: not marked(mesh.home))
@@ -169,7 +169,7 @@ def test_an_agent_that_dies_is_mourned_with_the_next_step(
     assert "goes on without it: files (1 process in all)" in said
     assert "mcpmesh up" in said
     assert "mcpmesh down" in said
-    assert foreground.wait(30) == 5
+    assert foreground.wait(SECONDS) == 5
 
 
 def test_an_agent_that_ends_alone_is_told_from_a_mesh_taken_down(
@@ -177,7 +177,7 @@ def test_an_agent_that_ends_alone_is_told_from_a_mesh_taken_down(
 ) -> None:
     running.leave()
     assert "ended without taking it down; what it started goes on without it: files" in read_until(foreground, "error:")
-    assert foreground.wait(30) == 5
+    assert foreground.wait(SECONDS) == 5
 
 
 def test_single_deeds_are_for_scripts_and_spinners_alone(running: Agent, foreground: subprocess.Popen[str]) -> None:
@@ -195,7 +195,7 @@ def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> 
         process.send_signal(signal.SIGTERM)
         said = [json.loads(line) for line in process.stdout]
         assert said[-1] == {"down": {"mesh": "default"}}
-        assert process.wait(20) == 0
+        assert process.wait(SECONDS) == 0
 
 
 def test_detached_and_interrupted_the_mesh_goes_on(mesh: Mesh, running: Agent) -> None:
@@ -205,5 +205,5 @@ def test_detached_and_interrupted_the_mesh_goes_on(mesh: Mesh, running: Agent) -
         until(lambda: ("events", 0, True) in running.standin.asked)
         process.send_signal(signal.SIGINT)
         assert "mcpmesh status" in read_until(process, "left to start by itself")
-        assert process.wait(20) == 130
+        assert process.wait(SECONDS) == 130
     assert ("down",) not in running.standin.asked

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import Agent, Mesh, read_until, until
+from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.api import presence
 from mcpmesh.cli.invocation import Invocation
@@ -46,7 +46,7 @@ def test_a_command_waits_until_the_mesh_has_begun_and_says_so(
         read_until(process, "it elects itself")
         before = {what for what, *_ in agent.standin.asked}
         agent.standin.board = BOARD
-        assert process.wait(20) == 0
+        assert process.wait(SECONDS) == 0
     assert (before, agent.standin.asked[-1]) == ({"events"}, asked)
 
 
@@ -82,7 +82,7 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
         assert not (await asyncio.wait({finding}, timeout=0.3))[0]
         presence.mint_token(mesh.home)
         presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(SECONDS):
             assert await finding == os.getpid()
 
 
@@ -186,4 +186,4 @@ def test_an_agent_whose_catalog_is_not_there_yet_says_so_and_goes_down(mesh: Mes
         # A person who starts one is told at once.
         assert mesh.run("up", "-f", str(absent)).exit_code == 2
         assert mesh.run("down").exit_code == 0
-        assert agent.wait(20) == 0
+        assert agent.wait(SECONDS) == 0

@@ -33,14 +33,14 @@ async def test_new_lines_are_followed_whole_also_those_of_a_new_instance(tmp_pat
             seen.put_nowait(line)
 
     task = asyncio.create_task(follow())
-    assert await asyncio.wait_for(seen.get(), 20) == "old"
+    assert await asyncio.wait_for(seen.get(), 90) == "old"
     with first.open("a") as file:
         file.write("half")
         file.flush()
         (tmp_path / "m-files-1-cd.log").write_text("new instance\n")
-        assert await asyncio.wait_for(seen.get(), 20) == "new instance"
+        assert await asyncio.wait_for(seen.get(), 90) == "new instance"
         file.write(" and half\n")
-    assert await asyncio.wait_for(seen.get(), 20) == "half and half"
+    assert await asyncio.wait_for(seen.get(), 90) == "half and half"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
