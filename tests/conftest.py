@@ -7,7 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.support import guard
+
+# A machine that stands still for a moment makes any example slow.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 _GUARD = pytest.StashKey["subprocess.Popen[bytes]"]()
 
