@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -40,6 +39,21 @@ def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
             return answer
         assert time.monotonic() < deadline, f"nothing came of it within {seconds} s"
         time.sleep(0.01)
+
+
+def within(seconds: float, attempt: Callable[[], None]) -> None:
+    """Makes an attempt that a machine which stands still can spoil: what fails in less than `seconds` has failed.
+
+    What took longer is tried again, three times at most.
+    """
+    for _ in range(3):
+        began = time.monotonic()
+        try:
+            return attempt()
+        except (AssertionError, LookupError):
+            if time.monotonic() - began < seconds:
+                raise
+    return attempt()
 
 
 class Gate:
@@ -172,6 +186,10 @@ class Shim:
         until(lambda: self.http.get("/ready").status_code == 200, seconds)
         return self
 
+    def says(self, words: str) -> str:
+        """The first line of its stderr with these words; one that was written before an answer may be read after it."""
+        return until(lambda: next((line for line in self.lines if words in line), None))
+
     def info(self) -> dict[str, Any]:
         return self.http.get("/info").json()
 
@@ -192,19 +210,19 @@ class Shim:
         """The server processes and all that they started."""
         return descendants(self.guard())
 
-    def stop(self, number: int = signal.SIGTERM, seconds: float = 30.0) -> int:
-        """Signal it and wait for its end; answers the exit code. Nothing may be left."""
+    def stop(self) -> int:
+        """Tell it to end and wait for that; answers the exit code. Nothing may be left, and `lines` is all it said."""
         if self.process.poll() is None:
-            self.process.send_signal(number)
-        code = self.process.wait(seconds)
+            self.process.terminate()
+        code = self.process.wait(SECONDS)
         self.close()
         return code
 
     def close(self) -> None:
         self.http.close()
         until(lambda: not marked(self.mark))
-        self._reader.join(10)
-        assert self.process.stderr is not None
+        self._reader.join(SECONDS)
+        assert self.process.stderr is not None and not self._reader.is_alive()
         self.process.stderr.close()
 
 
@@ -220,7 +238,7 @@ def running(*words: str, environment: dict[str, str] | None = None, **config: An
         if shim.process.returncode is None:
             shim.process.terminate()
             try:
-                shim.process.wait(30)
+                shim.process.wait(SECONDS)
             finally:
                 shim.process.kill()
                 shim.process.wait()

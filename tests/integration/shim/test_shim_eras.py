@@ -80,11 +80,11 @@ def test_notifications_of_a_call_never_come_on_a_subscription(start, modern):
 
 @pytest.mark.parametrize("words", [[], ["--modern"]], ids=["legacy server", "modern server"])
 @pytest.mark.parametrize("isolation", ["session", "shared"])
-def test_a_legacy_clients_cancel_reaches_a_server_of_either_era(start, legacy, words, isolation):
-    client = legacy(start(*words, isolation=isolation))
+def test_a_legacy_clients_cancel_reaches_a_server_of_either_era(start, legacy, gate, words, isolation):
+    client, held = legacy(start(*words, isolation=isolation)), gate()
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.call, "never", "mine")
-        until(lambda: client.text("seen").count("tools/call") > 1)
+        call = pool.submit(client.call, "hold", "mine", gate=held.path)
+        held.reached()
         client.notify("notifications/cancelled", {"requestId": "mine", "reason": "no more"})
         until(lambda: json.loads(client.text("cancelled")))
         assert call.result()["error"]["data"]["reason"] == "cancelled"
@@ -109,12 +109,18 @@ def test_a_servers_errors_have_their_status_in_the_modern_era(start, modern, wor
     assert (response.status_code, response.json()["id"], response.json()["error"]["code"]) == (status, "e", code)
 
 
+def test_a_call_that_takes_longer_than_it_may_ends_with_an_error(start, modern):
+    error = modern(start(request_seconds=1.5)).call("never")["error"]
+    assert (error["code"], error["data"]) == (-32603, {"reason": "timeout", "started": True})
+
+
 def test_an_error_after_a_stream_has_begun_is_its_last_event(start, modern):
-    client = modern(start("--mute-unknown", limits={"sse_after_seconds": 0.2}, request_seconds=3.0))
-    response = client.post(client.body("no/such"))
-    assert response.status_code == 200
-    assert response.headers["content-type"] == "text/event-stream"
-    assert '"code":-32603' in response.text.replace(" ", "")
+    shim = start(limits={"sse_after_seconds": 0.2})
+    with modern(shim).stream("tools/call", {"name": "never"}) as response:
+        assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream")
+        assert "exited with code 3" in modern(shim).call("die")["error"]["message"]
+        (last,) = events(response)
+    assert (last["error"]["code"], last["error"]["data"]["reason"]) == (-32603, "server-exited")
 
 
 @pytest.mark.parametrize("words", [[], ["--modern"]], ids=["legacy server", "modern server"])

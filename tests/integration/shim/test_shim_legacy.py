@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import pytest
-from shim_running import ACCEPT, events, initialize, until
+from shim_running import ACCEPT, events, initialize, posted, until
 
 
 def test_a_session_has_its_own_process_and_the_servers_own_answer(plain, legacy):
@@ -106,11 +105,11 @@ def test_a_get_stream_is_kept_alive(start, legacy):
     assert len(comments) >= 2
 
 
-def test_a_cancel_names_the_servers_id_of_the_call(plain, legacy):
-    client = legacy(plain)
+def test_a_cancel_names_the_servers_id_of_the_call(plain, legacy, gate):
+    client, held = legacy(plain), gate()
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(client.call, "never", "to-cancel")
-        until(lambda: client.call("seen")["result"]["content"][0]["text"].count("tools/call") > 1)
+        call = pool.submit(client.call, "hold", "to-cancel", gate=held.path)
+        held.reached()
         client.notify("notifications/cancelled", {"requestId": "to-cancel"})
         until(lambda: json.loads(client.text("cancelled")))
         assert call.result()["error"]["data"]["reason"] == "cancelled"
@@ -118,16 +117,18 @@ def test_a_cancel_names_the_servers_id_of_the_call(plain, legacy):
     assert isinstance(id, int)
 
 
-def test_a_dropped_connection_is_no_cancel(plain, legacy):
-    shim = plain
+def test_a_dropped_connection_is_no_cancel(start, legacy, gate):
+    shim, held = start(), gate()
     client = legacy(shim)
-    patience = httpx.Timeout(60, read=0.3)
-    impatient = httpx.Client(base_url=str(client.http.base_url), timeout=patience, trust_env=False)
-    body = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": {"name": "sleep", "arguments": {"seconds": 1}}}
-    with impatient, pytest.raises(httpx.ReadTimeout):
-        impatient.post("/mcp", json=body, headers=client.headers)
-    assert client.text("sleep", seconds=1) == "slept 1"
+    params = {"name": "hold", "arguments": {"gate": held.path}}
+    body = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params}
+    with posted(shim, client.headers, body):
+        held.reached()
+        assert shim.info()["in_flight"] == 1
+    until(lambda: shim.info()["in_flight"] == 0)
     assert json.loads(client.text("cancelled")) == []
+    held.open()
+    until(lambda: shim.metric("calls_total", method="tools/call", outcome="ok") == 2)
 
 
 def test_the_servers_questions_reach_its_client_and_the_answers_the_server(plain, legacy):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from shim_running import Shim, descendants, marked, until
+from shim_running import ACCEPT, SECONDS, Shim, descendants, initialize, marked, until
 
 
 def test_a_call_whose_server_dies_fails_at_once_and_says_how(plain, legacy):
@@ -46,7 +46,9 @@ def test_the_kept_server_comes_back_and_the_state_says_so(start, gate):
     held.shut()
     (pid,) = shim.servers()
     os.kill(pid, signal.SIGKILL)
-    state = until(lambda: (body := shim.state())["state"] == "restarting" and body)
+    # Restarting lasts as long as the first wait; a look may come after it.
+    state = until(lambda: (body := shim.state())["state"] != "ready" and body)
+    assert state["state"] in ("restarting", "starting")
     assert "SIGKILL" in state["error"]
     held.open()
     shim.wait_ready()
@@ -211,8 +213,8 @@ def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
     os.kill(shim.guard(), signal.SIGKILL)
     assert shim.process.wait(60) == 4
     until(lambda: not [pid for pid in everything if alive(pid)])
-    assert any("guard" in line for line in shim.lines)
     shim.stop()
+    assert any("guard" in line for line in shim.lines)
 
 
 def test_a_killed_server_takes_what_it_started_along(start):
@@ -241,32 +243,35 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
     until(lambda: not [pid for pid in before if alive(pid)])
 
 
-def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start, legacy):
-    # Longer than a machine that is busy lets a client stand still between two requests.
+def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start):
     shim = start(limits={"session_idle_seconds": 5, "children": 200})
     fds = lambda: len(os.listdir(f"/proc/{shim.process.pid}/fd"))  # noqa: E731
     shim.http.close()
-    shim.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=30, trust_env=False)
+    shim.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=SECONDS, trust_env=False)
     shim.info()
     before = until(lambda: shim.info()["children"] == 2 and fds())
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "sample", "arguments": {}}}
 
     def impolite(n):
-        client = legacy(shim, {"sampling": {}})
-        if n % 4 == 0:
-            client.http.delete("/mcp", headers=client.headers)
-        elif n % 4 == 1:
-            with client.stream("tools/call", {"name": "sample", "arguments": {}}) as response:
-                next(response.iter_lines())
-        elif n % 4 == 2:
-            with client.listen() as response:
-                next(response.iter_lines())
-        client.close()
+        # Nothing is asked of an answer: a session whose client stood still for too long is one more that was dropped.
+        opened = initialize(shim)
+        headers = {**ACCEPT, "Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
+        with httpx.Client(base_url=str(shim.http.base_url), timeout=SECONDS, trust_env=False) as http:
+            if n % 4 == 0:
+                http.delete("/mcp", headers=headers)
+            elif n % 4 == 1:
+                with http.stream("POST", "/mcp", json=call, headers=headers) as response:
+                    next(response.iter_lines())
+            elif n % 4 == 2:
+                with http.stream("GET", "/mcp", headers=headers) as response:
+                    next(response.iter_lines())
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(impolite, range(24)))
-    until(lambda: shim.info()["sessions"] == 0, 60)
-    until(lambda: shim.info()["children"] == 2, 60)
-    until(lambda: fds() <= before + 1, 60)
+    assert shim.metric("sessions_opened_total") == 24
+    until(lambda: shim.info()["sessions"] == 0)
+    until(lambda: shim.info()["children"] == 2)
+    until(lambda: fds() <= before + 1)
 
 
 def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern, gate):
@@ -282,11 +287,8 @@ def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern,
         until(lambda: shim.state()["state"] == "draining")
         held.open()
         assert running.result()["result"]["content"][0]["text"] == "let go"
-    assert shim.process.wait(60) == 0
-    assert "mcpmesh-shim: drained; 0 calls were cut" in shim.lines or until(
-        lambda: "mcpmesh-shim: drained; 0 calls were cut" in shim.lines
-    )
-    shim.stop()
+    assert shim.stop() == 0
+    assert "mcpmesh-shim: drained; 0 calls were cut" in shim.lines
 
 
 def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
@@ -295,13 +297,10 @@ def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(client.call, "never") for _ in range(2)]
         until(lambda: shim.info()["in_flight"] == 2)
-        began = time.monotonic()
         shim.process.terminate()
         assert all("may have taken effect" in call.result()["error"]["message"] for call in calls)
-    assert shim.process.wait(60) == 0
-    assert time.monotonic() - began < 30
-    until(lambda: "mcpmesh-shim: drained; 2 calls were cut" in shim.lines)
-    shim.stop()
+    assert shim.stop() == 0
+    assert "mcpmesh-shim: drained; 2 calls were cut" in shim.lines
 
 
 def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, legacy, gate):
@@ -325,8 +324,7 @@ def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, lega
             assert response.json()["error"]["data"] == {"reason": "draining", "started": False}
         held.open()
         assert slow.result()["result"]
-    assert shim.process.wait(60) == 0
-    shim.stop()
+    assert shim.stop() == 0
 
 
 def test_a_second_signal_cuts_the_drain_short(start, modern):
@@ -338,8 +336,7 @@ def test_a_second_signal_cuts_the_drain_short(start, modern):
         until(lambda: shim.state()["state"] == "draining")
         shim.process.terminate()
         assert call.result()["error"]
-    assert shim.process.wait(60) == 0
-    shim.stop()
+    assert shim.stop() == 0
 
 
 def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(start):
@@ -347,7 +344,7 @@ def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(star
     (pid,) = shim.servers()
     until(lambda: shim.http.get("/ready").status_code == 503)
     until(lambda: pid not in shim.servers())
-    assert any("did not answer a probe" in line for line in shim.lines)
+    shim.says("did not answer a probe")
 
 
 def test_a_server_that_is_busy_with_a_call_is_not_taken_for_dead(start, modern, gate):

@@ -39,7 +39,7 @@ def test_each_kind_of_input_of_a_modern_server_becomes_a_question_to_a_legacy_cl
 @pytest.mark.parametrize("lacked", [SAMPLING, ELICITATION])
 def test_a_legacy_client_is_not_asked_for_input_that_it_never_offered(start, legacy, lacked, isolation):
     offered = {CAPABILITY[method]: {} for method in CAPABILITY if method != lacked}
-    client = legacy(start("--modern", isolation=isolation, request_seconds=10), offered)
+    client = legacy(start("--modern", isolation=isolation, request_seconds=60), offered)
     *_, answer = client.request("tools/call", asking(ELICITATION, SAMPLING, ROOTS))
     assert answer["error"] == {
         "code": -32603,
@@ -50,7 +50,7 @@ def test_a_legacy_client_is_not_asked_for_input_that_it_never_offered(start, leg
 
 
 def test_a_legacy_client_without_roots_has_none(start, legacy):
-    client = legacy(start("--modern", request_seconds=10))
+    client = legacy(start("--modern", request_seconds=60))
     *_, answer = client.request("tools/call", asking(ROOTS))
     assert said(answer) == {"state": "abc", "inputs": {ROOTS: {"roots": []}}}
 

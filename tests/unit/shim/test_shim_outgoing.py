@@ -54,7 +54,7 @@ async def test_a_call_that_the_shim_fails_at_is_answered_and_the_bug_told(capfd:
     try:
         params = {"name": "echo", "_meta": {wire.VERSION_KEY: MODERN}}
         remote.write(wire.request(5, "tools/call", wire.encode(params)))
-        answer = json.loads(await asyncio.wait_for(answers.get(), 20))
+        answer = json.loads(await asyncio.wait_for(answers.get(), 60))
     finally:
         await remote.stop(1)
     assert (answer["id"], answer["error"]["data"]["started"]) == (5, True)

@@ -91,14 +91,23 @@ def text(id: Any, words: Any) -> None:
 
 def ask(method: str, params: Any) -> Any:
     """A request of ours to the client; waits for its answer."""
+    return ask_all((method, params))[0]
+
+
+def ask_all(*questions: tuple[str, Any]) -> list[Any]:
+    """The same with several, which reach the client's side together: they are written at once."""
     global counter
     with lock:
-        counter += 1
-        id = counter
-    write({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+        ids = range(counter + 1, counter + 1 + len(questions))
+        counter += len(questions)
+    lines = []
+    for id, (method, params) in zip(ids, questions, strict=True):
+        question = {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
+        lines.append(json.dumps(question, separators=(",", ":")) + "\n")
+    raw("".join(lines))
     with answers:
-        answers.wait_for(lambda: id in asked)
-        return asked[id]
+        answers.wait_for(lambda: asked.keys() >= set(ids))
+        return [asked[id] for id in ids]
 
 
 def sampling(prompt: str) -> dict[str, Any]:
@@ -181,20 +190,7 @@ def call(id: Any, params: dict[str, Any]) -> None:
         second = ask("sampling/createMessage", sampling("two"))
         text(id, [first, second])
     elif name == "both":
-        found: list[Any] = [None, None]
-
-        def one(place: int, method: str, what: Any) -> None:
-            found[place] = ask(method, what)
-
-        threads = [
-            threading.Thread(target=one, args=(0, "sampling/createMessage", sampling("both"))),
-            threading.Thread(target=one, args=(1, "elicitation/create", elicitation("both"))),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        text(id, found)
+        text(id, ask_all(("sampling/createMessage", sampling("both")), ("elicitation/create", elicitation("both"))))
     elif name == "visit":
         visits = [{"mode": "url", "message": "log in", "url": "https://example.test/login", "elicitationId": "e1"}]
         if seen.count("tools/call") == 1:
@@ -276,7 +272,7 @@ def change(method: str, params: dict[str, Any]) -> None:
     if not options.modern:
         notify(method, params)
         return
-    for id in subscriptions:
+    for id in list(subscriptions):  # one may end meanwhile
         notify(method, {**params, "_meta": {"io.modelcontextprotocol/subscriptionId": id}})
 
 
