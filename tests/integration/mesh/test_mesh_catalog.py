@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from tests.integration.mesh.traffic import Session, call, load, text_of
+from tests.integration.mesh.traffic import Session, active, call, load, text_of
 from tests.support.mesh import CHANGES, RealMesh, wait_for, write
 
 
@@ -21,12 +21,8 @@ def catalog(mesh: RealMesh) -> Iterator[str]:
     mesh.wait_until_ready()
 
 
-def pids_of_others(mesh: RealMesh, service: str) -> set[int]:
-    return {process.pid for process in mesh.processes() if process.mark.service != service}
-
-
 def test_a_changed_service_is_replaced_under_load_and_no_call_fails(mesh: RealMesh, catalog: str) -> None:
-    mine, others = mesh.pids(service="everything"), pids_of_others(mesh, "everything")
+    mine, others = mesh.pids(service="everything"), mesh.lasting(but="everything")
     with load(f"{mesh.ingress}/mcp/everything") as calls:
         write(mesh.catalog, catalog.replace("KEPT: open", "KEPT: changed"))
         wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(mine))
@@ -39,7 +35,7 @@ def test_a_changed_service_is_replaced_under_load_and_no_call_fails(mesh: RealMe
 
 
 def test_a_changed_policy_restarts_nothing(mesh: RealMesh, catalog: str) -> None:
-    before = mesh.pids()
+    before = mesh.lasting()
     write(mesh.catalog, catalog.replace("  clock:\n", "  clock:\n    allow: [web]\n"))
     wait_for(
         "web may call clock",
@@ -60,7 +56,7 @@ def test_a_changed_policy_restarts_nothing(mesh: RealMesh, catalog: str) -> None
 def test_a_bad_catalog_leaves_everything_running_and_says_where(
     mesh: RealMesh, catalog: str, old: str, new: str, line: str, says: str
 ) -> None:
-    before = mesh.pids()
+    before = mesh.lasting()
     bad = catalog.replace(old, new)
     assert bad != catalog
     write(mesh.catalog, bad)
@@ -79,12 +75,13 @@ def test_a_bad_catalog_leaves_everything_running_and_says_where(
 
 
 def test_a_service_that_is_removed_goes_altogether_and_one_that_is_added_comes(mesh: RealMesh, catalog: str) -> None:
-    others = pids_of_others(mesh, "clock")
+    others = mesh.lasting(but="clock")
     write(mesh.catalog, catalog.replace("  clock:\n", "  watch:\n"))
     wait_for("clock's processes are gone", lambda: not mesh.processes(service="clock"))
     mesh.wait_until_ready()
-    assert httpx.get(f"{mesh.ingress}/mcp/clock", trust_env=False, timeout=30).status_code == 404
-    assert "clock" not in mesh.ask_consul("/v1/catalog/services")
+    # The agent has done all; the gateway and Consul's catalog hear of it in their own time.
+    wait_for("clock's route is gone", lambda: status_of(f"{mesh.ingress}/mcp/clock") == 404)
+    wait_for("the catalog has no clock", lambda: "clock" not in mesh.ask_consul("/v1/catalog/services"))
     assert mesh.ask_consul("/v1/config/http-route") is not None
     assert "clock" not in mesh.consul("intention", "list")
     assert "clock" not in str(mesh.ask_consul("/v1/agent/services"))
@@ -93,16 +90,24 @@ def test_a_service_that_is_removed_goes_altogether_and_one_that_is_added_comes(m
     assert others <= mesh.pids()
 
 
+def status_of(url: str) -> int:
+    return httpx.get(url, trust_env=False, timeout=30).status_code
+
+
 def test_a_plan_of_another_catalog_says_what_would_change_and_does_nothing(mesh: RealMesh, catalog: str) -> None:
-    before = mesh.pids()
+    before = mesh.lasting()
     wait_for("nothing is to do", mesh.nothing_to_do)
     other = mesh.folder / "other.yaml"
     write(other, catalog.replace("  clock:\n", "  watch:\n"))
-    steps = mesh.json("plan", "-f", str(other), "--exit-code", code=CHANGES)["steps"]
-    said = {(step["service"], step["sentence"].split()[0]) for step in steps}
-    assert ("watch", "start") in said
-    assert ("clock", "drain") in said
-    assert {step["service"] for step in steps} == {"watch", "clock"}
+
+    def told() -> bool:
+        steps = mesh.json("plan", "-f", str(other), "--exit-code", code=CHANGES)["steps"]
+        said = {(step["service"], step["sentence"].split()[0]) for step in steps}
+        assert {("watch", "start"), ("clock", "drain")} <= said
+        # Something else may be to do for a moment.
+        return {step["service"] for step in steps} == {"watch", "clock"}
+
+    wait_for("what would change is told", told)
     assert mesh.undisturbed(before)
     wait_for("nothing is to do", mesh.nothing_to_do)
 
@@ -130,15 +135,10 @@ def test_a_call_under_way_in_a_service_that_is_replaced_ends_well_and_a_session_
             beside.submit(call, session.url, "trigger-long-running-operation", arguments),
             beside.submit(session.call, "trigger-long-running-operation", arguments),
         ]
-        wait_for("the calls are under way", lambda: active_calls(mesh) >= 2)
+        wait_for("the calls are under way", lambda: active(mesh, mesh.one("gateway"), "everything") >= 2)
         write(mesh.catalog, catalog.replace("KEPT: open", "KEPT: other"))
         wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(mine))
         for outcome in under_way:
             assert "completed" in str(getattr(outcome.result(), "text", outcome.result()))
         # What it knew went with its instance: as MCP has it, the client is to initialize again.
-        assert session.call("echo", {"message": "hello"}).status_code == 404
-
-
-def active_calls(mesh: RealMesh) -> int:
-    stats = mesh.ask_envoy(mesh.one("gateway"), "/stats?filter=ingress_upstream.*downstream_rq_active")
-    return sum(int(line.rpartition(" ")[2]) for line in stats.splitlines())
+        wait_for("the session is not found", lambda: session.call("echo", {"message": "hello"}).status_code == 404)

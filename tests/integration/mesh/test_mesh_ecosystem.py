@@ -39,12 +39,12 @@ def test_what_can_run_runs_and_the_rest_fails_alone_with_its_reason(neighbour: R
         lines = {line["name"]: line for line in neighbour.status()["services"]}
         states = {"everything": "ready", "time": "ready", **dict.fromkeys(BROKEN, "failed")}
         assert {name: line["state"] for name, line in lines.items()} == states
+        assert "a-runtime-that-nobody-has is not on PATH" in lines["absent"]["detail"]
+        assert "/nowhere/server does not exist" in lines["nowhere"]["detail"]
+        assert "my last words" in lines["dying"]["detail"]
         return lines
 
-    lines = wait_for("what can run runs", told)
-    assert "a-runtime-that-nobody-has is not on PATH" in lines["absent"]["detail"]
-    assert "/nowhere/server does not exist" in lines["nowhere"]["detail"]
-    assert "my last words" in lines["dying"]["detail"]
+    wait_for("what can run runs, and the rest tells why it cannot", told)
     assert "a-runtime-that-nobody-has is not on PATH" in neighbour.said
     assert text("everything", "echo", {"message": "hello"}, neighbour)
     assert text("time", "get_current_time", {"timezone": "UTC"}, neighbour)
@@ -67,7 +67,7 @@ def test_the_second_mesh_has_other_ports_and_says_so(mesh: RealMesh, neighbour: 
 
 
 def test_neither_mesh_disturbs_the_other(mesh: RealMesh, neighbour: RealMesh) -> None:
-    mine = mesh.pids()
+    mine = mesh.lasting()
     assert mine.isdisjoint(neighbour.pids())
     # Services of one name are each mesh's own.
     pids = {text_pid(mesh), text_pid(neighbour)}

@@ -6,11 +6,14 @@ import json
 import os
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from tests.integration.mesh.conftest import FILED_SECRET, SECRET
 from tests.integration.mesh.traffic import call, text_of
 from tests.support.mesh import RealMesh
+
+ROLES = ("agent", "consul", "gateway", "guard", "plain", "server", "shim", "sidecar")
 
 
 def test_secrets_reach_the_server(mesh: RealMesh) -> None:
@@ -27,24 +30,31 @@ def test_secrets_stand_in_no_command_line(mesh: RealMesh) -> None:
 
 
 def test_secrets_stand_in_the_environment_of_their_server_and_its_agent_alone(mesh: RealMesh) -> None:
-    for process in mesh.processes():
-        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
-        allowed = process.mark.role in ("agent", "server")
-        # The agent has what it was started with: ${SECRET_WORD} is from there.
-        assert SECRET.encode() not in environment or allowed, process.mark.role
-        assert FILED_SECRET.encode() not in environment or process.mark.role == "server", process.mark.role
+    roles = set()
+    for pid in mesh.pids():
+        with suppress(OSError):  # it has ended meanwhile
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            # By these very bytes: what is about to run another program has that one's role a moment later.
+            role = next((role for role in ROLES if f'"role":"{role}"'.encode() in environment), "another")
+            roles.add(role)
+            # The agent has what it was started with: ${SECRET_WORD} is from there.
+            assert SECRET.encode() not in environment or role in ("agent", "server"), role
+            assert FILED_SECRET.encode() not in environment or role == "server", role
+    assert roles >= {"agent", "server", "shim"}
 
 
 def test_secrets_are_in_no_file_of_the_mesh_and_no_file_is_for_everybody(mesh: RealMesh) -> None:
     for folder, _, names in os.walk(mesh.home):
         for name in names:
             path = Path(folder, name)
-            content = path.read_bytes()
-            assert SECRET.encode() not in content, path
-            assert FILED_SECRET.encode() not in content, path
+            with suppress(FileNotFoundError):  # Consul writes some anew all the time
+                content = path.read_bytes()
+                assert SECRET.encode() not in content, path
+                assert FILED_SECRET.encode() not in content, path
     assert stat.S_IMODE(mesh.home.stat().st_mode) == 0o700
     for path in [*mesh.home.glob("*"), *mesh.home.glob("logs/*"), *mesh.home.glob("envoy/*")]:
-        assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXO, path
+        with suppress(FileNotFoundError):
+            assert not stat.S_IMODE(path.stat().st_mode) & stat.S_IRWXO, path
 
 
 def test_secrets_are_in_no_answer_of_the_agent_and_of_consul(mesh: RealMesh) -> None:

@@ -25,7 +25,7 @@ class Web(BaseHTTPRequestHandler):
         _, _, name, rest = self.path.split("/", 3)
         passed = ("accept", "content-type", "mcp-session-id", "mcp-protocol-version", "mcp-method", "mcp-name")
         headers = {key: self.headers[key] for key in passed if key in self.headers}
-        connection = http.client.HTTPConnection(_upstream(name), timeout=30)
+        connection = http.client.HTTPConnection(_upstream(name), timeout=60)
         try:
             connection.request("POST", f"/{rest}", body, headers)
             answer = connection.getresponse()
@@ -37,7 +37,7 @@ class Web(BaseHTTPRequestHandler):
     def _tcp(self, name: str) -> tuple[int, bytes]:
         host, _, port = _upstream(name).rpartition(":")
         try:
-            with socket.create_connection((host, int(port)), timeout=10) as peer:
+            with socket.create_connection((host, int(port)), timeout=60) as peer:
                 peer.sendall(b"hello\n")
                 answer = peer.makefile("rb").readline()
         except OSError as error:
