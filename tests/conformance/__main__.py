@@ -53,6 +53,8 @@ def reported(target: Target, revision: str, score: Score) -> bool:
         reason = f" ({why})" if why else ""
         lines.append(f"  failed {scenario}{reason}")
         lines += [f"    {check}" for check in checks]
+    for scenario, checks in score.once.items():
+        lines += [f"  passed {scenario} when it was run again", *(f"    {check}" for check in checks)]
     stale = sorted(known.keys() - score.failed.keys())
     lines += [f"  passed {scenario}, which expected.py calls impossible: remove it there" for scenario in stale]
     print("\n".join(lines), flush=True)

@@ -65,7 +65,7 @@ def mesh(targets: list[Target]) -> Iterator[dict[Target, str]]:
         running_mesh.wait_until_ready()
         yield {target: f"{running_mesh.ingress}/mcp/{target.service}" for target in targets}
         running_mesh.down()
-        wait_for("all of the mesh is gone", lambda: nothing_left(running_mesh), 20)
+        wait_for("all of the mesh is gone", lambda: nothing_left(running_mesh), START_SECONDS)
 
 
 def nothing_left(running_mesh: RealMesh) -> bool:
