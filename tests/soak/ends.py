@@ -9,12 +9,11 @@ import time
 from itertools import cycle
 
 import uvloop
-from tests.integration.shim.shim_running import Shim, children, descendants, marked
+from tests.integration.shim.shim_running import SECONDS, Shim, children, descendants, marked
 from tests.soak.leaving import abandon, begun
 from tests.soak.legacy_ways import Client
 from tests.soak.modern_ways import calling, listening
 from tests.soak.report import Report
-from tests.soak.stages import SOON
 from tests.soak.wire import disconnect
 
 # How a shim ends: a signal to it, or to its guard; and its exit code.
@@ -33,7 +32,7 @@ def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
                     "command": server,
                     "args": ["-stubborn"],
                     "isolation": (isolation := next(isolations)),
-                    "limits": {**SOON, "stop_seconds": 0.3},
+                    "limits": {"stop_seconds": 0.3},
                     "drain_seconds": 0.2,
                 }
             )
@@ -70,9 +69,9 @@ async def _end(shim: Shim, name: str, code: int, callers: int, isolation: str) -
     began = time.monotonic()
     target = guard if name.startswith("guard") else shim.process.pid
     os.kill(target, getattr(signal, name.split()[-1]))
-    ended = await asyncio.to_thread(shim.process.wait, 30)
+    ended = await asyncio.to_thread(shim.process.wait, SECONDS)
     assert ended == code, f"after {name} the shim ended with {ended}, not {code}"
-    while (left := marked(shim.mark)) and time.monotonic() < began + 20:
+    while (left := marked(shim.mark)) and time.monotonic() < began + SECONDS:
         await asyncio.sleep(0.02)
     await disconnect()
     return time.monotonic() - began, len(left)

@@ -33,7 +33,7 @@ from tests.soak.wire import disconnect
 # One caller in so many has a subscription.
 SUBSCRIBE_EVERY = 3
 # So long after the last call its changes are told at the latest.
-TOLD_SECONDS = 30.0
+TOLD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

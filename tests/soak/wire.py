@@ -144,7 +144,7 @@ async def disconnect() -> None:
     """Abort every connection that is left; returns when all are gone, as a loop has to have it before it is closed."""
     for connection in list(_connected):
         connection.abort()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while _connected:
             await asyncio.sleep(0.01)
 
