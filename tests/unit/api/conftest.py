@@ -40,12 +40,13 @@ async def served(home: Path) -> AsyncIterator[Served]:
         token = presence.mint_token(home)
         told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(
-            serve(app.create(agent, token, name="default"), "127.0.0.1", 0, told.set_result), name="served"
+            serve(app.create(agent, token, name="default"), "127.0.0.1", 0, told.set_result),
+            name="served",
         )
-        address = await asyncio.wait_for(told, 20)
+        address = await asyncio.wait_for(told, 60)
         presence.announce(home, presence.Presence(os.getpid(), address, 1000.0, "0.1.0"))
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
-        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=20) as http:
+        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=60) as http:
             yield Served(agent, home, address, token.get_secret_value(), http, task)
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -54,5 +55,5 @@ async def served(home: Path) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def client(served: Served) -> AsyncIterator[AgentClient]:
-    async with AgentClient(served.home) as client:
+    async with AgentClient(served.home, answer_seconds=60) as client:
         yield client

@@ -53,7 +53,7 @@ async def impostor(act: Callable[[asyncio.StreamReader, asyncio.StreamWriter], A
     async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         if open_connections:
-            await asyncio.wait(open_connections, timeout=20)
+            await asyncio.wait(open_connections, timeout=60)
 
 
 async def enter(home: Path) -> None:

@@ -33,7 +33,7 @@ async def raw(served: Served, text: str) -> bytes:
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     writer.write(text.replace("\n", "\r\n").encode("latin-1"))
     await writer.drain()
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     await writer.wait_closed()
     return answer.split(b"\r\n")[0]
@@ -43,7 +43,7 @@ async def raw(served: Served, text: str) -> bytes:
 async def test_without_the_token_nothing_is_answered_and_nothing_is_done(
     served: Served, method: str, path: str
 ) -> None:
-    async with httpx.AsyncClient(base_url=served.address, trust_env=False, timeout=20) as stranger:
+    async with httpx.AsyncClient(base_url=served.address, trust_env=False, timeout=60) as stranger:
         answer = await stranger.request(method, path, content=b"{}")
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -53,7 +53,7 @@ async def test_without_the_token_nothing_is_answered_and_nothing_is_done(
 
 
 async def test_the_description_can_be_read_without_the_token(served: Served) -> None:
-    async with httpx.AsyncClient(base_url=served.address, trust_env=False, timeout=20) as stranger:
+    async with httpx.AsyncClient(base_url=served.address, trust_env=False, timeout=60) as stranger:
         answer = await stranger.get("/openapi.json")
     assert answer.status_code == 200
     assert "/v1/status" in answer.json()["paths"]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 from pydantic import SecretStr
+from tests.support.ports import OWN_PORTS
 from tests.unit.api.conftest import Served
 from tests.unit.api.standin import StandIn
 
@@ -28,18 +32,24 @@ async def test_a_port_that_is_taken_is_named(served: Served) -> None:
         await serve(create(StandIn(), SecretStr("x"), name="default"), "127.0.0.1", port)
 
 
-async def test_it_can_be_served_at_once_again_at_the_same_port(served: Served) -> None:
-    port = int(served.address.rpartition(":")[2])
-    await served.http.get("/v1/status")
-    served.task.cancel()
-    await asyncio.wait({served.task})
+@asynccontextmanager
+async def serving(port: int) -> AsyncIterator[str]:
+    """The address of one at this port, which ends with the block."""
     told = asyncio.get_running_loop().create_future()
-    again = asyncio.create_task(
-        serve(create(served.agent, SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
+    task = asyncio.create_task(
+        serve(create(StandIn(), SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
     )
-    assert await asyncio.wait_for(told, 20) == served.address
-    again.cancel()
-    await asyncio.wait({again})
+    yield await asyncio.wait_for(told, 60)
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_it_can_be_served_at_once_again_at_the_same_port() -> None:
+    port = OWN_PORTS.take()
+    for _ in range(2):
+        async with serving(port) as address, httpx.AsyncClient(base_url=address, trust_env=False, timeout=60) as http:
+            assert address == f"http://127.0.0.1:{port}"
+            assert (await http.get("/openapi.json")).is_success
 
 
 async def test_signals_stay_with_the_program(served: Served) -> None:
@@ -47,9 +57,9 @@ async def test_signals_stay_with_the_program(served: Served) -> None:
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_DFL
 
 
-async def test_nothing_listens_after_it(served: Served) -> None:
-    port = int(served.address.rpartition(":")[2])
-    served.task.cancel()
-    await asyncio.wait({served.task})
+async def test_nothing_listens_after_it() -> None:
+    port = OWN_PORTS.take()
+    async with serving(port):
+        socket.create_connection(("127.0.0.1", port)).close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))

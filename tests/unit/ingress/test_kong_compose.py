@@ -22,7 +22,7 @@ def told(folder: Path, **given: str) -> dict[str, str]:
         env={"PATH": f"{folder}:{os.defpath}", **given},
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=60,
     )
     return dict(line.split("=", 1) for line in found.stdout.splitlines())
 

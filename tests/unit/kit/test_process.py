@@ -25,7 +25,7 @@ def start(home: Path, program: str, **more: object) -> Process:
 
 
 async def said(home: Path, text: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in (home / "x.log").read_text():
             await asyncio.sleep(0.02)
 
@@ -33,7 +33,7 @@ async def said(home: Path, text: str) -> None:
 async def test_a_started_process_is_found_by_its_mark_and_gone_when_stopped(tmp_path: Path) -> None:
     process = start(tmp_path, FOR_EVER)
     assert marked(tmp_path) == [process]
-    assert await stop(process, 10)
+    assert await stop(process, 60)
     assert marked(tmp_path) == []
 
 
@@ -44,7 +44,7 @@ async def test_what_it_starts_inherits_the_mark(tmp_path: Path) -> None:
     found = marked(tmp_path)
     assert len(found) == 2 and {p.mark for p in map(_hashable, found)} == {_hashable(process).mark}
     for one in found:
-        await stop(one, 10)
+        await stop(one, 60)
     assert marked(tmp_path) == []
 
 
@@ -64,7 +64,7 @@ async def test_a_pid_that_belongs_to_somebody_else_is_not_signalled(tmp_path: Pa
     somebody = Process(process.pid, replace(process.mark, instance="another"))
     assert await stop(somebody, 0.2)
     assert alive(process)
-    await stop(process, 10)
+    await stop(process, 60)
 
 
 async def test_the_end_of_any_is_noticed(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ async def test_the_end_of_any_is_noticed(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     os.kill(second.pid, signal.SIGKILL)
-    await asyncio.wait_for(waiting, 20)
-    await stop(first, 10)
+    await asyncio.wait_for(waiting, 60)
+    await stop(first, 60)
 
 
 async def test_standard_input_reaches_it_and_lies_in_no_file(tmp_path: Path) -> None:
@@ -109,5 +109,5 @@ def test_a_mark_of_a_later_version_is_still_read() -> None:
 
 
 async def test_logs_are_private(tmp_path: Path) -> None:
-    await stop(start(tmp_path, FOR_EVER), 10)
+    await stop(start(tmp_path, FOR_EVER), 60)
     assert (tmp_path / "x.log").stat().st_mode & 0o777 == 0o600

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from socket import create_server
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from tests.support.ports import OWN_PORTS
 
 from mcpmesh.verify.foreign import bare_context, foreign_context
 from mcpmesh.verify.knock import KNOCK_SECONDS, Outcome, Reply, knock, request
@@ -87,9 +86,7 @@ async def greeting_and_closing(reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 def test_a_port_where_nobody_listens_is_unreachable(run: Run) -> None:
-    with closing(create_server(("127.0.0.1", 0))) as server:
-        port = server.getsockname()[1]
-    reply = run(knock("127.0.0.1", port, context=None, say=b"x"))
+    reply = run(knock("127.0.0.1", OWN_PORTS.take(), context=None, say=b"x"))
     assert reply.outcome is Outcome.UNREACHABLE
     assert not reply.opened
 

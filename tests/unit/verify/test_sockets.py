@@ -8,6 +8,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from tests.support.ports import OWN_PORTS
 
 from mcpmesh.verify import sockets
 from mcpmesh.verify.sockets import Listener, Sockets, parse
@@ -108,6 +109,7 @@ def test_a_real_listener_of_version_6_is_found() -> None:
 
 
 def test_a_listener_that_is_closed_is_gone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = OWN_PORTS.take()
+    with socket.create_server(("127.0.0.1", port)):
+        assert sockets.look().holding("127.0.0.1", port) == {os.getpid()}
     assert sockets.look().holding("127.0.0.1", port) == frozenset()

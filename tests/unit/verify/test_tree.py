@@ -35,7 +35,7 @@ def test_parents_that_go_in_a_circle_end_the_search() -> None:
 
 
 def test_a_real_child_is_found_and_told_to_be_stopped() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         found = tree.look()
         assert found.ancestor_in(child.pid, {os.getpid()}) == os.getpid()

@@ -44,7 +44,7 @@ def stdio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def running(settings: ContainerSettings, stdio: Path) -> Iterator[Path]:
     places.of_instance(SPEC, MARK, settings, PLACE)
     given = settings.sockets / "bin" / stdio.name
-    with subprocess.Popen([given, "60"]) as process:
+    with subprocess.Popen([given, "600"]) as process:
         yield given
         process.kill()
 

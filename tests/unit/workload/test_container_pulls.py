@@ -46,7 +46,7 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         for line in self.server.progress:
             self._chunk(json.dumps(line).encode())
-        self.server.answered.wait(10)
+        self.server.answered.wait(60)
         self._chunk(json.dumps({"error": self.server.error}).encode())
         self._chunk(b"")
 
@@ -94,7 +94,7 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
     images = Images(engine)
     with pytest.raises(WorkloadError, match="is being pulled"):
         await images.have(image)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await failed(images, image):
             await asyncio.sleep(0.01)
     assert set(docker.pulls) == {pulled}
@@ -104,7 +104,7 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
 async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
     engine = Engine(docker.address)
     images = Images(engine)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await failed(images, "mcp/time"):
             await asyncio.sleep(0.01)
         docker.answered.clear()
@@ -129,7 +129,7 @@ async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> N
     ]
     engine = Engine(docker.address)
     images = Images(engine)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while "(25 % of 40 MB so far)" not in await said_of(images, "mcp/time"):
             await asyncio.sleep(0.01)
     docker.answered.set()
@@ -140,7 +140,7 @@ async def test_a_full_disk_is_told_with_its_own_next_step(docker: Docker) -> Non
     docker.error = "write /var/lib/docker/tmp/GetImageBlob1: no space left on device"
     engine = Engine(docker.address)
     images = Images(engine)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (said := await said_of(images, "mcp/time")).startswith("cannot pull"):
             await asyncio.sleep(0.01)
     assert said == f"cannot pull the image mcp/time: {docker.error}; see: docker system df"

@@ -127,10 +127,10 @@ async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, 
     docker.pieces = [json.dumps({"Action": action}).encode() + b"\n" for action in ("exec_start: x", "die")]
     try:
         watch.begin("a=b")
-        await asyncio.wait_for(watch.change(), 20)
+        await asyncio.wait_for(watch.change(), 60)
         docker.pieces = []
         docker.over.set()
-        await asyncio.wait_for(watch.change(), 20)
+        await asyncio.wait_for(watch.change(), 60)
     finally:
         await watch.close()
 
@@ -144,7 +144,7 @@ async def test_a_hundred_logs_are_followed_without_a_thread_for_each(
     try:
         for log in logs:
             pump.begin(log.stem, log)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not all(log.exists() and log.read_text() == "said\n" for log in logs):
                 await asyncio.sleep(0.01)
         assert (len(docker.asked), threading.active_count()) == (100, threads)
