@@ -60,7 +60,7 @@ async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admi
     await admin.post(kong.admin, handed)
     # As an object, with one field that differs, the way other programs do it.
     theirs = {**of_both(), "services": [{"name": "theirs", "host": "127.0.0.1", "port": 7009}]}
-    answer = httpx.post(f"{kong.admin}/config", json=theirs, trust_env=False, timeout=30)
+    answer = httpx.post(f"{kong.admin}/config", json=theirs, trust_env=False, timeout=60)
     assert answer.status_code == httpx.codes.CREATED
     assert await admin.hash(kong.admin) != handed.hash
     assert await admin.services(kong.admin, "m") == {}
@@ -168,20 +168,20 @@ async def test_a_document_of_a_persons_own_is_taken_with_ours(
 
 async def test_what_kong_has_can_be_read_back(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document(of_both()))
-    exported = httpx.get(f"{kong.admin}/config", trust_env=False, timeout=30).json()["config"]
+    exported = httpx.get(f"{kong.admin}/config", trust_env=False, timeout=60).json()["config"]
     assert "name: files" in exported and "mcpmesh-owner:m" in exported
-    (route,) = httpx.get(f"{kong.admin}/routes?tags=mcpmesh-owner:m&size=1", trust_env=False, timeout=30).json()["data"]
+    (route,) = httpx.get(f"{kong.admin}/routes?tags=mcpmesh-owner:m&size=1", trust_env=False, timeout=60).json()["data"]
     assert route["request_buffering"] is False and route["response_buffering"] is False and route["strip_path"] is True
 
 
 async def test_single_entities_cannot_be_written(kong: RunningKong) -> None:
-    answer = httpx.post(f"{kong.admin}/services", json={"name": "a", "host": "h"}, trust_env=False, timeout=30)
+    answer = httpx.post(f"{kong.admin}/services", json={"name": "a", "host": "h"}, trust_env=False, timeout=60)
     assert answer.status_code == httpx.codes.METHOD_NOT_ALLOWED
 
 
 async def test_calls_are_counted_where_the_settings_say_so(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document(of_both()))
-    assert httpx.get(f"{kong.admin}/metrics", trust_env=False, timeout=30).status_code == httpx.codes.OK
+    assert httpx.get(f"{kong.admin}/metrics", trust_env=False, timeout=60).status_code == httpx.codes.OK
 
 
 # --- what is no Kong, or none that is well

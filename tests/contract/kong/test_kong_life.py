@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.support.kong.running import kong_program
+from tests.support.ports import KONG_PORTS
 
 from mcpmesh.ingress.kong.process import (
     ROLE,
@@ -29,15 +30,8 @@ from mcpmesh.kit.process import Mark, Process, marked
 from mcpmesh.settings import KongSettings
 
 
-def a_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_for(look: Callable[[], bool]) -> None:
-    end_of_it = time.monotonic() + 60
+    end_of_it = time.monotonic() + 90
     while not look():
         assert time.monotonic() < end_of_it
         time.sleep(0.02)
@@ -46,7 +40,7 @@ def wait_for(look: Callable[[], bool]) -> None:
 def answers(process: Process) -> bool:
     url = f"http://127.0.0.1:{process.mark.ports['admin']}/status"
     try:
-        return httpx.get(url, trust_env=False, timeout=30).status_code == httpx.codes.OK
+        return httpx.get(url, trust_env=False, timeout=60).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
@@ -74,7 +68,7 @@ def working_in(prefix: Path) -> list[int]:
 def started(home: Path) -> Process:
     programs = home / "programs"
     programs.mkdir()
-    listens = Listens("127.0.0.1", a_free_port(), a_free_port())
+    listens = Listens("127.0.0.1", KONG_PORTS.take(), KONG_PORTS.take())
     ports = {"public": listens.port, "admin": listens.admin_port}
     mark = Mark("m", str(home), ROLE, "m-ingress", "ingress", ports=ports)
     process = Process(start(kong_program(programs), mark, listens, KongSettings()), mark)
@@ -116,11 +110,11 @@ async def test_a_person_who_looks_into_the_folder_is_left_alone(home: Path) -> N
     (home / "kong").mkdir()
     reader, terminal = os.openpty()
     # A shell in a terminal of its own.
-    look = "import os, fcntl, termios, time; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); time.sleep(60)"
+    look = "import os, fcntl, termios, time; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); time.sleep(600)"
     person = subprocess.Popen([sys.executable, "-c", look], stdin=terminal, cwd=home / "kong")
     try:
         wait_for(lambda: Path(f"/proc/{person.pid}/stat").read_text().rpartition(")")[2].split()[4] != "0")
-        await asyncio.wait_for(end_leftover(home), 30)
+        await asyncio.wait_for(end_leftover(home), 90)
         assert person.poll() is None
     finally:
         person.kill()
@@ -142,4 +136,5 @@ async def test_health_tells_whether_it_runs(home: Path) -> None:
     argv = [kong_program(home / "programs"), "health", "--prefix", home / "kong"]
     assert subprocess.run(argv, capture_output=True).returncode == 0
     await end(process)
-    assert subprocess.run(argv, capture_output=True).returncode != 0
+    # A number means somebody until whoever inherited the ended process has taken note of it.
+    wait_for(lambda: subprocess.run(argv, capture_output=True).returncode != 0)

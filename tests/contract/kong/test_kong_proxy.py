@@ -86,7 +86,7 @@ async def service() -> AsyncIterator[Service]:
 async def proxy(kong: RunningKong, admin: KongAdmin, service: Service) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a Kong that leads to the service by both routes."""
     await hand_over(kong, admin, service, KongSettings())
-    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=60) as client:
         yield client
 
 
@@ -161,7 +161,7 @@ async def test_each_call_has_a_name_that_both_sides_see(proxy: httpx.AsyncClient
 async def test_events_arrive_while_the_stream_is_open(proxy: httpx.AsyncClient, service: Service) -> None:
     async with proxy.stream("GET", "/mcp/files/stream") as answer:
         pieces = answer.aiter_raw()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert await anext(pieces) == b"data: 1\n\n"
         service.go_on.set()
         rest = b"".join([piece async for piece in pieces])
@@ -172,7 +172,7 @@ async def test_a_request_reaches_the_service_before_its_end(proxy: httpx.AsyncCl
     async def slowly() -> AsyncIterator[bytes]:
         yield b"begin"
         # Only a proxy that does not wait for the whole request lets this go on.
-        await asyncio.wait_for(service.got.wait(), 30)
+        await asyncio.wait_for(service.got.wait(), 60)
         yield b"end"
 
     answer = await proxy.post("/mcp/files/upload", content=slowly())
@@ -181,12 +181,12 @@ async def test_a_request_reaches_the_service_before_its_end(proxy: httpx.AsyncCl
 
 async def test_a_service_that_is_not_there_gives_502_once(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document(rendered("m", {"files": (FILES, 1)}, [])))
-    answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=30)
+    answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=60)
     assert answer.status_code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 
 
 async def test_without_a_document_kong_says_try_again_and_never_not_found(kong: RunningKong) -> None:
-    answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=30)
+    answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=60)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "try again soon" in answer.text
 
 
@@ -194,7 +194,7 @@ async def test_a_service_that_is_to_come_says_try_again_at_its_own_paths_alone(
     kong: RunningKong, admin: KongAdmin, service: Service
 ) -> None:
     await admin.post(kong.admin, document(rendered("m", {"web": (WEB, service.port)}, [], [FILES])))
-    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=60) as client:
         for path in ("/mcp/files", "/mcp/files/below"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["message"]) == (503, "files is not ready; try again soon")
@@ -208,7 +208,7 @@ async def test_with_key_auth_only_a_key_opens_and_the_service_does_not_see_it(
 ) -> None:
     ada = {"username": "ada", "keyauth_credentials": [{"key": "sesame"}]}
     await hand_over(kong, admin, service, KongSettings(key_auth=True), consumers=[ada])
-    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=60) as client:
         assert (await client.get("/mcp/files")).status_code == httpx.codes.UNAUTHORIZED
         assert (await client.get("/mcp/files", headers={"apikey": "wrong"})).status_code == httpx.codes.UNAUTHORIZED
         assert (await client.get("/mcp/files?apikey=sesame")).status_code == httpx.codes.UNAUTHORIZED

@@ -32,13 +32,19 @@ def packed(**members: str) -> bytes:
 
 @dataclass
 class Site:
-    """A release site: `raw` answers as they are; what isn't there is a 404; `stalls` after these."""
+    """A release site: `raw` answers as they are; what isn't there is a 404; `stalls` after these, and before any
+    answer while `open` is not set.
+    """
 
     port: int = 0
     raw: dict[str, bytes] = field(default_factory=dict)
     stalls: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
     stalled: asyncio.Event = field(default_factory=asyncio.Event)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     @property
     def url(self) -> str:
@@ -58,6 +64,7 @@ class Site:
         try:
             name = (await reader.readline()).split()[1].decode().rpartition("/")[2]
             self.asked.append(name)
+            await self.open.wait()
             writer.write(
                 self.raw.get(name, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             )
@@ -140,10 +147,15 @@ async def test_what_was_downloaded_is_not_asked_for_again(site: Site, cache: Cac
 
 async def test_two_at_once_download_it_once(site: Site, cache: Cache) -> None:
     site.release(packed(consul=CONSUL))
-    first, second = await asyncio.gather(cache.prepare(site), cache.prepare(site))
+    site.open.clear()
+    both = asyncio.gather(cache.prepare(site), cache.prepare(site))
+    async with asyncio.timeout(60):
+        while "another process is preparing Consul; waiting for it" not in cache.said:
+            await asyncio.sleep(0.01)
+    site.open.set()
+    first, second = await both
     assert first == second
     assert site.asked == [SUMS, ZIP]
-    assert "another process is preparing Consul; waiting for it" in cache.said
 
 
 async def test_a_zip_of_another_checksum_is_never_unpacked(site: Site, cache: Cache) -> None:
@@ -224,7 +236,7 @@ async def test_a_cancelled_download_leaves_nothing(site: Site, cache: Cache) -> 
     site.serve(ZIP, b"PK", promised=1_000_000)
     site.stalls.add(ZIP)
     preparing = asyncio.create_task(cache.prepare(site))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await site.stalled.wait()
     preparing.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.mesh import ROOT, wait_for
+from tests.support.ports import OWN_PORTS
 
 from mcpmesh.envoy.proxy import find_envoy
 
@@ -67,7 +68,7 @@ class Caller:
 
     def script_errors(self) -> int:
         """How often our script failed; Envoy goes on without it then."""
-        stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False, timeout=30).json()[
+        stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False, timeout=90).json()[
             "stats"
         ]
         return sum(stat["value"] for stat in stats)
@@ -97,15 +98,14 @@ def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Caller]:
         threads.append(threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}))
         threads[-1].start()
     ports = [server.server_port for server in servers]
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        port, admin = one.getsockname()[1], two.getsockname()[1]
+    port, admin = OWN_PORTS.take(), OWN_PORTS.take()
     path = tmp_path_factory.mktemp("envoy") / "bootstrap.json"
     path.write_text(json.dumps({**bootstrap(port, ports), "admin": {"address": address(admin)}}))
     words = [str(find_envoy(None)), "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
     envoy = subprocess.Popen([*words, "--disable-hot-restart"])
     try:
         wait_for("Envoy listens", lambda: listens(port))
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=90, trust_env=False) as http:
             running = Caller(http, ports, refused, f"http://127.0.0.1:{admin}")
             yield running
             assert running.script_errors() == 0
