@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.composed import until
 
-# Where tests/e2e/machine/engine keeps the one that it started.
+# Where tests/e2e/machine/engine keeps the log of one that it starts.
 _FOLDER = Path(os.environ.get("MCPMESH_TEST_ENGINE", "/tmp/mcpmesh-test-engine"))
+
+# It waits for all containers to end before it does.
+_SECONDS = 180.0
 
 
 def restart() -> None:
-    """Stops it in order and starts it again; returns when it answers."""
-    pid_file = _FOLDER / "pid"
-    if not pid_file.exists():
-        subprocess.run(["systemctl", "restart", "docker"], check=True, timeout=120)
+    """Stops it in order and starts it again as it was; returns when it answers."""
+    if shutil.which("systemctl") and Path("/run/systemd/system").exists():
+        subprocess.run(["systemctl", "restart", "docker"], check=True, timeout=_SECONDS)
     else:
-        pid = int(pid_file.read_text())
+        pid, argv = _running()
         os.kill(pid, signal.SIGTERM)
-        until(lambda: not Path(f"/proc/{pid}").exists(), "the engine's end")
+        until(lambda: _ended(pid), "the engine's end", _SECONDS)
+        _FOLDER.mkdir(exist_ok=True)
         with (_FOLDER / "log").open("ab") as log:
-            argv = ["setsid", "--fork", "dockerd", "--pidfile", str(pid_file)]
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
-    until(lambda: subprocess.run(["docker", "info"], capture_output=True).returncode == 0, "an engine that answers")
+            subprocess.run(["setsid", "--fork", *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+    until(_answers, "an engine that answers", _SECONDS)
+
+
+def _running() -> tuple[int, list[str]]:
+    """The dockerd of this machine, by what it is: a file with its number may be of one that is long gone."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "comm").read_text() == "dockerd\n":
+                words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                return int(entry.name), [word.decode() for word in words]
+    raise AssertionError("Docker answers, and no dockerd runs here")
+
+
+def _ended(pid: int) -> bool:
+    """Whether that process is gone, or waits for nothing but its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
+def _answers() -> bool:
+    return subprocess.run(["docker", "info"], capture_output=True).returncode == 0
