@@ -65,7 +65,7 @@ def test_why_no_process_could_be_started_for_a_call_is_said_without_contradictio
     ],
 )
 def test_a_call_to_a_remote_server_whose_headers_cannot_be_built_is_answered(start, legacy, params):
-    client = legacy(start(url=start().url), timeout=30)
+    client = legacy(start(url=start().url))
     body = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":%b}' % params
     answer = client.http.post("/mcp", content=body, headers=client.headers)
     assert messages(answer)[-1]["id"] == 7

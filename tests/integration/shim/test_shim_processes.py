@@ -190,40 +190,52 @@ STUBBORN = [
 def test_nothing_is_left_however_stubborn_the_server_and_however_the_shim_ends(start, legacy, words, number):
     shim = start(*words, limits={"stop_seconds": 0.3})
     legacy(shim).text("echo", text="x")
-    everything = descendants(shim.process.pid)
+    everything = all_of(descendants(shim.process.pid))
     assert len(everything) >= 3
     shim.process.send_signal(number)
     assert shim.process.wait(60) == (-9 if number == signal.SIGKILL else 0)
     until(lambda: not marked(shim.mark))
-    until(lambda: not [pid for pid in everything if alive(pid)])
+    until(lambda: not left(everything))
     shim.stop()
 
 
-def alive(pid: int) -> bool:
+def began(pid: int) -> str | None:
+    """When a process began, by which it is told from a later one of its number; None when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
+        return None
+    return more[18] if state != "Z" else None
+
+
+def all_of(pids: set[int]) -> dict[int, str | None]:
+    """These processes, to be looked for later."""
+    return {pid: began(pid) for pid in pids}
+
+
+def left(processes: dict[int, str | None]) -> list[int]:
+    """Those that have not ended."""
+    return [pid for pid, start in processes.items() if start is not None and began(pid) == start]
 
 
 def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
     shim = start("--ignore-eof", "--ignore-term", "--grandchild", "--nested-shell", limits={"stop_seconds": 0.3})
     legacy(shim)
-    everything = descendants(shim.process.pid)
+    everything = all_of(descendants(shim.process.pid))
     os.kill(shim.guard(), signal.SIGKILL)
     assert shim.process.wait(60) == 4
-    until(lambda: not [pid for pid in everything if alive(pid)])
+    until(lambda: not left(everything))
     shim.stop()
     assert any("guard" in line for line in shim.lines)
 
 
 def test_a_killed_server_takes_what_it_started_along(start):
     shim = start("--grandchild", "--nested-shell", limits={"spares": 0, "backoff_seconds": 30})
-    before = shim.servers()
+    before = all_of(shim.servers())
     assert len(before) == 3
     (leader,) = [pid for pid in before if b"fake.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(leader, signal.SIGKILL)
-    until(lambda: not [pid for pid in before if alive(pid)])
+    until(lambda: not left(before))
 
 
 def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
@@ -236,11 +248,11 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
     shim = start(
         command="/bin/sh", args=["-c", script], limits={"spares": 0, "stop_seconds": 0.3, "backoff_seconds": 30}
     )
-    before = shim.servers()
+    before = all_of(shim.servers())
     assert len(before) == 2
     (wrapper,) = [pid for pid in before if Path(f"/proc/{pid}/comm").read_text().strip() in ("sh", "dash", "bash")]
     os.kill(wrapper, signal.SIGTERM)
-    until(lambda: not [pid for pid in before if alive(pid)])
+    until(lambda: not left(before))
 
 
 def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start):
