@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mcpmesh.cli.invocation import Invocation
@@ -101,12 +102,26 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await result
 
 
-async def answering(this: Invocation) -> None:
-    """Waits while an agent lives that says nothing of itself: it is starting or leaving."""
+async def answering(this: Invocation, first: Path = Path("/proc/1/cmdline")) -> None:
+    """Waits while an agent lives that says nothing of itself: it is starting or leaving.
+
+    So does one that is the `first` process of its container, before it has come so far as to hold its lock.
+    """
     from mcpmesh.api import presence
 
     end = time.monotonic() + _GONE_SECONDS
-    while presence.alive(this.home) and presence.read(this.home) is None:
+    while presence.read(this.home) is None if presence.alive(this.home) else _is_agent(this, first):
         if time.monotonic() > end:
             return
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _is_agent(this: Invocation, cmdline: Path) -> bool:
+    """Whether that is the command line of this mesh's agent, as a container's image gives it."""
+    try:
+        words = cmdline.read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    program = any(Path(word).name == "mcpmesh" for word in words[:2])
+    named = this.name in words if "--name" in words else this.name == "default"
+    return program and "agent" in words and named

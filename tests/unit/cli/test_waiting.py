@@ -8,6 +8,7 @@ import os
 import subprocess
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
@@ -15,6 +16,7 @@ from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.api import presence
 from mcpmesh.cli.invocation import Invocation
+from mcpmesh.cli.leaving import answering
 from mcpmesh.cli.output import Output
 from mcpmesh.cli.settling import Serving, Settling
 from mcpmesh.errors import Unreachable
@@ -84,6 +86,34 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
         presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
         async with asyncio.timeout(SECONDS):
             assert await finding == os.getpid()
+
+
+async def test_an_agent_that_is_its_containers_first_process_is_waited_for_before_it_has_its_lock(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
+    (tmp_path / "cmdline").write_bytes(b"/opt/python\0/usr/local/bin/mcpmesh\0agent\0-f\0/mesh/mesh.yaml\0")
+    waiting = asyncio.create_task(answering(Invocation("default", Output(False)), tmp_path / "cmdline"))
+    # Who does not wait has gone on by then.
+    assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
+    with presence.held(mesh.home):
+        presence.mint_token(mesh.home)
+        presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
+        async with asyncio.timeout(SECONDS):
+            await waiting
+
+
+@pytest.mark.parametrize(
+    "first", [b"/sbin/init\0", b"python\0mcpmesh\0agent\0--name\0other\0", b"mcpmesh\0status\0", b""]
+)
+def test_nobody_waits_for_a_first_process_that_is_not_the_meshs_agent(
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
+) -> None:
+    monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
+    (tmp_path / "cmdline").write_bytes(first)
+    # Who waits has not ended at its first step.
+    with pytest.raises(StopIteration):
+        answering(Invocation("default", Output(False)), tmp_path / "cmdline").send(None)
 
 
 def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance: bool = False) -> bool:
