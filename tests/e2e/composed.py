@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,26 @@ def inspect(name: str) -> dict[str, Any]:
     return found
 
 
-def until(holds: Callable[[], object], what: str, seconds: float = 90.0) -> Any:
-    """The first thing that `holds` gives, asked again and again."""
+def environments_in(name: str) -> list[bytes]:
+    """Those of all processes in a container; who has ended since they were listed has none."""
+    found = []
+    for pid in docker("top", name, "-eo", "pid").split()[1:]:
+        with suppress(OSError):
+            found.append(Path(f"/proc/{pid}/environ").read_bytes())
+    return found
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = 180.0) -> Any:
+    """The first thing that `holds` gives, asked again and again; an AssertionError in it means: not yet."""
     end = time.monotonic() + seconds
     while True:
-        if found := holds():
-            return found
-        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
+        why = ""
+        try:
+            if found := holds():
+                return found
+        except AssertionError as error:
+            why = f": {error}"
+        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}{why}"
         time.sleep(0.2)
 
 
@@ -117,7 +131,7 @@ class Composed:
         """`consul WORDS` from the host."""
         environment = {"CONSUL_HTTP_ADDR": f"http://127.0.0.1:{self.consul_port}", "PATH": os.environ["PATH"]}
         argv = [str(self.consul_binary), *words]
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, f"consul {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -129,10 +143,10 @@ class Composed:
     def status(self) -> dict[str, Any]:
         """The board; empty while no agent answers."""
         argv = ["docker", "exec", f"{self.project}-agent-1", "mcpmesh", "status", "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
         try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
             found: dict[str, Any] = json.loads(done.stdout)
-        except ValueError:
+        except (ValueError, subprocess.TimeoutExpired):
             return {}
         return found if "services" in found else {}
 
@@ -157,6 +171,10 @@ class Composed:
         new = self.folder / ".mesh.yaml.new"
         new.write_text(json.dumps({"version": 1, "services": services}, indent=1))
         new.replace(self.folder / "mesh.yaml")
+
+    def read(self) -> None:
+        """Has the agent read its catalog and documents now: what it tells from then on is of these."""
+        until(lambda: self.mcpmesh("reload"), "an agent that has read its catalog")
 
     def containers(self, role: str = "", service: str = "") -> list[str]:
         """Names of the containers that the agent started."""

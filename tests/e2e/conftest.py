@@ -3,14 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.e2e import leftovers
 from tests.e2e.composed import API_GATEWAY, KONG_IMAGE, ROOT, Composed, consul_program, docker, until
-
-from mcpmesh.kit.ports import Ports
+from tests.support.ports import OWN_PORTS
 
 CATALOG = {
     "files": {"command": "mcp-server-filesystem", "args": ["."], "cwd": "./files"},
@@ -48,16 +49,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
+def alone() -> Iterator[None]:
+    """No other run of these tests, and nothing of an earlier one."""
+    with leftovers.alone():
+        yield
+
+
+@pytest.fixture(scope="session")
+def image(alone: None) -> str:
     """Our image, made of this checkout unless MCPMESH_TEST_IMAGE names one; `make e2e` sees to what it is made of."""
     if given := os.environ.get("MCPMESH_TEST_IMAGE"):
         return given
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    done = subprocess.run(
-        ["docker", "build", "-q", "-t", "mcpmesh:e2e", str(ROOT)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-    return "mcpmesh:e2e"
+    # It downloads from several places; the steps that were done are not done again.
+    for _ in range(3):
+        done = subprocess.run(
+            ["docker", "build", "-q", "-t", "mcpmesh:e2e", str(ROOT)], env=environment, capture_output=True, text=True
+        )
+        if done.returncode == 0:
+            return "mcpmesh:e2e"
+        time.sleep(5)
+    raise AssertionError(done.stdout[-2000:] + done.stderr[-3000:])
 
 
 @pytest.fixture(scope="session")
@@ -93,20 +105,19 @@ def composed(name: str, image: str, folder: Path, *overrides: Path) -> Iterator[
     shutil.copytree(ROOT / "examples" / "files", folder / "files")
     (folder / "secret").write_text(SECRET)
     (folder / "secret").chmod(0o600)
-    ports = Ports(28000)
     found = Composed(
-        project=f"{name}-{os.getpid()}",
+        project=f"{name}-{os.urandom(4).hex()}",
         files=[ROOT / "compose.yaml", *overrides],
         folder=folder,
-        ingress_port=ports.take(),
-        consul_port=ports.take(),
+        ingress_port=OWN_PORTS.take(),
+        consul_port=OWN_PORTS.take(),
         consul_binary=consul_program(),
         environment={"MCPMESH_IMAGE": image},
     )
     found.write(CATALOG)
     try:
         found.compose("up", "-d", "--no-build")
-        until(found.settled, "a mesh that is ready", 180)
+        until(found.settled, "a mesh that is ready", 300)
         yield found
     finally:
         if os.environ.get("MCPMESH_E2E_LOGS"):
@@ -121,4 +132,6 @@ def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
     if "mesh" in request.fixturenames and request.node.get_closest_marker("last") is None:
         composed: Composed = request.getfixturevalue("mesh")
         composed.write(CATALOG)
-        until(composed.settled, f"a mesh that is whole after {request.node.name}", 120)
+        # Until it has read that, it may be whole by what the test has written.
+        composed.read()
+        until(composed.settled, f"a mesh that is whole after {request.node.name}")

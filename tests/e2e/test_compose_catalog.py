@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.composed import ROOT, Composed, consul_program, until
 from tests.integration.mesh.traffic import call
-
-from mcpmesh.kit.ports import Ports
+from tests.support.ports import OWN_PORTS
 
 TIME = {"time": {"command": "mcp-server-time", "args": ["--local-timezone", "UTC"]}}
 MISTAKEN = {"time": {"comand": "mcp-server-time"}}
@@ -20,13 +19,12 @@ def fresh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comp
     """A project whose catalog's folder is empty, not up."""
     folder = tmp_path_factory.mktemp("fresh")
     folder.chmod(0o755)
-    ports = Ports(28100)
     composed = Composed(
-        project=f"mcpmesh-e2e-fresh-{os.getpid()}",
+        project=f"mcpmesh-e2e-fresh-{os.urandom(4).hex()}",
         files=[ROOT / "compose.yaml", ROOT / "compose.api-gateway.yaml"],
         folder=folder,
-        ingress_port=ports.take(),
-        consul_port=ports.take(),
+        ingress_port=OWN_PORTS.take(),
+        consul_port=OWN_PORTS.take(),
         consul_binary=consul_program(),
         environment={"MCPMESH_IMAGE": image},
     )

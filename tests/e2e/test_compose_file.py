@@ -25,7 +25,7 @@ def services(*overrides: Path, **variables: str) -> dict[str, dict[str, Any]]:
     """As Compose reads the files where only these variables are set."""
     files = [word for path in (ROOT / "compose.yaml", *overrides) for word in ("--file", str(path))]
     argv = ["docker", "compose", "--env-file", os.devnull, *files, "config", "--format", "json"]
-    environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    environment = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
     done = subprocess.run(argv, env={**environment, **variables}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]

@@ -10,8 +10,9 @@ import pytest
 from tests.e2e.calls import calls_without_a_fault, status_of_call
 from tests.e2e.composed import Composed, docker, until
 
-# The agent looks every second; a Kong that answers is handed its document at that look.
-DOCUMENT_SECONDS = 5.0
+# The agent looks every second; a Kong that answers is handed its document at that look. The rest is for a machine that
+# stands still meanwhile, and still far from what somebody else's document would last if nobody looked.
+DOCUMENT_SECONDS = 30.0
 KEYS = """\
 _format_version: "3.0"
 consumers:
@@ -27,7 +28,7 @@ THEIRS = {"_format_version": "3.0", "services": [{"name": "theirs", "host": "127
 def hash_of(mesh: Composed) -> str:
     """Of the document that Kong goes by; empty where it does not tell."""
     try:
-        found = httpx.get(f"{mesh.kong_admin}/status", trust_env=False)
+        found = httpx.get(f"{mesh.kong_admin}/status", trust_env=False, timeout=60)
     except httpx.TransportError:
         return ""
     return str(found.json()["configuration_hash"])
@@ -67,10 +68,11 @@ def test_a_restarted_kong_has_its_document_at_once(mesh: Composed) -> None:
 
 def test_what_somebody_else_hands_it_is_replaced_by_ours(mesh: Composed) -> None:
     ours = hash_of(mesh)
-    answer = httpx.post(f"{mesh.kong_admin}/config", json=THEIRS, trust_env=False, timeout=30)
+    answer = httpx.post(f"{mesh.kong_admin}/config", json=THEIRS, trust_env=False, timeout=60)
     assert answer.status_code == 201, answer.text
     until(lambda: hash_of(mesh) == ours, "our document", DOCUMENT_SECONDS)
-    assert status_of_call(mesh) == 200
+    # Kong tells the new hash some moments before its workers go by it.
+    until(lambda: status_of_call(mesh) == 200, "a call by our document")
 
 
 def test_a_document_in_kong_d_is_joined_when_it_is_saved(mesh: Composed, own_document: Path) -> None:
@@ -90,5 +92,5 @@ def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(mesh: Com
         until(lambda: said in mesh.status().get("ingress_error", ""), "the refusal")
         assert hash_of(mesh) == ours
         own_document.unlink()
-        until(lambda: not mesh.status()["ingress_error"], "no refusal")
+        until(lambda: mesh.status().get("ingress_error") == "", "no refusal")
     assert hash_of(mesh) == ours

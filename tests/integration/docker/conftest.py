@@ -5,9 +5,9 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.conftest import image
+from tests.e2e.conftest import alone, image
 
-__all__ = ["image"]
+__all__ = ["alone", "image"]
 
 
 @pytest.fixture(autouse=True)

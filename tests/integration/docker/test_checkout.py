@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.composed import ROOT, docker
-
-from mcpmesh.kit.ports import Ports
+from tests.support.ports import OWN_PORTS
 
 SOMEBODY = 1000
 
@@ -26,7 +25,7 @@ def test_no_registry_is_asked_for_our_image(over: list[str]) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-def test_consul_starts_from_a_checkout_that_only_its_owner_may_read(tmp_path: Path) -> None:
+def test_consul_starts_from_a_checkout_that_only_its_owner_may_read(alone: None, tmp_path: Path) -> None:
     shutil.copy(ROOT / "compose.yaml", tmp_path)
     shutil.copytree(ROOT / "consul", tmp_path / "consul")
     for path in (tmp_path, *tmp_path.rglob("*")):
@@ -34,13 +33,13 @@ def test_consul_starts_from_a_checkout_that_only_its_owner_may_read(tmp_path: Pa
         path.chmod(0o700 if path.is_dir() else 0o600)
     environment = {
         **os.environ,
-        "COMPOSE_PROJECT_NAME": f"mcpmesh-checkout-{os.getpid()}",
-        "CONSUL_PORT": str(Ports(28700).take()),
+        "COMPOSE_PROJECT_NAME": f"mcpmesh-checkout-{os.urandom(4).hex()}",
+        "CONSUL_PORT": str(OWN_PORTS.take()),
     }
 
     def compose(*words: str) -> subprocess.CompletedProcess[str]:
         argv = ["docker", "compose", *words]
-        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
 
     try:
         done = compose("up", "-d", "--no-deps", "--wait", "consul")

@@ -11,7 +11,7 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
 from mcpmesh.consul.registration import registration
-from mcpmesh.model.service import ServiceSpec, Stdio
+from mcpmesh.model.service import Health, ServiceSpec, Stdio
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,10 @@ def consul() -> Iterator[str]:
     container = container.with_kwargs(entrypoint=["consul", "agent", "-dev", "-client=0.0.0.0"])
     with container:
         address = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8500)}"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while True:
             try:
-                if httpx.get(f"{address}/v1/status/leader", trust_env=False).text.strip() not in ("", '""'):
+                if httpx.get(f"{address}/v1/status/leader", trust_env=False, timeout=60).text.strip() not in ("", '""'):
                     break
             except httpx.TransportError:
                 pass
@@ -35,7 +35,8 @@ def consul() -> Iterator[str]:
 
 def test_an_instance_in_a_namespace_of_its_own_is_looked_at_through_its_sidecar(consul: str) -> None:
     payloads = registration(
-        ServiceSpec("files", Stdio("server")),
+        # Nobody is there to be looked at, and nobody looks within this test.
+        ServiceSpec("files", Stdio("server"), health=Health(interval=3600)),
         mesh="test",
         instance_id="test-files-1",
         port=11100,
@@ -46,8 +47,8 @@ def test_an_instance_in_a_namespace_of_its_own_is_looked_at_through_its_sidecar(
         check_port=11102,
     )
     for payload in payloads:
-        httpx.put(f"{consul}/v1/agent/service/register", json=payload, trust_env=False).raise_for_status()
-    sidecar = httpx.get(f"{consul}/v1/agent/service/test-files-1-sidecar", trust_env=False).json()
+        httpx.put(f"{consul}/v1/agent/service/register", json=payload, trust_env=False, timeout=60).raise_for_status()
+    sidecar = httpx.get(f"{consul}/v1/agent/service/test-files-1-sidecar", trust_env=False, timeout=60).json()
     assert (sidecar["Address"], sidecar["Port"], sidecar["Proxy"]["LocalServiceAddress"]) == (
         "172.30.0.9",
         11101,
@@ -55,5 +56,5 @@ def test_an_instance_in_a_namespace_of_its_own_is_looked_at_through_its_sidecar(
     )
     [exposed] = sidecar["Proxy"]["Expose"]["Paths"]
     assert (exposed["Path"], exposed["LocalPathPort"], exposed["ListenerPort"]) == ("/ready", 11100, 11102)
-    checks = httpx.get(f"{consul}/v1/agent/checks", trust_env=False).json()
+    checks = httpx.get(f"{consul}/v1/agent/checks", trust_env=False, timeout=60).json()
     assert checks["test-files-1:ready"]["Status"] == "passing"

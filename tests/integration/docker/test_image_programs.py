@@ -37,7 +37,7 @@ def ask(image: str, argv: list[str]) -> dict[str, object]:
         text=True,
     )
     assert started.stdin and started.stdout and started.stderr
-    bound = threading.Timer(60, started.kill)
+    bound = threading.Timer(180, started.kill)
     bound.start()
     try:
         started.stdin.write(line + "\n")

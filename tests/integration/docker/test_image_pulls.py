@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -21,45 +23,97 @@ MEGABYTES = 60
 
 
 @pytest.fixture(scope="module")
-def name() -> Iterator[str]:
-    """An image that a registry has and Docker has not."""
+def registry() -> Iterator[int]:
+    """The port of a registry, on loopback: Docker asks those alone without TLS."""
     testcontainers_config.ryuk_disabled = True  # its reaper is an image that may not be had
     with DockerContainer("registry:2").with_exposed_ports(5000) as container:
-        # Docker asks registries on loopback alone without TLS.
-        address = f"127.0.0.1:{container.get_exposed_port(5000)}"
-        until(lambda: answers(f"http://{address}/v2/"), "the registry")
-        yield f"{address}/mcpmesh-test-large:1"
+        port = int(container.get_exposed_port(5000))
+        until(lambda: answers(f"http://127.0.0.1:{port}/v2/"), "the registry")
+        yield port
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False).is_success
+        return httpx.get(url, trust_env=False, timeout=60).is_success
     except httpx.TransportError:
         return False
 
 
+@dataclass
+class Way:
+    """A way to a registry on which half of an image gets through before `open` is set."""
+
+    registry: int
+    port: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    passed: int = 0
+    ways: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.ways.add(task)
+        from_registry, to_registry = await asyncio.open_connection("127.0.0.1", self.registry)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pass(reader, to_registry))
+                group.create_task(self._pass(from_registry, writer, bounded=True))
+        finally:
+            to_registry.close()
+            writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bounded: bool = False) -> None:
+        with suppress(ConnectionError):
+            while piece := await reader.read(1 << 16):
+                if bounded:
+                    self.passed += len(piece)
+                    if self.passed > MEGABYTES * 1_000_000 / 2:
+                        await self.open.wait()
+                writer.write(piece)
+                await writer.drain()
+            writer.write_eof()
+
+
 @pytest.fixture
-def absent(name: str, tmp_path: Path) -> Iterator[str]:
-    """That image: what can't be compressed, on top of nothing, so that no layer of it is here."""
+async def way(registry: int) -> AsyncIterator[Way]:
+    """A narrow one, whose end is the end of what is under way."""
+    made = Way(registry)
+    server = await asyncio.start_server(made.lead, "127.0.0.1", 0)
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    # Docker keeps its connections for a while.
+    for task in made.ways:
+        task.cancel()
+    await asyncio.gather(*made.ways, return_exceptions=True)
+
+
+@pytest.fixture
+def absent(registry: int, way: Way, tmp_path: Path) -> Iterator[str]:
+    """An image at the end of that way: what can't be compressed, on top of nothing, so that no layer of it is here."""
     (tmp_path / "large").write_bytes(os.urandom(MEGABYTES * 1_000_000))
     (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY large /\nCMD ["/large"]\n')
-    docker("build", "-q", "-t", name, str(tmp_path))
-    docker("push", "-q", name)
-    docker("rmi", name)
+    pushed, name = (f"127.0.0.1:{port}/mcpmesh-test-large:1" for port in (registry, way.port))
+    docker("build", "-q", "-t", pushed, str(tmp_path))
+    docker("push", "-q", pushed)
+    docker("rmi", pushed)
     yield name
     docker("rmi", name, check=False)
 
 
-async def test_how_far_a_pull_is_can_be_read_until_it_is_there(absent: str) -> None:
+async def test_how_far_a_pull_is_can_be_read_until_it_is_there(absent: str, way: Way) -> None:
     engine = Engine("unix:///var/run/docker.sock")
     images, said = Images(engine), []
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         while True:
             try:
                 found = await images.have(absent)
                 break
             except WorkloadError as error:
                 said.append(str(error))
+            if f" % of {MEGABYTES} MB so far" in said[-1]:
+                way.open.set()
             await asyncio.sleep(0.02)
     await engine.close()
     assert found["Config"]["Cmd"] == ["/large"]
