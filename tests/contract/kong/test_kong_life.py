@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -50,7 +51,8 @@ def home(tmp_path: Path) -> Iterator[Path]:
     """A mesh's folder, in which nothing runs any more after the test."""
     yield tmp_path
     for pid in working_in(tmp_path / "kong"):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def working_in(prefix: Path) -> list[int]:
