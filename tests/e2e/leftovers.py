@@ -39,9 +39,9 @@ def _sweep() -> None:
         for name in _left("ps", "--all"):
             docker("rm", "--force", "--volumes", name, check=False)
     for name in _left("network", "ls"):
-        docker("network", "rm", name)
+        docker("network", "rm", name, check=False)
     for name in _left("volume", "ls"):
-        docker("volume", "rm", name)
+        docker("volume", "rm", name, check=False)
 
 
 def _left(*words: str) -> list[str]:
