@@ -48,7 +48,7 @@ def begins(mesh: RealMesh, agent: subprocess.Popen[bytes]) -> bool:
 
 
 def pids(mesh: RealMesh) -> set[int]:
-    return {process.pid for process in mesh.processes() if process.mark.role != "agent"}
+    return mesh.lasting() - mesh.pids("agent")
 
 
 def now(mesh: RealMesh) -> str:
@@ -65,7 +65,8 @@ def uptime(mesh: RealMesh) -> float:
 def test_status_verify_and_call_typed_in_a_row_while_it_begins(mesh: RealMesh) -> None:
     gate, told = mesh.folder / "gate", mesh.folder / "told"
     waits = ["-c", f'while [ ! -e "{gate}" ]; do sleep 0.1; done; exec "$0"', str(TIME_SERVER)]
-    write(mesh.catalog, {"services": {**CATALOG["services"], "other": {"command": "sh", "args": waits}}})
+    other = {"command": "sh", "args": waits, "timeouts": {"start": "1h"}}
+    write(mesh.catalog, {"services": {**CATALOG["services"], "other": other}})
     with agent_of(mesh):
         assert "clock" in mesh.run("status", code=NOT_READY).stdout
         with told.open("w") as stderr:
@@ -82,7 +83,8 @@ def test_status_verify_and_call_typed_in_a_row_while_it_begins(mesh: RealMesh) -
 
 def test_a_call_and_a_number_typed_while_it_begins_wait_for_what_they_need_alone(mesh: RealMesh) -> None:
     mute, program = python_program("mute.py")
-    write(mesh.catalog, {"services": {**CATALOG["services"], "mute": {"command": [mute, program]}}})
+    starting = {"command": [mute, program], "timeouts": {"start": "1h"}}
+    write(mesh.catalog, {"services": {**CATALOG["services"], "mute": starting}})
     with agent_of(mesh):
         assert "clock: 1" in mesh.run("scale", "clock=1").stdout
         assert "UTC" in mesh.run("call", "clock", "get_current_time", '{"timezone": "UTC"}').stdout
@@ -111,7 +113,7 @@ def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on
         assert mesh.undisturbed(before, role="agent") and mesh.status()["catalog_error"] is None
         assert agent.poll() is None
         mesh.down()
-    assert pids(mesh) == set()
+    assert mesh.processes() == []
 
 
 def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(mesh: RealMesh) -> None:
@@ -142,4 +144,4 @@ def test_down_of_a_mesh_whose_agent_has_no_catalog_drains_and_leaves_nothing(mes
         assert "does not exist" in mesh.run("status", code=NOT_READY).stdout
         said = mesh.down()
     assert "ended at last: consul" in said.stderr
-    assert pids(mesh) == set()
+    assert mesh.processes() == []

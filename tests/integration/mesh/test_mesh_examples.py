@@ -66,10 +66,11 @@ def test_up_ends_with_a_table_of_services_that_are_ready(examples: RealMesh) -> 
 def test_status_says_what_each_server_is(examples: RealMesh) -> None:
     def well() -> Any:
         done = examples.run("status", "--json", code=None)
-        return done.returncode == OK and json.loads(done.stdout)
+        assert done.returncode == OK, done.stdout
+        status = json.loads(done.stdout)
+        return status["in_sync"] and status
 
     status = wait_for("all is well", well)
-    assert status["in_sync"]
     assert {line["name"] for line in status["services"]} == set(TOOLS)
     for line in status["services"]:
         assert line["server"], line["name"]
@@ -89,7 +90,13 @@ async def test_the_official_client_lists_and_calls_a_tool_of_each(examples: Real
 
 
 def test_tools_are_listed_for_one_and_for_all(examples: RealMesh) -> None:
-    everywhere = {(tool["service"], tool["name"]) for tool in examples.json("tools")["tools"]}
+    def of_all() -> Any:
+        found = {(tool["service"], tool["name"]) for tool in examples.json("tools")["tools"]}
+        # A service that is not ready for a moment has none.
+        assert {service for service, _ in found} == set(TOOLS)
+        return found
+
+    everywhere = wait_for("all have tools", of_all)
     assert {(service, tool) for service, (tool, _, _) in TOOLS.items()} <= everywhere
     mine = examples.json("tools", "time")["tools"]
     assert {tool["name"] for tool in mine} == {name for service, name in everywhere if service == "time"}
@@ -129,7 +136,7 @@ def test_logs_plan_and_validate_speak_json(examples: RealMesh) -> None:
 
 
 def test_up_again_attaches_and_changes_nothing(examples: RealMesh) -> None:
-    before = examples.pids()
+    before = examples.lasting()
     assert "runs already" in examples.up().stderr
     assert examples.undisturbed(before)
 

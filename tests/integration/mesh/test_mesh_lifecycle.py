@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.integration.mesh.traffic import call, load, text_of
+from tests.integration.mesh.traffic import active, call, load, text_of
 from tests.support.mesh import NO_AGENT, RealMesh, everything, python_program, real_mesh, the_time, wait_for
 
 CLOCK = {"services": {"clock": the_time()}}
@@ -117,9 +117,7 @@ def test_a_call_has_the_time_that_its_service_gives_it_at_down(tmp_path: Path) -
         mesh.up()
         arguments = {"duration": 16, "steps": 1}
         answer = beside.submit(call, f"{mesh.ingress}/mcp/everything", "trigger-long-running-operation", arguments)
-        active = "/stats?filter=http.public_listener.downstream_rq_active"
-        sidecar = mesh.one("sidecar", "everything")
-        wait_for("the call is under way", lambda: ": 0" not in mesh.ask_envoy(sidecar, active))
+        wait_for("the call is under way", lambda: active(mesh, mesh.one("gateway"), "everything"))
         mesh.down()
         assert "completed" in text_of(answer.result())
 
@@ -150,5 +148,6 @@ def test_what_a_person_allowed_or_denied_outlives_down_and_up(small: RealMesh) -
 def test_of_two_ups_at_once_both_end_well_with_one_agent(small: RealMesh) -> None:
     both = [starting_in_the_background(small) for _ in range(2)]
     assert [process.wait(180) for process in both] == [0, 0]
-    assert small.one("agent")
+    # The other one begins its life with the look that ends it, and nobody waits for that.
+    wait_for("one agent is left", lambda: small.one("agent"))
     assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
