@@ -29,6 +29,7 @@ def kong(started_kong: RunningKong) -> RunningKong:
 
 @pytest.fixture
 async def admin() -> AsyncIterator[KongAdmin]:
-    client = KongAdmin()
+    # The product's own bound is for a mesh that looks again.
+    client = KongAdmin(seconds=90)
     yield client
     await client.close()
