@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.e2e.composed import until
+from tests.support import guard
 
 # Where tests/e2e/machine/engine keeps the log of one that it starts.
 _FOLDER = Path(os.environ.get("MCPMESH_TEST_ENGINE", "/tmp/mcpmesh-test-engine"))
@@ -28,7 +29,16 @@ def restart() -> None:
         until(lambda: _ended(pid), "the engine's end", _SECONDS)
         _FOLDER.mkdir(exist_ok=True)
         with (_FOLDER / "log").open("ab") as log:
-            subprocess.run(["setsid", "--fork", *argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
+            # Without the mark of what the tests start: it was there before them, and outlives them.
+            environment = {key: value for key, value in os.environ.items() if key != guard.VARIABLE}
+            subprocess.run(
+                ["setsid", "--fork", *argv],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                check=True,
+            )
     until(_answers, "an engine that answers", _SECONDS)
 
 
@@ -37,8 +47,10 @@ def _running() -> tuple[int, list[str]]:
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if entry.name.isdigit() and (entry / "comm").read_text() == "dockerd\n":
-                words = (entry / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-                return int(entry.name), [word.decode() for word in words]
+                words = (entry / "cmdline").read_bytes().rstrip(b"\0")
+                # One that has ended and waits for its parent has none.
+                if words:
+                    return int(entry.name), words.decode().split("\0")
     raise AssertionError("Docker answers, and no dockerd runs here")
 
 
