@@ -34,6 +34,7 @@ from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired, Wanted
 from mcpmesh.plan.look import Look
 from mcpmesh.reconcile.prover import Prover
+from mcpmesh.reconcile.silence import Silence
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SHIM, SIDECAR, Runtime
 
 # They account for themselves.
@@ -84,7 +85,7 @@ class Observer:
         self._prover = prover
         self._ports = ports
         self._kong = kong
-        self._silent_since: dict[int, float] = {}
+        self._silence = Silence()
         self._draining_since: dict[str, float] = {}
         self._suspects: frozenset[int] = frozenset()
         self._untold_since: dict[str, float] = {}
@@ -257,13 +258,11 @@ class Observer:
         return confirmed
 
     def _stuck(self, workloads: Sequence[Workload], sidecars: Sequence[Sidecar], kong: Kong | None) -> frozenset[int]:
-        now = time.monotonic()
         bounds = {w.pid: _SILENT_SECONDS for w in workloads if w.pid is not None and w.state == "unreachable"}
         bounds |= {sidecar.pid: _SILENT_SECONDS for sidecar in sidecars if not sidecar.ready}
         if kong and kong.pid is not None and (isinstance(kong.content, Unknown) or not kong.listening):
             bounds[kong.pid] = self._kong.start_seconds
-        self._silent_since = {pid: self._silent_since.get(pid, now) for pid in bounds}
-        return frozenset(pid for pid, since in self._silent_since.items() if now - since > bounds[pid])
+        return self._silence.stuck(bounds, time.monotonic())
 
     def _untold(self, desired: Desired, observed: Observed) -> frozenset[str]:
         """Services that some caller's Envoy has not heard of for too long; named once in every such time."""

@@ -1,0 +1,28 @@
+"""When a process that says nothing is taken for stuck."""
+
+from __future__ import annotations
+
+from mcpmesh.reconcile.silence import Silence
+
+BOUNDS = {7: 10.0}
+
+
+def test_who_is_silent_for_longer_than_its_bound_is_stuck() -> None:
+    silence = Silence()
+    assert [bool(silence.stuck(BOUNDS, now)) for now in (0.0, 5.0, 10.0)] == [False, False, False]
+    assert silence.stuck(BOUNDS, 10.5) == {7}
+
+
+def test_a_pause_between_two_looks_proves_nothing() -> None:
+    silence = Silence()
+    assert not silence.stuck(BOUNDS, 0.0)
+    assert not silence.stuck(BOUNDS, 60.0)
+    assert silence.stuck(BOUNDS, 60.2) == {7}
+
+
+def test_who_spoke_meanwhile_begins_anew() -> None:
+    silence = Silence()
+    for now in (0.0, 5.0):
+        assert not silence.stuck(BOUNDS, now)
+    assert not silence.stuck({}, 9.0)
+    assert not any(silence.stuck(BOUNDS, now) for now in (11.0, 16.0, 21.0))
