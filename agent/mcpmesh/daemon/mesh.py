@@ -15,7 +15,7 @@ from mcpmesh.daemon.memory import INGRESS_PORT, Memory, claimed_ports
 from mcpmesh.daemon.scaling import Scaling
 from mcpmesh.envoy import proxy
 from mcpmesh.envoy.admin import Admin
-from mcpmesh.errors import MeshError
+from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import process as kong_process
 from mcpmesh.kit.ports import Ports
 from mcpmesh.kit.process import marked
@@ -37,12 +37,16 @@ from mcpmesh.workload.runtime import GATEWAY, PLAIN, SERVER, SHIM, SIDECAR, Runt
 # Who goes first when a mesh is swept away without asking: callers before what they call.
 _SWEEP_ORDER = (kong_process.ROLE, GATEWAY, SIDECAR, SHIM, PLAIN, SERVER, CONSUL)
 
+# A Docker that hangs is not waited for before it is told what failed.
+_LEFT_SECONDS = 5.0
+
 
 class Mesh:
     """The running parts; `bring_up` makes them, `close` lets go of them (they run on).
 
     While `wanted` is false nothing is. `known` is set once it can be told what is wanted, which needs a catalog or that
-    nothing is; until then what runs is left alone. `failure` is why the mesh could not be brought up the last time.
+    nothing is; until then what runs is left alone. `failure` is why the mesh could not be brought up the last time;
+    `left` are the services of which something ran then, None where that could not be told.
     """
 
     def __init__(self, settings: Settings, name: str, journal: Journal, documents: Path | None = None) -> None:
@@ -65,6 +69,7 @@ class Mesh:
         self.wanted = True
         self.known = asyncio.Event()
         self.failure: str | None = None
+        self.left: set[str] | None = None
         self._catalog: Catalog | None = None
         self._ingress_port = 0
         self._ingress_hosts = (settings.ingress.host, LOOPBACK)
@@ -81,6 +86,14 @@ class Mesh:
         host = self._ingress_hosts[0]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - what people ask for, not what we choose
         return f"http://[{host}]:{self._ingress_port}" if ":" in host else f"http://{host}:{self._ingress_port}"
+
+    async def fail(self, why: str) -> None:
+        """Remembers why it could not be brought up, and what an earlier agent has left running."""
+        self.left = None
+        with suppress(PeerError, TimeoutError):
+            async with asyncio.timeout(_LEFT_SECONDS):
+                self.left = {process.mark.service for process in await self.runtime.found()}
+        self.failure = why
 
     async def bring_up(self) -> Loop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mcpmesh.daemon import logs
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.callers import Sidecar, call_tool, list_tools
 from mcpmesh.daemon.consul import Reached
-from mcpmesh.errors import PeerError, Refused, Unreachable
+from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
 from mcpmesh.model.observed import Unknown
 from mcpmesh.model.service import Catalog, ServiceSpec
@@ -48,7 +47,7 @@ class AgentOperations:
             ingress_ready=bool(loop and _ingress_ready(loop)),
             consul=mesh.consul.url,
             consul_ready=bool(loop and loop.consul_ready),
-            services=tuple(loop.services) if loop else await self._not_begun(known),
+            services=tuple(loop.services) if loop else self._not_begun(known),
             warnings=(*known.warnings, *mesh.scaling.sentences(known)),
             catalog_error=str(catalog.error) if catalog.error else None,
             sources=tuple(map(str, catalog.sources)),
@@ -156,18 +155,14 @@ class AgentOperations:
 
     # What they need.
 
-    async def _not_begun(self, catalog: Catalog) -> tuple[ServiceStatus, ...]:
+    def _not_begun(self, catalog: Catalog) -> tuple[ServiceStatus, ...]:
         """Before the first look: what an earlier agent has left may well serve, and is not called failed."""
-        failure, left = self._mesh.failure or "", set[str]()
-        if failure:
-            with suppress(PeerError):
-                left = {process.mark.service for process in await self._mesh.runtime.found()}
+        failure, left = self._mesh.failure or "", self._mesh.left
 
         def line(name: str, instances: int) -> ServiceStatus:
-            if name in left:
-                return ServiceStatus(
-                    name, State.UNKNOWN, instances, 0, f"it runs, and nobody looks after it: {failure}"
-                )
+            if failure and (left is None or name in left):
+                what = "nobody knows whether it runs" if left is None else "it runs, and nobody looks after it"
+                return ServiceStatus(name, State.UNKNOWN, instances, 0, f"{what}: {failure}")
             return ServiceStatus(name, State.FAILED if failure else State.STARTING, instances, 0, failure)
 
         return tuple(line(name, spec.instances) for name, spec in catalog.services.items())
