@@ -16,6 +16,7 @@ from mcpmesh.daemon.catalog import CatalogInForce
 from mcpmesh.daemon.compose import Compose
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
+from mcpmesh.kit.ports import release_old
 from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Event, Level
@@ -76,7 +77,8 @@ class Agent:
             self.mesh.loop.nudge()
 
     async def tidy(self) -> None:
-        """Keeps the logs small, once it can be told who writes."""
+        """Gives up what was set aside for long enough; keeps the logs small, once it can be told who writes."""
+        release_old()
         with suppress(PeerError):
             writing = {process.mark.instance or process.mark.role for process in await self.mesh.runtime.found()}
             await asyncio.to_thread(logs.tidy, self.mesh.home / "logs", writing)
@@ -114,7 +116,7 @@ class Agent:
             except MeshError as error:
                 if mesh.failure != str(error):
                     self.journal.say(Level.TROUBLE, str(error), "mesh")
-                mesh.failure = str(error)
+                await mesh.fail(str(error))
             if self._going_down is not None:
                 return
             await asyncio.sleep(wait)

@@ -18,10 +18,11 @@ from mcpmesh.settings import IngressSettings
 
 INGRESS_PORT = 8000
 _FILE = "ports.json"
+_ANYBODYS = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - what people ask for, not what we choose
 
 
 def claimed_ports() -> set[int]:
-    """Ports that any mesh of this machine holds or has set aside."""
+    """Ports that processes of any mesh of this machine were given."""
     return {port for process in marked() for port in process.mark.ports.values()}
 
 
@@ -45,7 +46,7 @@ class Memory:
         With `holding`, what we remember is held by a process of ours and is kept.
         """
         remembered = {name: self._ports[name] for name in names if name in self._ports}
-        if len(remembered) == len(names) and all(_ours(port, holding) for port in remembered.values()):
+        if len(remembered) == len(names) and _ours(remembered.values(), holding):
             return remembered
         chosen: dict[str, int] = {}
         for name in names:
@@ -59,7 +60,7 @@ class Memory:
         With `holding`, what we remember is held by a process of ours and is kept.
         """
         remembered = {name: self._ports[name] for name in names if name in self._ports}
-        kept = {name: port for name, port in remembered.items() if _ours(port, holding)}
+        kept = {name: port for name, port in remembered.items() if _ours([port], holding)}
         chosen: dict[str, int] = {}
         for name in sorted(set(names) - kept.keys()):
             chosen[name] = self._fresh(fresh, taken | set(self._ports.values()))
@@ -75,17 +76,18 @@ class Memory:
         Raises SettingsError when the port that was asked for is taken.
         """
         if settings.port is not None:
-            if not _ours(settings.port, settings.port == held, settings.host):
+            if not _ours([settings.port], settings.port == held, settings.host):
                 raise SettingsError(
-                    f"cannot open the ingress at {settings.host}:{settings.port}: the port is taken; "
-                    "end what holds it (ss -ltnp), or set another MCPMESH_INGRESS__PORT"
+                    f"cannot open the ingress at {settings.host}:{settings.port}: the port is taken; end what holds it "
+                    f'(ss -ltnp), or has set it aside (ss -xap shows "mcpmesh-port-{settings.port}"), '
+                    "or set another MCPMESH_INGRESS__PORT"
                 )
             return settings.port
         if held is not None:
             set_aside(held)
             return held
         preferred = self._ports.get("ingress", INGRESS_PORT)
-        if preferred not in taken and _ours(preferred, False, settings.host):
+        if preferred not in taken and _ours([preferred], False, settings.host):
             port = preferred
         else:
             port = self._fresh(Ports(INGRESS_PORT), taken | {preferred})
@@ -105,10 +107,13 @@ class Memory:
         write_private(self._home / _FILE, json.dumps(self._ports, indent=1) + "\n")
 
 
-def _ours(port: int, holding: bool, host: str = "127.0.0.1") -> bool:
-    """Whether `port` is ours, held by a process of ours or to be opened by one; no other agent is given it then."""
-    aside = set_aside(port)
-    return holding or (aside and is_free(port, host))
+def _ours(ports: Collection[int], holding: bool, host: str = "127.0.0.1") -> bool:
+    """Whether all are ours, held by a process of ours or to be opened by one; no other agent is given them then."""
+    if not holding and not all(is_free(port, host) for port in ports):
+        return False
+    # The names tell ports apart, not addresses; who asks for another one than everybody's has it for itself.
+    named = [set_aside(port) for port in ports] if host in _ANYBODYS else []
+    return holding or all(named)
 
 
 def _read(home: Path) -> dict[str, int]:

@@ -100,7 +100,7 @@ def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
     # On a busy machine a trigger comes late; that is no reason to leave it out, nor to warn of it.
     scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
     scheduler.add_job(agent.nudge, "interval", seconds=settings.agent.pass_seconds, id="pass")
-    scheduler.add_job(agent.tidy, "interval", seconds=60, id="tidy logs")
+    scheduler.add_job(agent.tidy, "interval", seconds=60, id="tidy")
     scheduler.start()
     return scheduler
 

@@ -23,7 +23,7 @@ from mcpmesh.errors import MeshError
 _CEILING = 32767
 
 # What a program that was given a port has to open it.
-_OPENED_WITHIN_SECONDS = 60.0
+OPENED_WITHIN_SECONDS = 60.0
 
 # The ports that this process has set aside: the descriptor of each name, and until when (monotonic).
 _set_aside: dict[int, tuple[int, float]] = {}
@@ -40,14 +40,19 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+def obtain(port: int, seconds: float = math.inf) -> bool:
+    """Sets `port` aside where nobody listens there; False where somebody does, or another agent will."""
+    return is_free(port) and set_aside(port, seconds)
+
+
 def set_aside(port: int, seconds: float = math.inf) -> bool:
     """Keeps `port` from all other agents of this machine; False where another one has set it aside.
 
-    It stays so for `seconds`, and no longer than this process. Whether somebody listens there is another question.
+    It stays so for `seconds` at least, and no longer than this process. Whether somebody listens there is another
+    question. Raises MeshError where the system gives no name.
     """
+    release_old()
     now = time.monotonic()
-    for old in [old for old, (_, until) in _set_aside.items() if until < now]:
-        os.close(_set_aside.pop(old)[0])
     name, until = _set_aside.get(port, (None, now))
     if name is None:
         name = _name(port)
@@ -56,16 +61,23 @@ def set_aside(port: int, seconds: float = math.inf) -> bool:
     return name is not None
 
 
+def release_old() -> None:
+    """Gives up the names of ports whose time is over."""
+    now = time.monotonic()
+    for old in [old for old, (_, until) in _set_aside.items() if until < now]:
+        os.close(_set_aside.pop(old)[0])
+
+
 def _name(port: int) -> int | None:
     """A descriptor that has the name of that port; None where another process has it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as named:
             named.bind(f"\0mcpmesh-port-{port}")
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return None
-            raise
-        return named.detach()
+            return named.detach()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise MeshError(f"cannot set port {port} aside: {error.strerror}") from error
 
 
 async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
@@ -92,7 +104,7 @@ class Ports:
             port = self._base + (self._next - self._base + step) % span
             if port in taken or port in _set_aside:
                 continue
-            if is_free(port) and set_aside(port, _OPENED_WITHIN_SECONDS):
+            if obtain(port, OPENED_WITHIN_SECONDS):
                 self._next = port + 1
                 return port
         raise MeshError(f"cannot find a free port from {self._base} to {_CEILING}; end what holds them")

@@ -16,7 +16,7 @@ from shutil import which
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.files import private_folder, write_private
-from mcpmesh.kit.ports import Ports, connects, is_free
+from mcpmesh.kit.ports import OPENED_WITHIN_SECONDS, Ports, connects, is_free, obtain
 from mcpmesh.kit.process import Mark, Process, marked, spawn, stop, wait_for_any_end
 from mcpmesh.kit.sockets import client
 from mcpmesh.model.instance import Instance
@@ -83,8 +83,11 @@ class Processes:
             return chosen
 
         # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
-        ports = {"http": port(kept.port if kept.port and is_free(kept.port) else None)}
-        stays = kept.sidecar_port and (kept.beside or is_free(kept.sidecar_port))
+        def still(port: int | None) -> bool:
+            return port is not None and obtain(port, OPENED_WITHIN_SECONDS)
+
+        ports = {"http": port(kept.port if still(kept.port) else None)}
+        stays = kept.beside or still(kept.sidecar_port)
         ports["sidecar"] = port(kept.sidecar_port if stays else None)
         for upstream in spec.upstreams:
             ports[f"upstream:{upstream.service}"] = port(upstream.port)

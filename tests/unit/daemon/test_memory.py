@@ -13,7 +13,7 @@ import pytest
 
 from mcpmesh.daemon.memory import Memory
 from mcpmesh.errors import SettingsError
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import Ports, is_free
 from mcpmesh.settings import IngressSettings
 
 NAMES = ("http", "grpc")
@@ -99,7 +99,7 @@ _AGENT = """
 import json, sys
 from pathlib import Path
 from mcpmesh.daemon.memory import Memory
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import Ports, is_free
 from mcpmesh.settings import IngressSettings
 
 memory = Memory(Path(sys.argv[1]))
@@ -197,10 +197,34 @@ def test_what_another_agent_chose_meanwhile_is_given_up_and_free_again_after_it(
     assert Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing) == first["http"]
 
 
+def test_a_port_that_it_does_not_get_is_not_kept_from_others(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    port = next(port for port in range(17800, 17900) if is_free(port))
+    (tmp_path / "ports.json").write_text(json.dumps({"http": port, "ingress": port}))
+    with hold(port):
+        memory, said = Memory(tmp_path), list[str]()
+        assert port not in memory.ports_for(("http",), Ports(17900), set(), holding=False).values()
+        memory.ingress_port(IngressSettings(), set(), None, said.append)
+    assert said[0].startswith(f"port {port} is taken")
+    other = others(tmp_path / "b", port)
+    other.begin()
+    assert port in other.chosen().values()
+
+
+def test_an_ingress_at_an_address_of_its_own_shares_its_number_with_others(
+    tmp_path: Path, others: Callable[[Path, int], Other]
+) -> None:
+    other = others(tmp_path / "a", 17950)
+    other.begin()
+    settings = IngressSettings(host="127.0.0.2", port=other.chosen()["http"])
+    assert Memory(tmp_path / "b").ingress_port(settings, set(), None, nothing) == settings.port
+
+
 def test_a_port_of_ours_is_kept_from_others_while_nothing_listens_there(
     tmp_path: Path, others: Callable[[Path, int], Other]
 ) -> None:
-    port = Ports(17600).take()
+    port = next(port for port in range(17600, 17700) if is_free(port))
     with hold(port):
         assert Memory(tmp_path / "a").ingress_port(IngressSettings(), set(), port, nothing) == port
     other = others(tmp_path / "b", port)
