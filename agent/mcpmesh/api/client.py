@@ -195,9 +195,9 @@ class AgentClient:
             ) from error
 
     async def _is_gone(self) -> bool:
-        """Whether the agent ended; one that stops listening may be about to."""
+        """Whether the agent ended, or gave way to another; one that stops listening may be about to."""
         for _ in range(_LOOKS):
-            if not presence.alive(self._home):
+            if not presence.alive(self._home) or presence.read(self._home) not in (None, self.presence):
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False

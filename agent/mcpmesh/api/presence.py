@@ -115,6 +115,8 @@ def read(home: Path) -> Presence | None:
     try:
         presence = _PRESENCE.validate_json(text)
     except ValidationError as error:
+        if not alive(home):
+            return None  # the next agent writes a new one
         raise Broken(f"cannot read {path}: it is damaged; start the agent again with: mcpmesh up") from error
     if not is_loopback(urlsplit(presence.address).hostname or ""):
         raise Refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +123,9 @@ def _is_agent(this: Invocation, cmdline: Path) -> bool:
         words = cmdline.read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return False
-    program = any(Path(word).name == "mcpmesh" for word in words[:2])
-    named = this.name in words if "--name" in words else this.name == "default"
-    return program and "agent" in words and named
+    if "agent" not in words:
+        return False
+    before = words[: words.index("agent")]
+    named = [word.removeprefix("--name=") for word in words if word.startswith("--name=")]
+    named += [after for word, after in itertools.pairwise(words) if word == "--name"]
+    return any(Path(word).name == "mcpmesh" for word in before) and (named or ["default"])[-1] == this.name

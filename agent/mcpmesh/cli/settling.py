@@ -24,13 +24,12 @@ class _Patience:
         """Something else was seen meanwhile."""
         self._troubled = None
 
-    def seconds(self, lines: Collection[ServiceStatus], now: float) -> tuple[float, bool]:
-        """For how long now, and whether that is enough."""
+    def over(self, lines: Collection[ServiceStatus], now: float) -> bool:
+        """Whether that is long enough, or none is."""
         troubled = frozenset(line.name for line in lines if line.state is not State.READY)
         if troubled != self._troubled:
             self._troubled, self._since = troubled, now
-        waited = now - self._since
-        return waited, not troubled or waited >= _FAILED_SECONDS
+        return not troubled or now - self._since >= _FAILED_SECONDS
 
 
 class Settling:
@@ -39,6 +38,7 @@ class Settling:
     def __init__(self, services: Collection[str]) -> None:
         self._services = services
         self._patience = _Patience()
+        self._first: float | None = None
 
     def over(self, status: MeshStatus, now: float) -> bool:
         """Whether it has; `now` in seconds of any clock."""
@@ -47,8 +47,9 @@ class Settling:
         if not _is_settled(status, self._services):
             self._patience.begin_anew()
             return False
-        waited, enough = self._patience.seconds(wanted(status), now)
-        return enough and (_is_at_rest(status) or waited >= _REST_SECONDS)
+        # A service that comes and goes is not waited for in vain.
+        self._first = now if self._first is None else self._first
+        return (self._patience.over(wanted(status), now) and _is_at_rest(status)) or now - self._first >= _REST_SECONDS
 
 
 class Serving:
@@ -77,8 +78,7 @@ class Serving:
             # In compose the servers are wanted a moment after the agent has begun.
             return bool(status.services)
         served = bool(self._services) and all(line.address for line in lines)
-        _, enough = self._patience.seconds(lines, now)
-        return served or (enough and _is_at_rest(status))
+        return served or (self._patience.over(lines, now) and _is_at_rest(status))
 
     def _starts(self, line: ServiceStatus) -> bool:
         return line.state is State.STARTING or (self._every_instance and _is_growing(line))

@@ -88,11 +88,19 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
             assert await finding == os.getpid()
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"/opt/python\0/usr/local/bin/mcpmesh\0agent\0-f\0/mesh/mesh.yaml\0",
+        b"/sbin/docker-init\0--\0mcpmesh\0agent\0",
+        b"python\0-m\0mcpmesh\0--name=default\0agent\0",
+    ],
+)
 async def test_an_agent_that_is_its_containers_first_process_is_waited_for_before_it_has_its_lock(
-    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
 ) -> None:
     monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
-    (tmp_path / "cmdline").write_bytes(b"/opt/python\0/usr/local/bin/mcpmesh\0agent\0-f\0/mesh/mesh.yaml\0")
+    (tmp_path / "cmdline").write_bytes(first)
     waiting = asyncio.create_task(answering(Invocation("default", Output(False)), tmp_path / "cmdline"))
     # Who does not wait has gone on by then.
     assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
@@ -104,7 +112,14 @@ async def test_an_agent_that_is_its_containers_first_process_is_waited_for_befor
 
 
 @pytest.mark.parametrize(
-    "first", [b"/sbin/init\0", b"python\0mcpmesh\0agent\0--name\0other\0", b"mcpmesh\0status\0", b""]
+    "first",
+    [
+        b"/sbin/init\0",
+        b"python\0mcpmesh\0agent\0--name\0other\0",
+        b"mcpmesh\0--name=other\0agent\0",
+        b"mcpmesh\0status\0",
+        b"",
+    ],
 )
 def test_nobody_waits_for_a_first_process_that_is_not_the_meshs_agent(
     mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
@@ -158,6 +173,13 @@ def test_a_failure_that_passes_does_not_end_up() -> None:
     assert not settling.over(failed, 109.0)
     assert settling.over(failed, 110.0)
     assert settling.over(BOARD, 111.0)
+
+
+def test_a_service_that_comes_and_goes_is_not_waited_for_for_ever() -> None:
+    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    starting = replace(BOARD, services=(replace(FILES, state=State.STARTING),))
+    over = [settling.over(failed if now % 4 < 2 else starting, float(now)) for now in range(36)]
+    assert over.index(True) == 32
 
 
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
