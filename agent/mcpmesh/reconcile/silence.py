@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Two looks would be no proof: this agent may have stood still in between, and they too.
+# Who looks may have stood still in between, and they too: two looks alone are no
+# proof, and what was seen before such a pause (seconds) is none at all.
 _LOOKS = 3
+_PAUSE_SECONDS = 15.0
 
 
 class Silence:
@@ -13,9 +15,13 @@ class Silence:
 
     def __init__(self) -> None:
         self._silent: dict[int, tuple[float, int]] = {}
+        self._latest = 0.0
 
     def stuck(self, bounds: Mapping[int, float], now: float) -> frozenset[int]:
         """Of the pids that are silent in this look, those that have been for more than their bound (seconds)."""
+        if now - self._latest > _PAUSE_SECONDS:
+            self._silent = {}
+        self._latest = now
         before = {pid: self._silent.get(pid, (now, 0)) for pid in bounds}
         self._silent = {pid: (since, looks + 1) for pid, (since, looks) in before.items()}
         return frozenset(

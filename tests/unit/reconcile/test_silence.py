@@ -15,9 +15,14 @@ def test_who_is_silent_for_longer_than_its_bound_is_stuck() -> None:
 
 def test_a_pause_between_two_looks_proves_nothing() -> None:
     silence = Silence()
-    assert not silence.stuck(BOUNDS, 0.0)
-    assert not silence.stuck(BOUNDS, 60.0)
-    assert silence.stuck(BOUNDS, 60.2) == {7}
+    assert not any(silence.stuck(BOUNDS, now) for now in (0.0, 5.0, 60.0, 60.2, 60.5, 70.0))
+    assert silence.stuck(BOUNDS, 70.5) == {7}
+
+
+def test_two_looks_are_no_proof() -> None:
+    silence = Silence()
+    assert not any(silence.stuck(BOUNDS, now) for now in (0.0, 14.0))
+    assert silence.stuck(BOUNDS, 14.2) == {7}
 
 
 def test_who_spoke_meanwhile_begins_anew() -> None:
