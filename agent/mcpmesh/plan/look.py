@@ -57,6 +57,12 @@ class Look:
         """Whether the ingress leads to a service."""
         return ("http-route", name) in self.entries or name in self.kong_ports
 
+    def led_to(self, name: str) -> bool:
+        """Whether the ingress itself has heard that it leads to a service: its Envoy learns later what Consul knows."""
+        ingress = self.observed.sidecars.get(self.desired.ingress_id)
+        heard = ingress is not None and name in ingress.known
+        return self.routed(name) and (heard or name in self.kong_ports)
+
     @property
     def kong_ports(self) -> Mapping[str, int]:
         """Where Kong sends the calls of each service of ours; nothing where it does not tell (see `kong_silence`)."""

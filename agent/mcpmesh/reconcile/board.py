@@ -47,14 +47,14 @@ def _service(look: Look, wanted: Wanted, failure: str, ingress: str | None) -> S
         state = State.FAILED
     else:
         state = State.STARTING
-    routed = look.routed(spec.name)
+    led_to = look.led_to(spec.name)
     return ServiceStatus(
         name=spec.name,
         state=state,
         wanted=len(instances),
         ready=ready,
         detail=detail,
-        address=f"{ingress}{spec.route}" if ingress and spec.route and routed else None,
+        address=f"{ingress}{spec.route}" if ingress and spec.route and led_to else None,
         server=f"{info.name} {info.version}".strip() if info else None,
         protocol_versions=info.protocol_versions if info else (),
         tools=len(info.tools) if info and spec.is_mcp else None,

@@ -64,6 +64,13 @@ def test_without_its_route_or_an_ingress_no_address_is_claimed() -> None:
     assert line(target, observed, ingress=None).address is None
 
 
+def test_no_address_is_claimed_before_the_ingress_has_heard_of_its_route() -> None:
+    target, observed = settled()
+    deaf = replace(observed.sidecars[target.ingress_id], known={})
+    sidecars = {**observed.sidecars, target.ingress_id: deaf}
+    assert line(target, replace(observed, sidecars=sidecars)).address is None
+
+
 def test_an_unreadable_consul_makes_every_service_unknown() -> None:
     target, observed = settled()
     assert line(target, replace(observed, registrations=Unknown("down"))).state is State.UNKNOWN
