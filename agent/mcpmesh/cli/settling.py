@@ -38,7 +38,8 @@ class Settling:
     def __init__(self, services: Collection[str]) -> None:
         self._services = services
         self._patience = _Patience()
-        self._first: float | None = None
+        self._decided: float | None = None
+        self._failed: float | None = None
 
     def over(self, status: MeshStatus, now: float) -> bool:
         """Whether it has; `now` in seconds of any clock."""
@@ -46,10 +47,14 @@ class Settling:
             return True
         if not _is_settled(status, self._services):
             self._patience.begin_anew()
+            self._decided = None
             return False
-        # A service that comes and goes is not waited for in vain.
-        self._first = now if self._first is None else self._first
-        return (self._patience.over(wanted(status), now) and _is_at_rest(status)) or now - self._first >= _REST_SECONDS
+        self._decided = now if self._decided is None else self._decided
+        since = self._decided
+        if any(line.state is not State.READY for line in wanted(status)):
+            # One that comes and goes is not waited for in vain: it had its time from its first failure on.
+            since = self._failed = now if self._failed is None else self._failed
+        return (self._patience.over(wanted(status), now) and _is_at_rest(status)) or now - since >= _REST_SECONDS
 
 
 class Serving:

@@ -89,11 +89,11 @@ class Mesh:
 
     async def fail(self, why: str) -> None:
         """Remembers why it could not be brought up, and what an earlier agent has left running."""
-        self.left = None
+        left = None
         with suppress(PeerError, TimeoutError):
             async with asyncio.timeout(_LEFT_SECONDS):
-                self.left = {process.mark.service for process in await self.runtime.found()}
-        self.failure = why
+                left = {process.mark.service for process in await self.runtime.found()}
+        self.failure, self.left = why, left
 
     async def bring_up(self) -> Loop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""

@@ -182,6 +182,14 @@ def test_a_service_that_comes_and_goes_is_not_waited_for_for_ever() -> None:
     assert over.index(True) == 32
 
 
+def test_what_failed_once_takes_nothing_from_the_time_of_the_ingress() -> None:
+    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    assert not settling.over(failed, 0.0)
+    assert not settling.over(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 2.0)
+    assert not settling.over(NO_ROUTE_YET, 60.0)
+    assert settling.over(BOARD, 61.0)
+
+
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
     assert not over(replace(BOARD, services=()), age=5.0)
     assert not over(replace(BOARD, services=()), "files", age=5.0)
