@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
+from tests.support.mesh import wait_for
 
 from mcpmesh.consul.registration import registration
 from mcpmesh.model.service import Health, ServiceSpec, Stdio
@@ -21,15 +21,12 @@ def consul() -> Iterator[str]:
     container = container.with_kwargs(entrypoint=["consul", "agent", "-dev", "-client=0.0.0.0"])
     with container:
         address = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8500)}"
-        end = time.monotonic() + 120
-        while True:
-            try:
-                if httpx.get(f"{address}/v1/status/leader", trust_env=False, timeout=60).text.strip() not in ("", '""'):
-                    break
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < end
-            time.sleep(0.2)
+
+        def led() -> bool:
+            leader = httpx.get(f"{address}/v1/status/leader", trust_env=False, timeout=60).text
+            return leader.strip() not in ("", '""')
+
+        wait_for("Consul has a leader", led)
         yield address
 
 

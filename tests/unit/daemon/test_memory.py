@@ -155,16 +155,21 @@ def others() -> Iterator[Callable[[Path, int], Other]]:
         other.end()
 
 
+def remembering(folder: Path, ports: dict[str, int]) -> Path:
+    """The home of a mesh that had these ports."""
+    home = folder / "two" / "a"
+    home.mkdir(parents=True)
+    (home / "ports.json").write_text(json.dumps(ports))
+    return home
+
+
 def test_what_other_agents_chose_is_not_chosen_though_nothing_listens_there_yet(
     tmp_path: Path, others: Callable[[Path, int], Other]
 ) -> None:
     other = others(tmp_path / "one" / "a", 17400)
     other.begin()
     chosen = other.chosen()
-    home = tmp_path / "two" / "a"
-    home.mkdir(parents=True)
-    (home / "ports.json").write_text(json.dumps({"ingress": chosen["ingress"]}))
-    memory, said = Memory(home), list[str]()
+    memory, said = Memory(remembering(tmp_path, {"ingress": chosen["ingress"]})), list[str]()
     more = memory.ports(NAMES, Ports(17400), set()), memory.ports_for(("files",), Ports(17400), set(), holding=False)
     port = memory.ingress_port(IngressSettings(), set(), None, said.append)
     assert not set(chosen.values()) & {port, *more[0].values(), *more[1].values()}
@@ -187,9 +192,7 @@ def test_what_another_agent_chose_meanwhile_is_given_up_and_free_again_after_it(
     other = others(tmp_path / "one" / "a", 17500)
     other.begin()
     first = other.chosen()
-    home = tmp_path / "two" / "a"
-    home.mkdir(parents=True)
-    (home / "ports.json").write_text(json.dumps(first))
+    home = remembering(tmp_path, first)
     assert not set(first.values()) & set(Memory(home).ports(NAMES, Ports(17500), set()).values())
     with pytest.raises(SettingsError, match="the port is taken"):
         Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing)
@@ -201,9 +204,9 @@ def test_a_port_that_it_does_not_get_is_not_kept_from_others(
     tmp_path: Path, others: Callable[[Path, int], Other]
 ) -> None:
     port = next(port for port in range(17800, 17900) if is_free(port))
-    (tmp_path / "ports.json").write_text(json.dumps({"http": port, "ingress": port}))
+    home = remembering(tmp_path, {"http": port, "ingress": port})
     with hold(port):
-        memory, said = Memory(tmp_path), list[str]()
+        memory, said = Memory(home), list[str]()
         assert port not in memory.ports_for(("http",), Ports(17900), set(), holding=False).values()
         memory.ingress_port(IngressSettings(), set(), None, said.append)
     assert said[0].startswith(f"port {port} is taken")
