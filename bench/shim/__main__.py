@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from bench.shim.packages import BENCH, Unavailable, own_programs, venv
 from bench.shim.report import page
 from bench.shim.results import collect
 from bench.shim.rounds import Field
-from bench.shim.systems import SYSTEMS, System
+from bench.shim.systems import SYSTEMS, System, shims
 
 RESULTS = BENCH / "results"
 ROUNDS = 5
@@ -34,6 +35,14 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="interleaved rounds (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measure (default %(default)s)")
     parser.add_argument("--only", metavar="WORD", action="append", help="systems with this in their name; repeatable")
+    parser.add_argument(
+        "--compare",
+        metavar="CHECKOUT",
+        type=Path,
+        action="append",
+        default=[],
+        help="measure the shim of another checkout of this project too, and print ours against it; repeatable",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="one short round, to see that the harness works; its figures mean nothing"
     )
@@ -50,16 +59,19 @@ def say(message: str) -> None:
 BEGAN = time.monotonic()
 
 
-def chosen(words: list[str] | None) -> list[System]:
-    """The systems that `--only` names; all without it."""
-    return [one for one in SYSTEMS if not words or any(word.lower() in one.name.lower() for word in words)]
+def chosen(words: list[str] | None, checkouts: Sequence[Path] = ()) -> list[System]:
+    """The systems that `--only` names (all without it), and the shims of other checkouts beside those of ours."""
+    systems = [one for one in SYSTEMS if not words or any(word.lower() in one.name.lower() for word in words)]
+    names = {one.name for one in systems}
+    others = [one for checkout in checkouts for one in shims(checkout.resolve())]
+    return systems + [one for one in others if one.compared_with in names]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All of it."""
     rounds, seconds = (1, 0.3) if options.quick else (options.rounds, options.seconds)
     programs = own_programs(say)
-    run = Field(chosen(options.only), programs, folder, seconds, say)
+    run = Field(chosen(options.only, options.compare), programs, folder, seconds, say)
     run.install()
     with run.running():
         time.sleep(0 if options.quick else SETTLE_SECONDS)
@@ -79,7 +91,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Exit code 0 when everything was measured that can be; 1 when the harness's own programs can't be built."""
-    options = arguments().parse_args()
+    parser = arguments()
+    options = parser.parse_args()
+    for checkout in options.compare:
+        if not (checkout / ".venv/bin/mcpmesh-shim").exists():
+            parser.error(f"cannot compare with {checkout}: it has no .venv/bin/mcpmesh-shim; run `make setup` there")
     # An end by SIGTERM has to stop the systems too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -41,6 +41,7 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
         "",
         *table(results, _ratio_cell(results)),
         "",
+        *_comparison(results),
         "## Figures",
         "",
         *table(results, _figure_cell, memory=True),
@@ -68,6 +69,32 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
     if results["own"]:
         lines += _own(results["own"])
     return "\n".join(lines)
+
+
+def _comparison(results: dict[str, Any]) -> list[str]:
+    """Ours against the same way of working in other checkouts; nothing where none was measured."""
+    systems = {system["name"]: system for system in results["systems"] if not system.get("absent")}
+    lines = []
+    for other in systems.values():
+        ours = systems.get(other.get("compared_with", ""))
+        if ours is not None:
+            ratios = [ratio(ours, other, shape, figure) for _, shape, figure, _ in COLUMNS[:-1]]
+            cells = " | ".join("–" if one is None else f"{one:.3g} ×" for one in ratios)
+            lines.append(f"| {other['name']} | {cells} |")
+    if not lines:
+        return []
+    heads = [heading for heading, *_ in COLUMNS[:-1]]
+    return [
+        "## Ratios: ours against other checkouts",
+        "",
+        "Each row is this checkout's shim against the named one, which works in the same way. "
+        "A checkout of the same code shows how much is noise.",
+        "",
+        "| | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+        *lines,
+        "",
+    ]
 
 
 Cell = Callable[[dict[str, Any], str, str, int], str]

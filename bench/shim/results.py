@@ -57,6 +57,7 @@ def row(one: Row) -> dict[str, Any]:
     about: dict[str, Any] = {
         "name": system.name,
         "kind": system.kind,
+        "compared_with": system.compared_with,
         "note": system.note,
         "versions": package_versions(one),
         "absent": one.absent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -43,10 +43,15 @@ class System:
     environment: Mapping[str, str] = field(default_factory=dict)
     own_child: bool = False
     """Has a server process for each session."""
+    compared_with: str = ""
+    """Of a shim of another checkout: the name of ours that runs in the same way."""
 
 
-def shim(isolation: str, *child_words: str) -> Callable[[Start], list[str]]:
-    """Ours, started as a person does; every limit, header check and counter is on."""
+def shim(isolation: str, *child_words: str, program: Path | None = None) -> Callable[[Start], list[str]]:
+    """A shim, started as a person does; every limit, header check and counter is on.
+
+    `program` is the shim's command; without it, the one of this checkout.
+    """
 
     def command(start: Start) -> list[str]:
         config = {
@@ -58,7 +63,7 @@ def shim(isolation: str, *child_words: str) -> Callable[[Start], list[str]]:
         }
         path = start.folder / "shim.json"
         path.write_text(json.dumps(config))
-        return [str(Path(sys.executable).with_name("mcpmesh-shim")), "--config", str(path)]
+        return [str(program or Path(sys.executable).with_name("mcpmesh-shim")), "--config", str(path)]
 
     return command
 
@@ -92,20 +97,52 @@ def fastmcp(start: Start) -> list[str]:
     ]
 
 
+def shims(checkout: Path | None = None) -> list[System]:
+    """The rows of a shim in its ways of working: ours, or that of another checkout, which `make setup` has prepared."""
+    program = checkout / ".venv/bin/mcpmesh-shim" if checkout else None
+    legacy = shim("session", "-era", "legacy", program=program)
+    ours = [
+        System(
+            OURS,
+            shim("session", program=program),
+            kind="ours",
+            own_child=True,
+            note="a server process per session (the default)",
+        ),
+        System(
+            f"{OURS} shared",
+            shim("shared", program=program),
+            kind="ours",
+            note="all sessions over one server process",
+        ),
+        System(
+            f"{OURS} modern",
+            shim("session", program=program),
+            kind="ours",
+            modern=True,
+            note="2026-07-28 clients, 2026-07-28 server",
+        ),
+        System(
+            f"{OURS} translated",
+            legacy,
+            kind="ours",
+            modern=True,
+            note="2026-07-28 clients, a server that has only older revisions",
+        ),
+    ]
+    if checkout is None:
+        return ours
+    return [
+        replace(one, name=f"{one.name} ({checkout.name})", kind="checkout", compared_with=one.name, note="")
+        for one in ours
+    ]
+
+
 SYSTEMS = (
     System(
         "static Go server", lambda s: [str(s.package / "static"), "-port", str(s.port)], kind="reference", note=NO_CHILD
     ),
-    System(OURS, shim("session"), kind="ours", own_child=True, note="a server process per session (the default)"),
-    System(f"{OURS} shared", shim("shared"), kind="ours", note="all sessions over one server process"),
-    System(f"{OURS} modern", shim("session"), kind="ours", modern=True, note="2026-07-28 clients, 2026-07-28 server"),
-    System(
-        f"{OURS} translated",
-        shim("session", "-era", "legacy"),
-        kind="ours",
-        modern=True,
-        note="2026-07-28 clients, a server that has only older revisions",
-    ),
+    *shims(),
     System(
         "TBXark/mcp-proxy (Go)",
         tbxark,

@@ -73,3 +73,17 @@ def test_one_crossed_answer_misses_the_bar():
 def test_an_absent_system_stands_in_every_table_with_its_reason():
     results = run(system(OURS, "ours"), {"name": "gone", "kind": "rival", "absent": "not measured: no network"})
     assert page(results, bars(results)).count("| gone | not measured: no network |") == 3
+
+
+def test_the_shim_of_another_checkout_is_compared_with_ours_of_the_same_way_of_working():
+    ours = system(f"{OURS} shared", "ours", many={"per_second": [90.0, 100.0]})
+    before = {
+        **system(f"{OURS} shared (before)", "checkout", many={"per_second": [100.0, 200.0]}),
+        "compared_with": f"{OURS} shared",
+    }
+    text = page(run(ours, before), [])
+    assert f"| {OURS} shared (before) | – | – | – | 0.7 × | – | – | – | – |" in text
+
+
+def test_the_page_has_no_comparison_where_no_other_checkout_was_measured():
+    assert "other checkouts" not in page(run(system(OURS, "ours")), [])
