@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Entry point of `mcpmesh-shim`."""
-    from mcpmesh.shim.program import main as run
+    from mcpmesh.shim.serve import main as run
 
     run()

@@ -8,29 +8,30 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from mcpmesh.shim import memory, wire
-from mcpmesh.shim.attribution import Attribution
-from mcpmesh.shim.batch import Batch
-from mcpmesh.shim.child import Call
+from mcpmesh.shim import malloc
+from mcpmesh.shim.calls.client_call import RelayCall
+from mcpmesh.shim.calls.dispatcher import Kept
+from mcpmesh.shim.calls.suspended_calls import Suspended
 from mcpmesh.shim.config import Config
-from mcpmesh.shim.exchange import Exchange
-from mcpmesh.shim.failure import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Failure
-from mcpmesh.shim.guardian import Guardian
-from mcpmesh.shim.head import Rules
-from mcpmesh.shim.http import Connection
-from mcpmesh.shim.keeper import Keeper
-from mcpmesh.shim.kept import Kept
-from mcpmesh.shim.listens import RelayedListen
+from mcpmesh.shim.errors import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Failure
+from mcpmesh.shim.http.batch import Batch
+from mcpmesh.shim.http.connection import Connection
+from mcpmesh.shim.http.exchange import Exchange
+from mcpmesh.shim.http.head import Rules
+from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.log import say
 from mcpmesh.shim.metrics import Metrics
-from mcpmesh.shim.opening import Opening
-from mcpmesh.shim.profile import Profile
-from mcpmesh.shim.relay import RelayCall
-from mcpmesh.shim.routes import Routes, Waiting
-from mcpmesh.shim.session import Session
-from mcpmesh.shim.subscriptions import Subscriptions
-from mcpmesh.shim.supply import Supply
-from mcpmesh.shim.suspended import Suspended
+from mcpmesh.shim.protocol.server_info import Profile
+from mcpmesh.shim.router import Routes, Waiting
+from mcpmesh.shim.server.guard_client import Guardian
+from mcpmesh.shim.server.peer import Call
+from mcpmesh.shim.server.pool import Supply
+from mcpmesh.shim.server.supervisor import Keeper
+from mcpmesh.shim.server_messages import Attribution
+from mcpmesh.shim.sessions.initialize import Opening
+from mcpmesh.shim.sessions.session import Session
+from mcpmesh.shim.subscriptions.hub import Subscriptions
+from mcpmesh.shim.subscriptions.listeners import RelayedListen
 
 TICK_SECONDS: Final = 1.0
 # A request of which nothing more comes for so long (seconds) is given up.
@@ -98,7 +99,7 @@ class App:
         """The body of an answer to what could not be read as a request."""
         self.metrics.status(status)
         code = PARSE_ERROR if status == 400 else INVALID_REQUEST
-        return b"".join(map(bytes, wire.error_pieces(b"null", wire.error_body(code, message))))
+        return b"".join(map(bytes, codec.error_pieces(b"null", codec.error_body(code, message))))
 
     def _tick(self) -> None:
         """Keep-alives, deadlines, idle sessions. Runs only while there is a connection or a session."""
@@ -115,7 +116,7 @@ class App:
         self.supply.tick(now)
         if self.supply.slack and all(conn.exchange is None for conn in self.connections):
             self.supply.slack = False
-            memory.give_back()
+            malloc.give_back()
         again = self.connections or self.sessions or self.supply.has_idlers or self.supply.slack
         self._ticker = self.loop.call_later(TICK_SECONDS, self._tick) if again else None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from mcpmesh.shim import wire
+from mcpmesh.shim.jsonrpc import codec
 
 MIB: Final = 1024 * 1024
 ISOLATIONS: Final = ("session", "shared", "request")
@@ -110,8 +110,8 @@ class Config:
 def parse(data: bytes) -> Config:
     """A Config from a JSON object; raises ConfigError."""
     try:
-        raw = wire.value(data)
-    except wire.Malformed as error:
+        raw = codec.value(data)
+    except codec.Malformed as error:
         raise ConfigError(f"cannot read the configuration: it is no JSON ({error})") from None
     if not isinstance(raw, dict):
         raise ConfigError("cannot read the configuration: it must be one JSON object")

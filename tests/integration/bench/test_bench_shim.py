@@ -21,7 +21,7 @@ from bench.shim.packages import own_programs
 from bench.shim.rounds import Field
 from bench.shim.systems import OURS, System
 
-from mcpmesh.shim.guard import PR_SET_CHILD_SUBREAPER, children_of, prctl
+from mcpmesh.shim.server.guard_process import PR_SET_CHILD_SUBREAPER, children_of, prctl
 
 ROOT = Path(__file__).parents[3]
 

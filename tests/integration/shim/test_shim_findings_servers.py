@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from shim_running import ACCEPT, FAKE, descendants, messages, running, until
 
-from mcpmesh.shim.descriptors import MOST
+from mcpmesh.shim.server.rlimits import MOST
 
 # Answers its first line with a number that JSON allows and no program can hold.
 HUGE_NUMBER = """
@@ -127,7 +127,7 @@ def test_a_guard_without_means_refuses_a_start_and_keeps_what_runs(start, legacy
     shim = start(limits={"spares": 0})
     client = legacy(shim)
     (guard,) = (
-        pid for pid in descendants(shim.process.pid) if b"guard.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        pid for pid in descendants(shim.process.pid) if b"guard_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     )
     usual = resource.prlimit(guard, resource.RLIMIT_NOFILE)
     resource.prlimit(guard, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{guard}/fd")) + 4, usual[1]))

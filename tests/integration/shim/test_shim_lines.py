@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from shim_running import until
 
-from mcpmesh.shim.process import WIDE_PIPE_BYTES
+from mcpmesh.shim.server.stdio_process import WIDE_PIPE_BYTES
 
 
 def test_rubbish_on_stdout_is_counted_and_logged_and_breaks_nothing(start, legacy):

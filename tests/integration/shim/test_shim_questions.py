@@ -7,7 +7,7 @@ import json
 import pytest
 from shim_running import events, until
 
-from mcpmesh.shim.session import MAX_ASKED
+from mcpmesh.shim.sessions.session import MAX_ASKED
 
 SAMPLING, ELICITATION, ROOTS = "sampling/createMessage", "elicitation/create", "roots/list"
 CAPABILITY = {SAMPLING: "sampling", ELICITATION: "elicitation", ROOTS: "roots"}

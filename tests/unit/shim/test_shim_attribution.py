@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from mcpmesh.shim import child as children
-from mcpmesh.shim.askers import Askers
-from mcpmesh.shim.attribution import Attribution
-from mcpmesh.shim.calls import CallerCall
-from mcpmesh.shim.child import Child
+from mcpmesh.shim.calls.multiplexed_call import CallerCall
+from mcpmesh.shim.calls.server_request_history import Askers
 from mcpmesh.shim.config import Limits
-from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.shared import Asked
+from mcpmesh.shim.errors import Failure
+from mcpmesh.shim.server import peer as children
+from mcpmesh.shim.server.peer import Child
+from mcpmesh.shim.server_messages import Attribution
+from mcpmesh.shim.sessions.multiplexed import Asked
 
 
 class Lines:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.shim.events import TooLong, events
+from mcpmesh.shim.server.sse import TooLong, events
 
 MIB = 1024 * 1024
 

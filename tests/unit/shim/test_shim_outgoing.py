@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.shim import wire
 from mcpmesh.shim.config import build
-from mcpmesh.shim.outgoing import Headers
-from mcpmesh.shim.profile import MODERN, Profile
-from mcpmesh.shim.remote import RemoteServer
+from mcpmesh.shim.jsonrpc import codec
+from mcpmesh.shim.protocol.server_info import MODERN, Profile
+from mcpmesh.shim.server.remote_headers import Headers
+from mcpmesh.shim.server.remote_http import RemoteServer
 
 JSON = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
 
 def message(method: str, params: str) -> Any:
-    return wire.parse(f'{{"jsonrpc":"2.0","id":1,"method":{json.dumps(method)},"params":{params}}}'.encode())
+    return codec.parse(f'{{"jsonrpc":"2.0","id":1,"method":{json.dumps(method)},"params":{params}}}'.encode())
 
 
 def test_the_modern_headers_are_there_however_the_body_spells_their_names():
@@ -29,14 +29,14 @@ def test_the_modern_headers_are_there_however_the_body_spells_their_names():
 
 
 def test_a_method_outside_ascii_is_encoded():
-    call = message("r\u00e9sum\u00e9", f'{{"_meta":{{"{wire.VERSION_KEY}":"{MODERN}"}}}}')
+    call = message("r\u00e9sum\u00e9", f'{{"_meta":{{"{codec.VERSION_KEY}":"{MODERN}"}}}}')
     assert Headers({}, Profile()).of(call)["mcp-method"] == "=?base64?csOpc3Vtw6k=?="
 
 
 def test_a_session_of_the_older_protocol_stays_one_whatever_its_client_writes():
     headers = Headers({}, Profile())
     headers.session, headers.version = "s1", "2025-11-25"
-    call = message("tools/call", f'{{"name":"echo","_meta":{{"{wire.VERSION_KEY}":"{MODERN}"}}}}')
+    call = message("tools/call", f'{{"name":"echo","_meta":{{"{codec.VERSION_KEY}":"{MODERN}"}}}}')
     assert headers.of(call) == JSON | {"mcp-session-id": "s1", "mcp-protocol-version": "2025-11-25"}
 
 
@@ -52,8 +52,8 @@ async def test_a_call_that_the_shim_fails_at_is_answered_and_the_bug_told(capfd:
     answers: asyncio.Queue[bytes] = asyncio.Queue()
     remote.on_line = answers.put_nowait
     try:
-        params = {"name": "echo", "_meta": {wire.VERSION_KEY: MODERN}}
-        remote.write(wire.request(5, "tools/call", wire.encode(params)))
+        params = {"name": "echo", "_meta": {codec.VERSION_KEY: MODERN}}
+        remote.write(codec.request(5, "tools/call", codec.encode(params)))
         answer = json.loads(await asyncio.wait_for(answers.get(), 60))
     finally:
         await remote.stop(1)

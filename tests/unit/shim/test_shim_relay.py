@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.shim import translate, wire
-from mcpmesh.shim.relay import SEARCHED_BYTES, needs_rewrite, rewrite
-from mcpmesh.shim.translate import PROGRESS
+from mcpmesh.shim.calls.client_call import SEARCHED_BYTES, needs_rewrite, rewrite
+from mcpmesh.shim.jsonrpc import codec
+from mcpmesh.shim.protocol import translation
+from mcpmesh.shim.protocol.translation import PROGRESS
 
 QUIET = SimpleNamespace(traced=False, headers={})
 OURS = 40
@@ -20,7 +21,7 @@ THEIRS = 7
 
 def sent(params: str) -> str:
     """The params that the server gets."""
-    raw = wire.Raw(params.encode())
+    raw = codec.Raw(params.encode())
     call = SimpleNamespace(id=OURS, token=None)
     return (rewrite(call, raw, QUIET) if needs_rewrite(QUIET, raw) else bytes(raw)).decode()
 
@@ -67,11 +68,11 @@ def test_both_tokens_of_one_request_become_one():
 
 def test_what_has_no_token_is_not_even_parsed_while_it_is_short():
     params = b'{ "name" : "echo", "arguments" : {"text":"h\xc3\xa9 \\ud83d\\ude00"}, "_meta":{"a":1} }'
-    assert not needs_rewrite(QUIET, wire.Raw(params))
-    assert not needs_rewrite(QUIET, wire.EMPTY)
+    assert not needs_rewrite(QUIET, codec.Raw(params))
+    assert not needs_rewrite(QUIET, codec.EMPTY)
 
 
 @pytest.mark.parametrize("params", ['{"_Meta":{"progressToken":7}}', '{"_meta":{"ProgressToken":7}}'])
 def test_params_that_are_taken_apart_hold_none_of_it_either(params):
-    whole, meta = translate.split(params.encode())
-    assert (tokens(wire.encode(whole).decode()), meta) == ([], {})
+    whole, meta = translation.split(params.encode())
+    assert (tokens(codec.encode(whole).decode()), meta) == ([], {})

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.shim import modern, parameters, translate
-from mcpmesh.shim.failure import Failure
-from mcpmesh.shim.head import BadHead, Head, Known, Rules, parse
-from mcpmesh.shim.outgoing import header_value
+from mcpmesh.shim.errors import Failure
+from mcpmesh.shim.http.head import BadHead, Head, Known, Rules, parse
+from mcpmesh.shim.protocol import modern_request, param_headers, translation
+from mcpmesh.shim.server.remote_headers import header_value
 
 RULES = Rules(["mesh.example"], ["https://app.example"])
 
@@ -205,20 +205,20 @@ def test_what_one_side_encodes_the_other_decodes(text):
     value = header_value(text)
     assert value.isascii()
     assert "\n" not in value
-    assert modern.decode(value, strict=True) == text
+    assert modern_request.decode(value, strict=True) == text
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
 def test_a_needless_encoding_is_malformed_where_policy_looks(text):
     encoded = f"=?base64?{base64.b64encode(text.encode()).decode()}?="
     if not (text.startswith("=?base64?") and text.endswith("?=")):
-        assert modern.decode(encoded, strict=True) is None
-    assert modern.decode(encoded) == text
+        assert modern_request.decode(encoded, strict=True) is None
+    assert modern_request.decode(encoded) == text
 
 
 @pytest.mark.parametrize("value", ["=?base64?SGVsbG8?=", "=?base64?!!!?=", "=?base64?/w==?=", "caf\xe9", "a\x7f"])
 def test_broken_values_decode_to_nothing(value):
-    assert modern.decode(value) is None
+    assert modern_request.decode(value) is None
 
 
 def schema(**properties):
@@ -229,7 +229,7 @@ REGION = {"type": "string", "x-mcp-header": "Region"}
 
 
 def test_declared_parameters_are_found_in_nested_objects():
-    found = parameters.declared(schema(a=schema(b=REGION), n={"type": "integer", "x-mcp-header": "N"}))
+    found = param_headers.declared(schema(a=schema(b=REGION), n={"type": "integer", "x-mcp-header": "N"}))
     assert {(parameter.path, parameter.header) for parameter in found} == {
         (("a", "b"), b"mcp-param-region"),
         (("n",), b"mcp-param-n"),
@@ -250,7 +250,7 @@ def test_declared_parameters_are_found_in_nested_objects():
     ],
 )
 def test_a_tool_whose_annotations_break_a_rule_declares_nothing(broken):
-    assert parameters.declared(broken) == ()
+    assert param_headers.declared(broken) == ()
 
 
 @pytest.mark.parametrize(
@@ -271,14 +271,14 @@ def test_a_tool_whose_annotations_break_a_rule_declares_nothing(broken):
     ],
 )
 def test_headers_and_arguments_must_agree(kind, value, header, right):
-    declared = parameters.declared(schema(a={"type": kind, "x-mcp-header": "A"}))
+    declared = param_headers.declared(schema(a={"type": kind, "x-mcp-header": "A"}))
     lines = [f"Mcp-Param-A: {header}"] if header is not None else []
     params = json.dumps({"arguments": {"a": value} if value is not None else {}}).encode()
     if right:
-        parameters.check(declared, head(*lines), params)
+        param_headers.check(declared, head(*lines), params)
     else:
         with pytest.raises(Failure):
-            parameters.check(declared, head(*lines), params)
+            param_headers.check(declared, head(*lines), params)
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_headers_and_arguments_must_agree(kind, value, header, right):
     ],
 )
 def test_what_a_client_can_be_asked_follows_from_its_capabilities(method, params, capabilities, lacks):
-    assert translate.lacking(method, params, capabilities) == lacks
+    assert translation.lacking(method, params, capabilities) == lacks
 
 
 @pytest.mark.parametrize("result", [b"{}", b"{ }", b'{"content":[]}', b' {"tools":[1]}'])
 @pytest.mark.parametrize("method", ["tools/call", "tools/list"])
 def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, method):
-    dressed = json.loads(translate.dress(result, method, {"name": "s"}))
+    dressed = json.loads(translation.dress(result, method, {"name": "s"}))
     for key, value in json.loads(result).items():
         assert dressed[key] == value
     assert dressed["resultType"] == "complete"
@@ -309,11 +309,11 @@ def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, metho
 
 
 def test_a_results_own_metadata_is_not_overwritten():
-    assert json.loads(translate.dress(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {"a": 1}
+    assert json.loads(translation.dress(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {"a": 1}
 
 
 @pytest.mark.parametrize("slash", ["/", "\\/", "\\u002f"])
 def test_a_request_claims_to_be_modern_however_its_slash_is_written(slash):
     params = f'{{"_meta":{{"io.modelcontextprotocol{slash}protocolVersion":"2026-07-28"}}}}'
-    assert modern.mentions_version(params.encode())
-    assert not modern.mentions_version(b'{"protocolVersion":"2025-11-25"}')
+    assert modern_request.mentions_version(params.encode())
+    assert not modern_request.mentions_version(b'{"protocolVersion":"2025-11-25"}')

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mcpmesh.shim.config import Limits
-from mcpmesh.shim.process import Exit, Tail
-from mcpmesh.shim.state import State
+from mcpmesh.shim.server.lifecycle import State
+from mcpmesh.shim.server.stdio_process import Exit, Tail
 
 EXIT = Exit(code=4)
 

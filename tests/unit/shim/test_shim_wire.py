@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.shim import wire
-from mcpmesh.shim.lines import Lines
+from mcpmesh.shim.jsonrpc import codec
+from mcpmesh.shim.jsonrpc.framing import Lines
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -20,30 +20,30 @@ JSON = st.recursive(
 
 @given(st.integers(-(2**53), 2**53), JSON, st.sampled_from(["go", "typescript", "loose"]), st.booleans())
 def test_an_answers_id_and_result_are_found_whatever_its_shape_and_length(id, value, shape, long):
-    result = {"content": value, "pad": "x" * (wire.SHAPE_BYTES if long else 0)}
+    result = {"content": value, "pad": "x" * (codec.SHAPE_BYTES if long else 0)}
     if shape == "go":
         line = json.dumps({"jsonrpc": "2.0", "id": id, "result": result}, separators=(",", ":"))
     elif shape == "typescript":
         line = json.dumps({"result": result, "jsonrpc": "2.0", "id": id}, separators=(",", ":"))
     else:
         line = json.dumps({"id": id, "result": result, "jsonrpc": "2.0"})
-    message = wire.parse_line(line.encode())
+    message = codec.parse_line(line.encode())
     assert message.id == id
     assert json.loads(bytes(message.result)) == result
-    whole = json.loads(b"".join(map(bytes, wire.result_pieces(wire.id_json("mine"), message.result))))
+    whole = json.loads(b"".join(map(bytes, codec.result_pieces(codec.id_json("mine"), message.result))))
     assert whole == {"jsonrpc": "2.0", "id": "mine", "result": result}
 
 
-@pytest.mark.parametrize("length", [10, wire.SHAPE_BYTES + 10])
+@pytest.mark.parametrize("length", [10, codec.SHAPE_BYTES + 10])
 @pytest.mark.parametrize(
     "line", ['{"jsonrpc":"2.0","id":1,"result":{"x":"%s"}}', '{"result":{"x":"%s"},"jsonrpc":"2.0","id":1}']
 )
 def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
     whole = (line % ("x" * length)).encode()
-    assert wire.parse_line(whole).id == 1
+    assert codec.parse_line(whole).id == 1
     for end in (20, length // 2, len(whole) - 14, len(whole) - 1):
-        with pytest.raises(wire.Malformed):
-            wire.parse_line(whole[:end])
+        with pytest.raises(codec.Malformed):
+            codec.parse_line(whole[:end])
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
     ],
 )
 def test_an_answer_that_another_was_written_into_is_nobodys(first, second):
-    with pytest.raises(wire.Malformed):
-        wire.parse_line(first + b"x" * wire.SHAPE_BYTES + second)
+    with pytest.raises(codec.Malformed):
+        codec.parse_line(first + b"x" * codec.SHAPE_BYTES + second)
 
 
 @given(st.one_of(st.integers(), st.text()), JSON)
 def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
     params = json.dumps({"a": value}, indent=2).encode()
-    line = wire.bare_request(wire.id_json(id), "tools/call", params)
+    line = codec.bare_request(codec.id_json(id), "tools/call", params)
     assert b"\n" not in line
     assert b"\r" not in line
     assert json.loads(line) == {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"a": value}}
@@ -73,20 +73,20 @@ def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
 
 @pytest.mark.parametrize("text", ["", "{", "[1", '{"id":1}}', '{"id":01}', '{"a":"\\q"}', '{"a":"\n"}', "[" * 10000])
 def test_what_is_no_json_is_malformed(text):
-    with pytest.raises(wire.Malformed):
-        wire.parse(text.encode())
+    with pytest.raises(codec.Malformed):
+        codec.parse(text.encode())
 
 
 @pytest.mark.parametrize("text", ['{"id":1.5}', '{"id":[]}', '{"method":5}', "[]", "7"])
 def test_json_that_is_no_message_is_unfit(text):
-    with pytest.raises(wire.Unfit):
-        wire.parse(text.encode())
+    with pytest.raises(codec.Unfit):
+        codec.parse(text.encode())
 
 
 def test_the_last_of_two_ids_is_the_one_that_counts_and_the_only_one_sent_on():
-    message = wire.parse(b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"id":3},"id":2}')
+    message = codec.parse(b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"id":3},"id":2}')
     assert message.id == 2
-    assert wire.request(77, message.method, message.params).count(b'"id":77') == 1
+    assert codec.request(77, message.method, message.params).count(b'"id":77') == 1
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_last_of_two_ids_is_the_one_that_counts_and_the_only_one_sent_on():
     ],
 )
 def test_the_id_of_a_line_that_was_too_long_is_found_at_one_of_its_ends(head, tail, found):
-    assert wire.find_id(head, tail) == found
+    assert codec.find_id(head, tail) == found
 
 
 def collect(limit=1000):

@@ -1,0 +1,80 @@
+"""The headers of messages to a remote server, in its era; every value is one that a header can have.
+
+Follows 2026-07-28/basic/transports/streamable-http.mdx (Request Metadata) and
+2025-11-25/basic/transports.mdx (Session Management, Protocol Version Header).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mcpmesh.shim.config import HEADER_VALUE
+from mcpmesh.shim.jsonrpc import codec
+from mcpmesh.shim.protocol.modern_request import NAMED
+from mcpmesh.shim.protocol.param_headers import Mirrors, argument
+from mcpmesh.shim.protocol.server_info import Profile
+
+TRACE: Final = ("traceparent", "tracestate", "baggage")
+_ENCODED = re.compile(r"=\?base64\?.*\?=")
+
+
+def header_value(text: str) -> str:
+    """A value as the modern transport carries it in a header."""
+    if HEADER_VALUE.fullmatch(text) and not _ENCODED.fullmatch(text):
+        return text
+    return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
+
+
+class Headers:
+    """What goes with each message to one remote server. `session` and `version` are those of the older protocol."""
+
+    def __init__(self, given: Mapping[str, str], profile: Profile) -> None:
+        # In small letters, so that none stands beside the same one of the protocol.
+        self._given = {name.lower(): text for name, text in given.items()}
+        self._profile = profile
+        self._mirrors = Mirrors()
+        self.session: str | None = None
+        self.version: str | None = None
+
+    def of(self, message: Any) -> dict[str, str]:
+        """A POST's; raises Malformed where the message can't be read."""
+        params: dict[str, Any] = codec.members(message.params) if message.params else {}
+        meta: dict[str, Any] = codec.members(params["_meta"]) if "_meta" in params else {}
+        headers = {**self._given, "accept": "application/json, text/event-stream", "content-type": "application/json"}
+        for key in TRACE:
+            if key in meta and isinstance(value := codec.value(meta[key]), str) and HEADER_VALUE.fullmatch(value):
+                headers[key] = value
+        # Not searched for as bytes: the slash in the name may be escaped, as PHP does it.
+        if self.version is None and codec.VERSION_KEY in meta:
+            return headers | self._modern(message.method, params, codec.value(meta[codec.VERSION_KEY]))
+        return headers | self._older()
+
+    def of_session(self) -> dict[str, str]:
+        """A GET's and a DELETE's, which the older protocol has."""
+        return self._given | self._older()
+
+    def _modern(self, method: Any, params: dict[str, Any], version: Any) -> dict[str, str]:
+        headers = {"mcp-protocol-version": header_value(str(version)), "mcp-method": header_value(str(method))}
+        if (key := NAMED.get(method)) is not None and key in params:
+            name = str(codec.value(params[key]))
+            headers["mcp-name"] = header_value(name)
+            if method == "tools/call":
+                headers |= self._mirrored(name, params)
+        return headers
+
+    def _mirrored(self, tool: str, params: dict[str, Any]) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for parameter in self._mirrors.of(self._profile.tools, tool):
+            value = argument(params.get("arguments", b"{}"), parameter.path)
+            if isinstance(value, bool):
+                value = "true" if value else "false"
+            if isinstance(value, str | int | float):
+                headers[parameter.header.decode()] = header_value(str(value))
+        return headers
+
+    def _older(self) -> dict[str, str]:
+        headers = {"mcp-session-id": self.session, "mcp-protocol-version": self.version}
+        return {name: text for name, text in headers.items() if text is not None}
