@@ -9,13 +9,17 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .SILENT:
 
-# The catalog that `make up` starts, and what is handed to pytest: make test ARGS='-k intention'.
+# The catalog that `make up` starts, and what is handed to pytest: options, and paths that replace the target's own
+# (its testpaths): make test ARGS='-k intention', make test ARGS='tests/unit -x'.
 FILE ?= examples/mesh.yaml
 ARGS ?=
 # Processes that run the tests side by side; most of them wait for a mesh, so more than there are cores. 0 is this one.
 WORKERS ?= 3
 
 BIN := .venv/bin
+
+# Folders with targets of their own. `make test` runs them only when ARGS names them: pytest ignores no path that it is given.
+NOT_IN_TEST := $(addprefix --ignore=,tests/e2e tests/integration/docker tests/integration/twenty)
 
 # The first Python that is new enough; empty where there is none.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -48,8 +52,7 @@ up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
 
 .PHONY: test
 test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
-	exec $(BIN)/python -m pytest tests --ignore tests/e2e --ignore tests/integration/docker --ignore tests/integration/twenty \
-		-n $(WORKERS) --dist loadfile $(ARGS)
+	exec $(BIN)/python -m pytest $(NOT_IN_TEST) -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
 soak: $(BIN)/.installed ## drop 4,000 callers impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)
@@ -62,7 +65,7 @@ twenty: | python-found ## install the servers of examples/twenty, as far as this
 
 .PHONY: test-twenty
 test-twenty: setup twenty ## bring them up in one mesh, print the table and write it into docs/servers.md
-	exec $(BIN)/python -m pytest tests/integration/twenty $(ARGS)
+	exec $(BIN)/python -m pytest -o testpaths=tests/integration/twenty $(ARGS)
 
 .PHONY: conformance
 conformance: setup tests/conformance/node_modules/.installed ## the official suite against the shim, alone and in a whole mesh
@@ -77,7 +80,7 @@ bench-shim: $(BIN)/.installed ## measure the shim beside other bridges (8 minute
 e2e: setup ## run compose.yaml and the container runtime on a real Docker, which is installed where there is none; ARGS go to pytest
 	tests/e2e/machine/engine >/dev/null
 	tests/e2e/machine/images "$$(cat $(BIN)/.consul)"
-	exec $(BIN)/python -m pytest tests/integration/docker tests/e2e $(ARGS)
+	exec $(BIN)/python -m pytest -o testpaths='tests/integration/docker tests/e2e' $(ARGS)
 
 .PHONY: check
 check: $(BIN)/.installed ## format, lint, strict types, import contracts
