@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.ground import Ground
 from mcpmesh.verify.world import World

@@ -26,9 +26,9 @@ import yaml
 from tests.support.consul import consul_binary
 from tests.support.ports import INGRESS_PORTS, MESH_INFRASTRUCTURE, MESH_SERVICES
 
-from mcpmesh.kit.files import private_folder, write_private
+from mcpmesh.kit.marked_process import VARIABLE, Process, marked
 from mcpmesh.kit.ports import is_free
-from mcpmesh.kit.process import VARIABLE, Process, marked
+from mcpmesh.kit.private_files import private_folder, write_private
 from mcpmesh.verify import tree
 
 T = TypeVar("T")

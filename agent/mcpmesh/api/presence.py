@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from mcpmesh.errors import Broken, Refused
-from mcpmesh.kit.files import private_folder, write_private
+from mcpmesh.kit.private_files import private_folder, write_private
 
 # An agent that leaves has the lock for some moments more. Who only looks (`alive`) has it for an instant; that one may
 # stand still meanwhile on a busy machine, and is no agent.

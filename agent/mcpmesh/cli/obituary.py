@@ -6,7 +6,7 @@ import os
 
 from mcpmesh.api.presence import Presence
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.kit.process import Process, marked
+from mcpmesh.kit.marked_process import Process, marked
 
 _LAST_LINES = 5
 _LAST_BYTES = 8192

@@ -23,8 +23,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpmesh.consul.gobuild import build, stop
-from mcpmesh.consul.release import Progress, download
+from mcpmesh.consul.go_build import build, stop
+from mcpmesh.consul.release_download import Progress, download
 from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
 from mcpmesh.kit.resources import handed
 from mcpmesh.settings import ConsulSettings, read_settings

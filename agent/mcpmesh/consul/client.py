@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import SecretStr
 
-from mcpmesh.consul import leaf, reading, watch
-from mcpmesh.consul.ledger import Ledger, without_404
-from mcpmesh.consul.marks import OWNER
+from mcpmesh.consul import blocking_queries, decoding, leaf_certificate
+from mcpmesh.consul.cas_writer import Ledger, without_404
+from mcpmesh.consul.ownership import OWNER
 from mcpmesh.consul.transport import Answer, Http, Library, attempt, together
 from mcpmesh.errors import NotOurs, Refused
 from mcpmesh.model.observed import Entry, Intention, Registration
@@ -91,7 +91,7 @@ class Consul:
 
         async def read() -> dict[str, Registration]:
             services, checks = await together(self._library.agent.services(), self._library.agent.checks())
-            return reading.registrations(services, checks, mesh)
+            return decoding.registrations(services, checks, mesh)
 
         return await self._ask("read the registrations", read())
 
@@ -122,7 +122,7 @@ class Consul:
         """All config entries of the kinds that we write, by kind and name, whoever wrote them."""
 
         async def read() -> dict[tuple[str, str], Entry]:
-            return reading.entries(await together(*(self._library.config.list(kind) for kind in KINDS)))
+            return decoding.entries(await together(*(self._library.config.list(kind) for kind in KINDS)))
 
         return await self._ask("read the config entries", read())
 
@@ -138,7 +138,7 @@ class Consul:
         """Every intention, whoever wrote it."""
 
         async def read() -> tuple[Intention, ...]:
-            return tuple(reading.intentions(await self._library.connect.intentions.list()))
+            return tuple(decoding.intentions(await self._library.connect.intentions.list()))
 
         return await self._ask("read the intentions", read())
 
@@ -161,14 +161,14 @@ class Consul:
             raise NotOurs(f"cannot revoke {pair}: it was not written by this mesh; delete it by hand")
         await self._ask(f"revoke {pair}", self._ledger.revoke(intention.source, intention.destination, mesh))
 
-    async def identity(self, service: str) -> leaf.Identity:
+    async def identity(self, service: str) -> leaf_certificate.Identity:
         """The certificate that a service of this name gets; nothing is registered by asking."""
 
-        async def read() -> leaf.Identity:
+        async def read() -> leaf_certificate.Identity:
             # The library's own method lacks the /v1.
             issued = self._http.call("GET", f"/v1/agent/connect/ca/leaf/{service}")
             answers = await together(issued, self._library.agent.connect.root_certificates())
-            return leaf.identity(service, *answers)
+            return leaf_certificate.identity(service, *answers)
 
         return await self._ask(f'get a certificate for "{service}"', read())
 
@@ -181,7 +181,7 @@ class Consul:
         async def query(path: str, index: int) -> int:
             return await self._http.blocking(path, index, WAIT_SECONDS)
 
-        return watch.changes(query, _WATCHED, (httpx.HTTPError, Answer, KeyError, ValueError))
+        return blocking_queries.changes(query, _WATCHED, (httpx.HTTPError, Answer, KeyError, ValueError))
 
     async def _ask(self, deed: str, request: Awaitable[T]) -> T:
         return await attempt(deed, self.address, request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mcpmesh.consul.marks import stamped
+from mcpmesh.consul.ownership import stamped
 from mcpmesh.model.observed import ServerInfo
 from mcpmesh.model.service import Protocol, ServiceSpec
 

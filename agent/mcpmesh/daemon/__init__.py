@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mcpmesh.api import presence
-from mcpmesh.daemon.launch import launch
+from mcpmesh.daemon.launcher import launch
 from mcpmesh.settings import Settings
 
 __all__ = ["launch", "run", "sweep"]
@@ -23,7 +23,7 @@ _FOR_LIFE = ExitStack()
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
-    """See `mcpmesh.daemon.run.run`; raises Refused where another agent of that mesh runs.
+    """See `mcpmesh.daemon.agent_process.run`; raises Refused where another agent of that mesh runs.
 
     The mesh is this process's own from now until its end: whoever comes meanwhile can tell that it is starting, and who
     waits for the lock waits for that end.
@@ -31,13 +31,13 @@ def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     home = settings.home(name)
     _FOR_LIFE.enter_context(presence.held(home))
     presence.withdraw(home)
-    from mcpmesh.daemon.run import run as run_agent
+    from mcpmesh.daemon.agent_process import run as run_agent
 
     return run_agent(settings, name, sources)
 
 
 def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
-    """See `mcpmesh.daemon.run.sweep`."""
-    from mcpmesh.daemon.run import sweep as sweep_mesh
+    """See `mcpmesh.daemon.agent_process.sweep`."""
+    from mcpmesh.daemon.agent_process import sweep as sweep_mesh
 
     return sweep_mesh(settings, name, progress)

@@ -9,15 +9,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.server import ROLE as CONSUL
-from mcpmesh.daemon import logs
-from mcpmesh.daemon.background import Background
-from mcpmesh.daemon.catalog import CatalogInForce
-from mcpmesh.daemon.compose import Compose
+from mcpmesh.consul.embedded_consul import ROLE as CONSUL
+from mcpmesh.daemon import log_files
+from mcpmesh.daemon.active_catalog import CatalogInForce
+from mcpmesh.daemon.background_tasks import Background
+from mcpmesh.daemon.compose_follower import Compose
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
+from mcpmesh.kit.marked_process import marked
 from mcpmesh.kit.ports import release_old
-from mcpmesh.kit.process import marked
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Event, Level
 from mcpmesh.reconcile.journal import Journal
@@ -81,7 +81,7 @@ class Agent:
         release_old()
         with suppress(PeerError):
             writing = {process.mark.instance or process.mark.role for process in await self.mesh.runtime.found()}
-            await asyncio.to_thread(logs.tidy, self.mesh.home / "logs", writing)
+            await asyncio.to_thread(log_files.tidy, self.mesh.home / "logs", writing)
 
     async def down(self) -> AsyncIterator[Event]:
         """Drains and stops everything; ends when all is gone but the agent."""

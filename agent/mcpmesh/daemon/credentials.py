@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.leaf import Identity
+from mcpmesh.consul.leaf_certificate import Identity
 
 # Consul's certificates live 72 h, and Consul renews its own copy long before;
 # asking again this often picks that up, and a rotated root with it.

@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.consul.registration import LOOPBACK
-from mcpmesh.consul.server import ROLE as CONSUL
-from mcpmesh.daemon.consul import ConsulPart
-from mcpmesh.daemon.kong import KongPart
-from mcpmesh.daemon.memory import INGRESS_PORT, Memory, claimed_ports
-from mcpmesh.daemon.scaling import Scaling
-from mcpmesh.envoy import proxy
-from mcpmesh.envoy.admin import Admin
+from mcpmesh.daemon.mesh_consul import ConsulPart
+from mcpmesh.daemon.mesh_kong import KongPart
+from mcpmesh.daemon.scale_overrides import Scaling
+from mcpmesh.daemon.state_store import INGRESS_PORT, Memory, claimed_ports
+from mcpmesh.envoy import envoy_program
+from mcpmesh.envoy.envoy_admin import Admin
 from mcpmesh.errors import MeshError, PeerError
-from mcpmesh.ingress.kong import process as kong_process
+from mcpmesh.ingress.kong import kong_process
+from mcpmesh.kit.marked_process import marked
 from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.process import marked
 from mcpmesh.model.names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
@@ -30,8 +30,8 @@ from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
-from mcpmesh.workload.containers.runtime import Containers
-from mcpmesh.workload.process import Processes
+from mcpmesh.workload.containers.container_runtime import Containers
+from mcpmesh.workload.process_runtime import Processes
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SERVER, SHIM, SIDECAR, Runtime
 
 # Who goes first when a mesh is swept away without asking: callers before what they call.
@@ -100,7 +100,7 @@ class Mesh:
         settings = self.settings
         await self._read_documents()
         binary = await self.consul.binary()
-        envoy = proxy.find_envoy(settings.envoy.binary)
+        envoy = envoy_program.find_envoy(settings.envoy.binary)
         consul = await self.consul.reach(binary)
         self._ingress_port = self._port_of_ingress()
         # An ingress that is not there yet holds up no service; it is looked for again.

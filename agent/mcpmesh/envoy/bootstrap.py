@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.kit.process import base_environment
+from mcpmesh.kit.marked_process import base_environment
 from mcpmesh.kit.resources import handed
 
 # `consul connect envoy -bootstrap` takes 0.1 s; this long means that Consul hangs.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.entries import IDLE_TIMEOUT, RETRIES, RETRY_ON, each_stamped, lua, request_timeout
-from mcpmesh.consul.marks import stamped
+from mcpmesh.consul.config_entries import IDLE_TIMEOUT, RETRIES, RETRY_ON, each_stamped, lua, request_timeout
+from mcpmesh.consul.ownership import stamped
 from mcpmesh.consul.registration import LISTENER_INTERVAL, LOOPBACK, tcp_check
 from mcpmesh.model.service import ServiceSpec
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.entries import reconnecting
-from mcpmesh.consul.intentions import missing_and_stale, policy_digest
-from mcpmesh.consul.marks import DIGEST, POLICY
+from mcpmesh.consul.config_entries import reconnecting
+from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest
+from mcpmesh.consul.ownership import DIGEST, POLICY
 from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
 from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry

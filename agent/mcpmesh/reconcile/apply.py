@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from mcpmesh.envoy import proxy
-from mcpmesh.envoy.admin import Admin
+from mcpmesh.envoy import envoy_program
 from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
+from mcpmesh.envoy.envoy_admin import Admin
 from mcpmesh.errors import MeshError, PeerError, WorkloadError
-from mcpmesh.ingress.kong.hands import KongHands
+from mcpmesh.ingress.kong.kong_control import KongHands
 from mcpmesh.kit.backoff import Backoff
+from mcpmesh.kit.marked_process import Mark
 from mcpmesh.kit.ports import is_free
-from mcpmesh.kit.process import Mark
 from mcpmesh.model.observed import Intention, Observed
 from mcpmesh.model.status import Level
 from mcpmesh.plan.actions import (
@@ -212,7 +212,7 @@ class Applier:
             return render(do.consul_address, deed.sidecar_id, admin, gateway=deed.gateway)
 
         def arguments(path: Path) -> list[str]:
-            return proxy.arguments(
+            return envoy_program.arguments(
                 do.envoy, path, concurrency=settings.concurrency, drain_seconds=settings.drain_seconds
             )
 

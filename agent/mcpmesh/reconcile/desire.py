@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.consul.registration import LOOPBACK, registration
 from mcpmesh.ingress.api_gateway import ApiGateway
+from mcpmesh.ingress.interface import Ingress
 from mcpmesh.ingress.kong.document import Content, Document, document, rendered
-from mcpmesh.ingress.kong.member import KongMember
-from mcpmesh.ingress.kong.own import Own
-from mcpmesh.ingress.seam import Ingress
+from mcpmesh.ingress.kong.kong_ingress import KongMember
+from mcpmesh.ingress.kong.user_documents import Own
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.names import AGENT_IDENTITY

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mcpmesh.errors import MeshError
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.observed import Observed, Unknown
 from mcpmesh.model.status import Level, ServiceStatus, State, Step
 from mcpmesh.plan.desired import Desired

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mcpmesh.envoy.admin import Admin
+from mcpmesh.envoy.envoy_admin import Admin
 from mcpmesh.errors import PeerError
-from mcpmesh.ingress.kong.look import KongLook
-from mcpmesh.ingress.kong.process import ROLE as KONG
+from mcpmesh.ingress.kong.kong_observer import KongLook
+from mcpmesh.ingress.kong.kong_process import ROLE as KONG
+from mcpmesh.kit.marked_process import Process, marked
 from mcpmesh.kit.ports import Ports, connects
-from mcpmesh.kit.process import Process, marked
 from mcpmesh.model.observed import (
     Entry,
     Intention,

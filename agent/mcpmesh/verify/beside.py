@@ -13,7 +13,7 @@ import sys
 import httpx
 
 from mcpmesh.errors import MeshError, Unreachable
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.mcp.exchange import Forbidden
 from mcpmesh.verify import calls
 from mcpmesh.workload.runtime import Runtime

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Collection
 
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.observed import Unknown
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import Finding, bad, good

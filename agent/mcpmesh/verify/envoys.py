@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from mcpmesh.errors import Unreachable
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.world import GATEWAY, SIDECAR

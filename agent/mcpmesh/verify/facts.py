@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import httpx
 
-from mcpmesh.consul.leaf import Identity
+from mcpmesh.consul.leaf_certificate import Identity
 from mcpmesh.errors import MeshError
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.mcp.through import Door
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Entry, Intention, Registration, Unknown

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mcpmesh.errors import MeshError
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.observed import Unknown
 from mcpmesh.verify import sockets, tree
 from mcpmesh.verify.sockets import Sockets, Table

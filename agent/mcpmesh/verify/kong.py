@@ -5,8 +5,8 @@ from __future__ import annotations
 import httpx
 
 from mcpmesh.errors import PeerError
-from mcpmesh.ingress.kong.admin import Held
-from mcpmesh.kit.process import Process
+from mcpmesh.ingress.kong.kong_admin import Held
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.plan.desired import WantedIngress, WantedKong
 from mcpmesh.verify.facts import Facts
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good

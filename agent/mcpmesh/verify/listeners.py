@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mcpmesh.kit.process import Mark, Process
+from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.service import Plain
 from mcpmesh.plan.desired import Desired
 from mcpmesh.verify import neighbours

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcpmesh.consul.marks import DIGEST
+from mcpmesh.consul.ownership import DIGEST
 from mcpmesh.model.observed import Registration, Unknown
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify.catalog import Entry

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import partial
 
-from mcpmesh.kit.sockets import client
+from mcpmesh.kit.unix_http import client
 from mcpmesh.model.status import Claim
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify import (

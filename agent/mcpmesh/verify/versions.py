@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 from mcpmesh import __version__
 from mcpmesh.consul.binary import SUPPORTED, supported
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify import envoys, shims
 from mcpmesh.verify.facts import Facts, known
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
+from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.consul.registration import LOOPBACK
-from mcpmesh.consul.server import ROLE as CONSUL
-from mcpmesh.envoy.admin import Admin
-from mcpmesh.ingress.kong.admin import KongAdmin
-from mcpmesh.ingress.kong.process import ROLE as KONG
+from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.ingress.kong.kong_process import ROLE as KONG
 from mcpmesh.model.names import AGENT, AGENT_IDENTITY, STRANGER_IDENTITY
 from mcpmesh.plan.desired import Desired
 from mcpmesh.settings import Settings

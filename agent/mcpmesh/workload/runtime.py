@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mcpmesh.kit.process import Mark, Process
+from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import ServiceSpec

@@ -13,7 +13,7 @@ from tests.support.consul import Patient, RealConsul, running_consul
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import KINDS, Consul
-from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.ingress.api_gateway import ingress_entries, route_entry
 from mcpmesh.model.service import ServiceSpec, Stdio
 

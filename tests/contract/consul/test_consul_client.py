@@ -15,8 +15,8 @@ from tests.support.consul import Patient, RealConsul, entry_write, interposed
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.leaf import Identity, anonymous_context, spiffe_of
-from mcpmesh.consul.marks import stamped
+from mcpmesh.consul.leaf_certificate import Identity, anonymous_context, spiffe_of
+from mcpmesh.consul.ownership import stamped
 from mcpmesh.consul.registration import registration
 from mcpmesh.errors import NotOurs
 from mcpmesh.ingress.api_gateway import gateway_registration

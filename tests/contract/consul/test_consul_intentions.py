@@ -7,7 +7,7 @@ import pytest
 from tests.support.consul import RealConsul, entry_write, interposed
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.intentions import missing_and_stale
+from mcpmesh.consul.intention_changes import missing_and_stale
 from mcpmesh.errors import NotOurs
 from mcpmesh.model.observed import Intention
 

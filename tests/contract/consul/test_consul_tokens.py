@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from tests.support.consul import Patient, RealConsul, running_consul
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.consul.registration import registration
 from mcpmesh.errors import Refused
 from mcpmesh.model.service import ServiceSpec, Stdio

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from tests.support.kong.running import WAITING, RunningKong, running_kong
 
-from mcpmesh.ingress.kong.admin import KongAdmin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ import pytest
 from tests.support.kong.running import RunningKong
 
 from mcpmesh.errors import Broken, Refused, Unreachable
-from mcpmesh.ingress.kong.admin import KongAdmin
 from mcpmesh.ingress.kong.document import as_text, document, rendered
-from mcpmesh.ingress.kong.own import Own, read_folder
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.plugins import plugins
+from mcpmesh.ingress.kong.user_documents import Own, read_folder
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.settings import KongSettings
 

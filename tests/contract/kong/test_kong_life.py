@@ -18,16 +18,8 @@ import pytest
 from tests.support.kong.running import kong_program
 from tests.support.ports import KONG_PORTS
 
-from mcpmesh.ingress.kong.process import (
-    ROLE,
-    Listens,
-    drain,
-    end,
-    end_leftover,
-    forget,
-    start,
-)
-from mcpmesh.kit.process import Mark, Process, marked
+from mcpmesh.ingress.kong.kong_process import ROLE, Listens, drain, end, end_leftover, forget, start
+from mcpmesh.kit.marked_process import Mark, Process, marked
 from mcpmesh.settings import KongSettings
 
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from tests.support.kong.running import RunningKong
 
-from mcpmesh.ingress.kong.admin import KongAdmin
 from mcpmesh.ingress.kong.document import document, rendered
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.plugins import plugins
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.settings import KongSettings

@@ -21,10 +21,10 @@ from tests.support.consul import Patient, RealConsul, running_consul
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.entries import service_entries
+from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.consul.registration import registration
 from mcpmesh.envoy.bootstrap import ConsulAddress, render
-from mcpmesh.envoy.proxy import find_envoy
+from mcpmesh.envoy.envoy_program import find_envoy
 from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
 from mcpmesh.kit.resources import handed
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream

@@ -12,9 +12,9 @@ from tests.support.consul import Patient, RealConsul
 from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.server import PORTS, EmbeddedConsul
+from mcpmesh.consul.embedded_consul import PORTS, EmbeddedConsul
 from mcpmesh.errors import Unreachable, WorkloadError
-from mcpmesh.kit.process import marked
+from mcpmesh.kit.marked_process import marked
 
 SECONDS = 120.0
 

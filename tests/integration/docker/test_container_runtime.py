@@ -21,7 +21,7 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Isolation, ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings, Settings
-from mcpmesh.workload.containers.runtime import Containers
+from mcpmesh.workload.containers.container_runtime import Containers
 from mcpmesh.workload.runtime import Kept
 
 CLOCK = ServiceSpec("clock", Stdio("mcp-server-time", ("--local-timezone", "UTC"), cwd=Path("/")), route="/mcp/clock")

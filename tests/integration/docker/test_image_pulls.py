@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 from tests.e2e.composed import docker, until
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.engine import Engine
+from mcpmesh.workload.containers.docker_engine import Engine
 from mcpmesh.workload.containers.images import Images
 
 MEGABYTES = 60

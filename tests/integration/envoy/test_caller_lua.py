@@ -16,7 +16,7 @@ import pytest
 from tests.support.mesh import ROOT, wait_for
 from tests.support.ports import OWN_PORTS
 
-from mcpmesh.envoy.proxy import find_envoy
+from mcpmesh.envoy.envoy_program import find_envoy
 
 SEEN_BYTES = 256 * 1024
 SCRIPT = ROOT / "envoy/caller.lua"

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.mesh.traffic import Load, Session, load
 from tests.support.mesh import RealMesh, wait_for
 
-from mcpmesh.kit.process import alive
+from mcpmesh.kit.marked_process import alive
 
 WORKERS = 8
 # Who stands still for some seconds on a busy machine hears of an end so much later. An instance that went on being

@@ -27,7 +27,7 @@ from tests.support.mesh import (
     write,
 )
 
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify import tree
 
 KONG_D = "kong.d/mine.yml"

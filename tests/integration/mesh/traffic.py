@@ -14,7 +14,7 @@ from typing import Any, Self
 import httpx
 from tests.support.mesh import RealMesh
 
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 
 META = "io.modelcontextprotocol/"
 # Of each worker between two calls: calls are to overlap, not to starve the mesh of the processor.

@@ -22,7 +22,7 @@ import pytest
 from tests.support.mesh import GIT_SERVER, TIME_SERVER, RealMesh, need, real_mesh, wait_for
 from tests.support.ports import OWN_PORTS
 
-from mcpmesh.kit.process import VARIABLE, Mark, Process
+from mcpmesh.kit.marked_process import VARIABLE, Mark, Process
 from mcpmesh.model.status import Claim
 
 PROGRAMS = Path(__file__).parent / "programs"

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
-from mcpmesh.kit.process import Mark, marked, spawn
+from mcpmesh.kit.marked_process import Mark, marked, spawn
 from mcpmesh.model.status import Level, State
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.consul.binary import Sources, find_or_make, supported, version_of
-from mcpmesh.consul.release import expected_sum
+from mcpmesh.consul.release_download import expected_sum
 from mcpmesh.errors import Broken, MeshError, SettingsError
 from mcpmesh.kit.resources import handed
 from mcpmesh.settings import ConsulSettings

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.consul.marks import digest_of
+from mcpmesh.consul.ownership import digest_of
 from mcpmesh.consul.registration import registration
 from mcpmesh.ingress.api_gateway import gateway_registration
 from mcpmesh.model.observed import ServerInfo, ToolDigest

@@ -11,11 +11,11 @@ import pytest
 
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
-from mcpmesh.daemon.compose import Compose
+from mcpmesh.daemon.agent_operations import AgentOperations
+from mcpmesh.daemon.compose_follower import Compose
 from mcpmesh.daemon.mesh import Mesh
-from mcpmesh.daemon.operations import AgentOperations
 from mcpmesh.errors import CatalogError, Unreachable
-from mcpmesh.kit.process import Process
+from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import nothing
 from mcpmesh.reconcile.journal import Journal

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import SettingsError, WorkloadError
-from mcpmesh.ingress.kong.process import ROLE, Listens, environment, find_kong, reason_in, start
-from mcpmesh.kit.process import Mark
+from mcpmesh.ingress.kong.kong_process import ROLE, Listens, environment, find_kong, reason_in, start
+from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import KongSettings
 
 

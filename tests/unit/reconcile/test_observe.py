@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from mcpmesh.kit.process import Mark, Process
+from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.reconcile.observe import first_of_each
 
 

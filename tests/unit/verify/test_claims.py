@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.admin import Admin
-from mcpmesh.ingress.kong.admin import KongAdmin
-from mcpmesh.ingress.kong.own import Own
+from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.ingress.kong.user_documents import Own
 from mcpmesh.kit.ports import Ports
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
 from mcpmesh.reconcile.desire import KongWish, desire
 from mcpmesh.settings import Settings
 from mcpmesh.verify.run import trials
 from mcpmesh.verify.world import KongWorld, World
-from mcpmesh.workload.containers.runtime import Containers
-from mcpmesh.workload.process import Processes
+from mcpmesh.workload.containers.container_runtime import Containers
+from mcpmesh.workload.process_runtime import Processes
 
 HOME = Path("/home/m")
 CATALOG = Catalog(

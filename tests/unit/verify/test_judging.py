@@ -11,11 +11,11 @@ import pytest
 from tests.support.facts import facts_of
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.admin import Admin
+from mcpmesh.envoy.envoy_admin import Admin
 from mcpmesh.errors import Broken, Refused, Unreachable
-from mcpmesh.ingress.kong.admin import KongAdmin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.observed import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.reconcile import desire as reconcile
@@ -30,8 +30,8 @@ from mcpmesh.verify.routes import covering, taken_by_own
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import KongWorld, World
 from mcpmesh.workload import runtime
-from mcpmesh.workload.containers.runtime import Containers
-from mcpmesh.workload.process import Processes
+from mcpmesh.workload.containers.container_runtime import Containers
+from mcpmesh.workload.process_runtime import Processes
 
 FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
 DATABASE = ServiceSpec("database", Plain(Protocol.TCP, address="127.0.0.1:5432"))

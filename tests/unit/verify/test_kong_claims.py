@@ -13,11 +13,11 @@ import pytest
 from tests.support.facts import facts_of
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.admin import Admin
-from mcpmesh.ingress.kong.admin import KongAdmin
-from mcpmesh.ingress.kong.own import Own
+from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.ingress.kong.user_documents import Own
+from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.process import Mark, Process
 from mcpmesh.model.observed import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import KongWish, desire
@@ -30,8 +30,8 @@ from mcpmesh.verify.run import of_ingress
 from mcpmesh.verify.sockets import Listener, Sockets
 from mcpmesh.verify.tree import Kin, Tree
 from mcpmesh.verify.world import KongWorld, World
-from mcpmesh.workload.containers.runtime import Containers
-from mcpmesh.workload.process import Processes
+from mcpmesh.workload.containers.container_runtime import Containers
+from mcpmesh.workload.process_runtime import Processes
 
 SHELL, MASTER, WORKER, SIDECAR, STRANGER = 10, 11, 12, 20, 30
 PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000

@@ -7,7 +7,7 @@ import ipaddress
 import pytest
 from tests.unit.verify.test_judging import DESIRED, INSTANCE, the_world
 
-from mcpmesh.kit.process import Mark
+from mcpmesh.kit.marked_process import Mark
 from mcpmesh.verify.listeners import Held, asked_for, declared_elsewhere, expected, given
 from mcpmesh.verify.sockets import Listener
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import Broken, MeshError, Refused, Unreachable
-from mcpmesh.workload.containers.engine import Engine
-from mcpmesh.workload.containers.pump import Pump
-from mcpmesh.workload.containers.streams import Streams, frames
-from mcpmesh.workload.containers.watch import Watch
+from mcpmesh.workload.containers.docker_engine import Engine
+from mcpmesh.workload.containers.docker_events import Watch
+from mcpmesh.workload.containers.docker_streams import Streams, frames
+from mcpmesh.workload.containers.log_copier import Pump
 
 
 def frame(said: bytes) -> bytes:

@@ -10,11 +10,11 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound
 
 from mcpmesh.errors import Broken, MeshError, NotOurs, Refused, Unreachable, WorkloadError
-from mcpmesh.kit.process import Mark
-from mcpmesh.workload.containers import layout, lives
-from mcpmesh.workload.containers.engine import translated
+from mcpmesh.kit.marked_process import Mark
+from mcpmesh.workload.containers import inventory, layout
+from mcpmesh.workload.containers.container_spec import program_of
+from mcpmesh.workload.containers.docker_engine import translated
 from mcpmesh.workload.containers.layout import Place
-from mcpmesh.workload.containers.order import program_of
 from mcpmesh.workload.runtime import Published
 
 PLACE = Place({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
@@ -68,7 +68,7 @@ SHIM = container("s", role="shim")
     ],
 )
 def test_what_can_be_of_no_more_use_is_over(one: dict[str, Any], others: list[dict[str, Any]], over: bool) -> None:
-    assert lives.over(one, {each["Id"]: each for each in (one, *others)}) is over
+    assert inventory.over(one, {each["Id"]: each for each in (one, *others)}) is over
 
 
 # --- errors

@@ -10,7 +10,7 @@ from docker import APIClient
 from docker.errors import APIError, ImageNotFound
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.engine import FULL, Engine, reason
+from mcpmesh.workload.containers.docker_engine import FULL, Engine, reason
 
 
 class Images:

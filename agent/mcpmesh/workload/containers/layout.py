@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpmesh.kit.process import Mark
+from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.runtime import Published
 

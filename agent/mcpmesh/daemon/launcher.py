@@ -1,0 +1,52 @@
+"""Starts an agent in a session of its own, and returns when its API answers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mcpmesh.api import presence
+from mcpmesh.errors import WorkloadError
+from mcpmesh.kit.marked_process import Mark, Process, alive, spawn
+from mcpmesh.kit.private_files import private_folder
+from mcpmesh.model.names import AGENT
+from mcpmesh.settings import Settings
+
+# A cold start of Python with all its imports on a busy machine.
+_SECONDS = 60.0
+
+
+def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
+    """Starts `mcpmesh agent` for these catalog files; its output goes to `<home>/logs/agent.log`.
+
+    Raises WorkloadError with the agent's last words when it ends before its API answers.
+    """
+    home = private_folder(settings.home(name))
+    log = private_folder(home / "logs") / "agent.log"
+    began = log.stat().st_size if log.exists() else 0
+    argv = [sys.executable, "-m", "mcpmesh", "--name", name, "agent"]
+    for source in sources:
+        argv += ["-f", str(source.absolute())]
+    mark = Mark(name, str(home), AGENT)
+    # What an agent left that died is the next one's to take away: here it could be the word of one that has just begun.
+    seen = presence.read(home)
+    dead = None if presence.alive(home) else seen
+    pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        # Somebody else may have started one at the same time: then that one is ours as well.
+        if presence.read(home) not in (None, dead) and presence.alive(home):
+            return
+        if not alive(Process(pid, mark)) and not presence.alive(home):
+            break
+        time.sleep(0.05)  # waiting for a file of another program, in a plain function
+    said = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")
+    raise WorkloadError(said or f"cannot start the agent: it did not answer within {_SECONDS:.0f} s; see {log}")
+
+
+def _environment() -> dict[str, str]:
+    """All of ours: the catalog may refer to any variable by `${NAME}`."""
+    return dict(os.environ)

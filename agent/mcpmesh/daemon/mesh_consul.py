@@ -1,0 +1,112 @@
+"""The Consul of a mesh: the one that the settings name, or one of ours, which is kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcpmesh.consul.binary import Sources, find_or_make
+from mcpmesh.consul.client import Consul
+from mcpmesh.consul.embedded_consul import PORTS, ROLE, EmbeddedConsul
+from mcpmesh.daemon.credentials import Credentials
+from mcpmesh.daemon.state_store import Memory, claimed_ports
+from mcpmesh.envoy.bootstrap import ConsulAddress
+from mcpmesh.errors import MeshError
+from mcpmesh.kit.marked_process import marked, wait_for_any_end
+from mcpmesh.kit.ports import Ports
+from mcpmesh.model.names import AGENT_IDENTITY
+from mcpmesh.model.status import Level
+from mcpmesh.reconcile.journal import Journal
+from mcpmesh.settings import Settings
+
+_AGAIN_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A Consul that was found or started: where it is, and who the agent is there."""
+
+    address: ConsulAddress
+    client: Consul
+    credentials: Credentials
+
+
+class ConsulPart:
+    """`url` is "" and `reached` None until `reach` was through."""
+
+    def __init__(self, settings: Settings, name: str, home: Path, memory: Memory, journal: Journal) -> None:
+        self.url = ""
+        self.reached: Reached | None = None
+        self.ports = Ports(settings.ports.infrastructure)
+        self._settings = settings
+        self._name = name
+        self._home = home
+        self._memory = memory
+        self._journal = journal
+        self._embedded: EmbeddedConsul | None = None
+
+    async def binary(self) -> Path:
+        """Finds, fetches or builds the program."""
+        consul = self._settings.consul
+        return await find_or_make(
+            consul.version,
+            cache_dir=self._settings.cache_dir,
+            configured=consul.binary,
+            progress=self._progress,
+            sources=Sources(releases=consul.release_url),
+        )
+
+    async def reach(self, binary: Path) -> Reached:
+        """Finds or starts Consul."""
+        address = await self._address(binary)
+        client = Consul(address.http, self._settings.consul.token)
+        self.reached = Reached(address, client, Credentials(client, AGENT_IDENTITY))
+        return self.reached
+
+    async def keep(self, wake: Callable[[], None]) -> None:
+        """Starts our own Consul again whenever it ends, and wakes then; never returns."""
+        while self._embedded is not None:
+            process = self._embedded.running()
+            if process is not None:
+                await wait_for_any_end([process.pid])
+            self._journal.say(Level.TROUBLE, "Consul has ended; starting it again", "consul")
+            try:
+                await self._start(self._embedded)
+            except MeshError as error:
+                self._journal.say(Level.TROUBLE, str(error), "consul")
+                await asyncio.sleep(_AGAIN_SECONDS)
+            wake()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Lets go of it; it runs on."""
+        if self.reached:
+            await self.reached.client.close()
+
+    async def _address(self, binary: Path) -> ConsulAddress:
+        """Of the existing Consul in the settings, or of ours, which is started where it doesn't run."""
+        configured = self._settings.consul
+        if configured.address is not None:
+            self.url = configured.url or configured.address
+            grpc = configured.grpc_address
+            if grpc is None:
+                consul = Consul(configured.address, configured.token)
+                try:
+                    grpc = await consul.grpc_address()
+                finally:
+                    await consul.close()
+            return ConsulAddress(binary, configured.address, grpc, configured.token)
+        holding = any(process.mark.role == ROLE for process in marked(self._home))
+        ports = self._memory.ports(PORTS, self.ports, claimed_ports(), holding=holding)
+        self._embedded = EmbeddedConsul(binary, self._name, self._home, ports)
+        await self._start(self._embedded)
+        self.url = self._embedded.address
+        return ConsulAddress(binary, self._embedded.address, self._embedded.grpc_address)
+
+    async def _start(self, embedded: EmbeddedConsul) -> None:
+        await embedded.start(self._progress, self._settings.consul.start_seconds)
+
+    def _progress(self, line: str) -> None:
+        self._journal.say(Level.PROGRESS, line, "consul")

@@ -1,0 +1,77 @@
+"""What is done to the Kong of a mesh: start and end ours, hand it its document, or one that somebody else runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from mcpmesh.errors import WorkloadError
+from mcpmesh.ingress.kong import kong_process
+from mcpmesh.ingress.kong.document import Document, as_text
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.kit.marked_process import Mark, Process
+from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.resources import handed
+from mcpmesh.settings import IngressSettings, KongSettings
+
+
+class KongHands:
+    """Of the mesh at `home`, under the identity and at the host of `ingress`; `ports` has one for its Admin API."""
+
+    def __init__(
+        self, mesh: str, home: Path, ingress: IngressSettings, settings: KongSettings, admin: KongAdmin, ports: Ports
+    ) -> None:
+        self.host = ingress.host
+        self.service = ingress.service
+        self._mesh = mesh
+        self._home = home
+        self._settings = settings
+        self._admin = admin
+        self._ports = ports
+        self._posted: str | None = None
+
+    def start(self, instance: str, port: int, taken: Collection[int]) -> int:
+        """Starts ours; raises WorkloadError without a program, SettingsError where the configured one is none."""
+        program = kong_process.find_kong(self._settings.binary)
+        if program is None:
+            raise WorkloadError("cannot start Kong: there is none on PATH; install it, or set MCPMESH_KONG__BINARY")
+        listens = kong_process.Listens(self.host, port, self._ports.take(taken))
+        ports = {"public": port, "admin": listens.admin_port}
+        digest = kong_process.digest(program, self.host, self._settings)
+        mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
+        return kong_process.start(program, mark, listens, self._settings)
+
+    def last_words(self, instance: str) -> str:
+        """Why it ended, as far as its log tells."""
+        log = kong_process.log_of(self._home, instance)
+        return f"its last words: {kong_process.reason_in(log)} (see {log})"
+
+    def drain(self, process: Process) -> None:
+        """Lets it finish its calls and end."""
+        kong_process.drain(process)
+
+    async def end(self, process: Process) -> None:
+        """Ends it and all that it started."""
+        await kong_process.end(process)
+
+    async def end_leftover(self) -> None:
+        """Ends what outlived the shell that kept it."""
+        await kong_process.end_leftover(self._home)
+
+    async def post(self, process: Process | None, document: Document) -> bool:
+        """Hands a document over; whether Kong had this very one from us before, and lost it."""
+        url = self._url(process)
+        await self._admin.post(url, document)
+        lost, self._posted = self._posted == document.hash, document.hash
+        return lost
+
+    async def close_routes(self) -> None:
+        """Leaves a Kong that somebody else runs with what it answers while no mesh has handed it a document."""
+        await self._admin.post(self._url(None), as_text(handed("kong/waiting.yml").read_text(encoding="utf-8")))
+
+    def _url(self, process: Process | None) -> str:
+        if self._settings.admin is not None:
+            return self._settings.admin
+        if process is None:
+            raise WorkloadError("cannot hand Kong its document: it has ended meanwhile")
+        return f"http://127.0.0.1:{process.mark.ports['admin']}"

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from mcpmesh.kit.unix_http import client, host_of
+
+
+async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path: Path) -> None:
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    (tmp_path / "one").mkdir()
+    private = await asyncio.start_unix_server(answer, tmp_path / "one" / "shim.sock")
+    public = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = public.sockets[0].getsockname()[1]
+    async with private, public, client(tmp_path, timeout=60.0) as http:
+        for url in (f"http://{host_of('one', 'shim')}:11100/ready", f"http://127.0.0.1:{port}/ready"):
+            assert (await http.get(url)).text == "ok"
+    # Who listens knows none of the names that we have for it.
+    assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
+
+
+async def test_the_connections_to_sockets_that_are_gone_are_closed(tmp_path: Path) -> None:
+    open_: set[asyncio.StreamWriter] = set()
+    ended = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.add(writer)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.read()
+        open_.remove(writer)
+        ended.set()
+        writer.close()
+
+    async with AsyncExitStack() as stack:
+        for name in "abcd":
+            (tmp_path / name).mkdir()
+            await stack.enter_async_context(await asyncio.start_unix_server(answer, tmp_path / name / "shim.sock"))
+        http = await stack.enter_async_context(client(tmp_path, timeout=60.0))
+
+        async def ask(*names: str) -> None:
+            answers = await asyncio.gather(*(http.get(f"http://{host_of(name, 'shim')}/ready") for name in names))
+            assert {each.text for each in answers} == {"ok"}
+
+        await ask("a", "b")
+        for name in "ab":
+            (tmp_path / name / "shim.sock").unlink()
+        await ask("c", "d")
+        async with asyncio.timeout(60):
+            while len(open_) > 2:
+                ended.clear()
+                await ended.wait()
