@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, nearest, one_of
+from mcpmesh.catalog.problems import Findings
+from mcpmesh.catalog.syntax_tree import Node, nearest, one_of
 from mcpmesh.catalog.values import FILE_PREFIX
 
 KEYS = ("command", "args", "env", "cwd", "url", "headers", "disabled")

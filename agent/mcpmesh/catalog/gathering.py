@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcpmesh.catalog import ecosystem
-from mcpmesh.catalog.checks import applicable, check_name, check_shape
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, nearest
-from mcpmesh.catalog.overlay import overlay, without_nulls
-from mcpmesh.catalog.reading import read
+from mcpmesh.catalog.merge import overlay, without_nulls
+from mcpmesh.catalog.parse import read
+from mcpmesh.catalog.problems import Findings
 from mcpmesh.catalog.schema import VERSION, MeshKeys
+from mcpmesh.catalog.syntax_tree import Node, nearest
+from mcpmesh.catalog.validate import applicable, check_name, check_shape
 from mcpmesh.catalog.values import Values
 
 _TOP = tuple(MeshKeys.model_fields)

@@ -14,13 +14,13 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mcpmesh.catalog.building import build
-from mcpmesh.catalog.findings import Findings
+from mcpmesh.catalog.cross_references import check_relations
 from mcpmesh.catalog.gathering import filled_in, gather, prepared
-from mcpmesh.catalog.node import Node
-from mcpmesh.catalog.refusals import problems
-from mcpmesh.catalog.relations import check_relations
+from mcpmesh.catalog.problems import Findings
 from mcpmesh.catalog.schema import CommonKeys, ServiceKeys
+from mcpmesh.catalog.schema_errors import problems
+from mcpmesh.catalog.spec_builder import build
+from mcpmesh.catalog.syntax_tree import Node
 from mcpmesh.catalog.values import Values
 from mcpmesh.errors import CatalogError, Problem
 from mcpmesh.model.service import Catalog, ServiceSpec

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from mcpmesh.catalog.fields import (
+from mcpmesh.catalog.field_types import (
     Address,
     Argument,
     Environment,

@@ -11,9 +11,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, looks_secret
+from mcpmesh.catalog.problems import Findings
 from mcpmesh.catalog.regular import read_regular
+from mcpmesh.catalog.syntax_tree import Node, looks_secret
 
 # Keys and certificates are far below; a mistaken path to something big is refused.
 MAX_SECRET_BYTES = 64 << 10

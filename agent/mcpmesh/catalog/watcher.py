@@ -17,7 +17,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from mcpmesh.catalog.loader import secret_files
-from mcpmesh.catalog.reading import MAX_BYTES
+from mcpmesh.catalog.parse import MAX_BYTES
 from mcpmesh.catalog.regular import read_regular
 
 # Looked at this often even without an event: folders that come back, network file systems.

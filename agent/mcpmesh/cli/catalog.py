@@ -82,7 +82,7 @@ def import_(
       mcpmesh import .mcp.json
       mcpmesh import .mcp.json -o - | less
     """
-    from mcpmesh.catalog.convert import imported
+    from mcpmesh.catalog.importer import imported
     from mcpmesh.cli.sources import existing
 
     this = invocation(ctx, name, as_json)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcpmesh.catalog.loader import load
-from mcpmesh.catalog.reading import LOADERS, parse
+from mcpmesh.catalog.parse import LOADERS, parse
 from mcpmesh.catalog.schema import (
     CommonKeys,
     HealthKeys,

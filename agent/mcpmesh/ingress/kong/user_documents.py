@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpmesh.catalog.node import Node
-from mcpmesh.catalog.reading import MAX_BYTES, read
+from mcpmesh.catalog.parse import MAX_BYTES, read
 from mcpmesh.catalog.regular import read_regular
+from mcpmesh.catalog.syntax_tree import Node
 from mcpmesh.errors import DocumentError, Problem
 from mcpmesh.ingress.kong.document import FORMAT, Content
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcpmesh.catalog.composing import MAX_DEPTH
-from mcpmesh.catalog.reading import LOADERS, MAX_BYTES, parse, read
+from mcpmesh.catalog.parse import LOADERS, MAX_BYTES, parse, read
+from mcpmesh.catalog.yaml_composer import MAX_DEPTH
 
 if TYPE_CHECKING:
     from conftest import Folder

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from mcpmesh.catalog.node import Node, nearest, one_of
+from mcpmesh.catalog.syntax_tree import Node, nearest, one_of
 from mcpmesh.errors import Problem
 
 _SENTENCES = {

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import yaml
 
-from mcpmesh.catalog.composing import compose
-from mcpmesh.catalog.node import Node
 from mcpmesh.catalog.regular import read_regular
+from mcpmesh.catalog.syntax_tree import Node
+from mcpmesh.catalog.yaml_composer import compose
 from mcpmesh.errors import CatalogError, Problem
 
 # A catalog of a thousand services has about 200 kB.

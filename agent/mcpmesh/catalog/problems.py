@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcpmesh.catalog.node import Node
+from mcpmesh.catalog.syntax_tree import Node
 from mcpmesh.errors import CatalogError, Problem
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from mcpmesh.catalog.node import Node, Scalar
+from mcpmesh.catalog.syntax_tree import Node, Scalar
 from mcpmesh.errors import CatalogError, Problem
 
 # Counted with every alias expanded, so that ten lines can't become a billion values.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcpmesh.catalog.checks import RESERVED, starts
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, nearest
+from mcpmesh.catalog.problems import Findings
+from mcpmesh.catalog.syntax_tree import Node, nearest
+from mcpmesh.catalog.validate import RESERVED, starts
 
 
 def check_relations(services: Mapping[str, Node], findings: Findings) -> None:

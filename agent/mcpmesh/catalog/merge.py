@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcpmesh.catalog.node import Node
+from mcpmesh.catalog.syntax_tree import Node
 
 
 def overlay(base: Node, over: Node) -> Node:

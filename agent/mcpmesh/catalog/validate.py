@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from mcpmesh.catalog.ecosystem import mesh_name
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, nearest, one_of
+from mcpmesh.catalog.problems import Findings
 from mcpmesh.catalog.schema import CommonKeys, ServiceKeys
+from mcpmesh.catalog.syntax_tree import Node, nearest, one_of
 from mcpmesh.model.service import NAME_PATTERN
 
 RESERVED = ("ingress", "mcpmesh-agent", "mcpmesh-stranger", "consul")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mcpmesh.catalog.node import Node
-from mcpmesh.catalog.relations import default_route
+from mcpmesh.catalog.cross_references import default_route
 from mcpmesh.catalog.schema import ListeningKeys, ServiceKeys
+from mcpmesh.catalog.syntax_tree import Node
 from mcpmesh.catalog.values import beside, folder
 from mcpmesh.model.service import (
     Health,

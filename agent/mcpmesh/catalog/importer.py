@@ -15,12 +15,12 @@ from typing import Any
 import yaml
 
 from mcpmesh.catalog import ecosystem
-from mcpmesh.catalog.checks import check_name, check_shape
-from mcpmesh.catalog.findings import Findings
-from mcpmesh.catalog.node import Node, looks_secret
-from mcpmesh.catalog.overlay import without_nulls
-from mcpmesh.catalog.reading import read
+from mcpmesh.catalog.merge import without_nulls
+from mcpmesh.catalog.parse import read
+from mcpmesh.catalog.problems import Findings
 from mcpmesh.catalog.schema import VERSION
+from mcpmesh.catalog.syntax_tree import Node, looks_secret
+from mcpmesh.catalog.validate import check_name, check_shape
 from mcpmesh.catalog.values import folder as folder_of
 from mcpmesh.errors import CatalogError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcpmesh.catalog.convert import imported, to_mesh_yaml
+from mcpmesh.catalog.importer import imported, to_mesh_yaml
 from mcpmesh.catalog.loader import load
 from mcpmesh.errors import CatalogError
 
