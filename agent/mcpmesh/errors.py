@@ -18,6 +18,7 @@ is not a MeshError is a bug and ends the program.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 
@@ -25,14 +26,22 @@ class MeshError(Exception):
     """The root: `str(error)` is a whole sentence for the operator."""
 
 
+class ProblemKind(Enum):
+    """Kinds of problems that a caller treats differently."""
+
+    MISTAKE = "mistake"
+    EMPTY = "empty"  # the file holds nothing, or nothing but comments
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a catalog: where it stands, what it is, what would be right."""
+    """A mistake in a catalog: its file, line (from 1) and field, and what would be right."""
 
     path: Path
     line: int | None
     field: str
     message: str
+    kind: ProblemKind = ProblemKind.MISTAKE
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else str(self.path)

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from mcpmesh.catalog.syntax_tree import Node, Scalar
-from mcpmesh.errors import CatalogError, Problem
+from mcpmesh.errors import CatalogError, Problem, ProblemKind
 
 # Counted with every alias expanded, so that ten lines can't become a billion values.
 MAX_NODES = 50_000
@@ -42,7 +42,8 @@ def compose(path: Path, events: Iterator[yaml.Event]) -> tuple[Node | None, list
     except CatalogError as error:
         return None, [*composer.problems, *error.problems]
     if composer.root is None:
-        return None, [Problem(path, None, "", "is empty; begin with `version: 1` and `services:` (docs/catalog.md)")]
+        message = "is empty; begin with `version: 1` and `services:` (docs/catalog.md)"
+        return None, [Problem(path, None, "", message, ProblemKind.EMPTY)]
     return composer.root, composer.problems
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from mcpmesh.catalog.parse import MAX_BYTES, read
 from mcpmesh.catalog.regular import read_regular
 from mcpmesh.catalog.syntax_tree import Node
-from mcpmesh.errors import DocumentError, Problem
+from mcpmesh.errors import DocumentError, Problem, ProblemKind
 from mcpmesh.ingress.kong.document import FORMAT, Content
 
 SUFFIXES = (".yml", ".yaml", ".json")
@@ -107,8 +107,8 @@ def read_all(paths: Collection[Path]) -> Own:
     problems: list[Problem] = []
     for path in paths:
         root, wrong = read(path)
-        # One that holds only comments is a document to be.
-        problems += [problem for problem in wrong if not problem.message.startswith("is empty")]
+        # A file of nothing but comments is no mistake: it is a document that is still to be written.
+        problems += [problem for problem in wrong if problem.kind is not ProblemKind.EMPTY]
         if root is not None:
             problems += _mistakes(root)
             entities += [
