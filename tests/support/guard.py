@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mcpmesh.verify import tree
+from mcpmesh.verify.probes import process_tree
 
 # XDG_*: the agent and the shim pass these on to what they start.
 VARIABLE: Final = "XDG_MCPMESH_TEST_RUN"
@@ -44,7 +44,7 @@ def main(mark: str) -> None:
 def _left(mark: str) -> dict[int, str]:
     """Those that bear the mark, and what came from them: an nginx shows no environment."""
     needle = f"{VARIABLE}={mark}\0".encode()
-    kin = tree.look()
+    kin = process_tree.look()
     marked = {pid for pid in kin.kin if pid != os.getpid() and needle in _environment(pid)}
     return {pid: kin.name(pid) for pid in kin.kin if kin.ancestor_in(pid, marked) is not None}
 

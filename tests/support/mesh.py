@@ -29,7 +29,7 @@ from tests.support.ports import INGRESS_PORTS, MESH_INFRASTRUCTURE, MESH_SERVICE
 from mcpmesh.kit.marked_process import VARIABLE, Process, marked
 from mcpmesh.kit.ports import is_free
 from mcpmesh.kit.private_files import private_folder, write_private
-from mcpmesh.verify import tree
+from mcpmesh.verify.probes import process_tree
 
 T = TypeVar("T")
 
@@ -278,7 +278,7 @@ class RealMesh:
     def first(self, role: str, service: str | None = None) -> list[Process]:
         """Its processes of that role, without those that came from one of them."""
         found = {process.pid: process for process in self.processes(role, service)}
-        kin = (family := tree.look()).kin
+        kin = (family := process_tree.look()).kin
         return [p for pid, p in found.items() if pid in kin and family.ancestor_in(kin[pid].parent, found) is None]
 
     def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:

@@ -22,7 +22,7 @@ from mcpmesh.model.observed import Unknown
 from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
 from mcpmesh.reconcile.loop import Loop
-from mcpmesh.verify.run import World, verify
+from mcpmesh.verify.verification import World, verify
 
 
 class AgentOperations:

@@ -24,7 +24,7 @@ from mcpmesh.reconcile.desire import KongWish, kong_content, nothing
 from mcpmesh.reconcile.loop import Loop
 from mcpmesh.settings import Settings
 from mcpmesh.verify.finding import ANSWER_SECONDS
-from mcpmesh.verify.world import KongWorld
+from mcpmesh.verify.target import KongWorld
 from mcpmesh.workload.runtime import SIDECAR
 
 # How soon a document that somebody else handed to Kong, or a Kong that lost ours, is noticed.

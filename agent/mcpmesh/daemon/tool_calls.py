@@ -10,8 +10,8 @@ import httpx
 
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.errors import Refused
-from mcpmesh.mcp.exchange import messages, parameter_headers
-from mcpmesh.mcp.through import Door, mcp_through
+from mcpmesh.mcp.mcp_client import messages, parameter_headers
+from mcpmesh.mcp.through_sidecar import Door, mcp_through
 from mcpmesh.model.status import Tool
 
 # Nobody lists more than this many pages by intent.

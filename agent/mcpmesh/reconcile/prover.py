@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from mcpmesh.errors import MeshError
-from mcpmesh.mcp.exchange import RpcError
-from mcpmesh.mcp.through import Door, http_through, mcp_through, tls_through
+from mcpmesh.mcp.mcp_client import RpcError
+from mcpmesh.mcp.through_sidecar import Door, http_through, mcp_through, tls_through
 from mcpmesh.model.observed import Proof
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec
 

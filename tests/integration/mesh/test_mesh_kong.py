@@ -28,7 +28,7 @@ from tests.support.mesh import (
 )
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.verify import tree
+from mcpmesh.verify.probes import process_tree
 
 KONG_D = "kong.d/mine.yml"
 # So rarely that whatever is waited for is not done by a regular pass.
@@ -254,7 +254,7 @@ def test_a_killed_kong_is_started_again_and_has_its_document_at_once(kong_mesh: 
 
 
 def alive(pid: int) -> bool:
-    found = tree.look().kin.get(pid)
+    found = process_tree.look().kin.get(pid)
     return found is not None and found.state not in "ZX"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.facts import facts_of
+from tests.support.snapshots import facts_of
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.envoy_admin import Admin
@@ -20,15 +20,26 @@ from mcpmesh.model.observed import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.reconcile import desire as reconcile
 from mcpmesh.settings import IngressSettings, Settings
-from mcpmesh.verify import calls, catalog, census, envoys, leftovers, policy, ruled, rulings, sidecars, versions, world
-from mcpmesh.verify import registered as claims_of_consul
+from mcpmesh.verify import target as world
+from mcpmesh.verify.claims import (
+    access_policy,
+    call_verdict,
+    consul_leftovers,
+    envoys,
+    intentions,
+    sidecars,
+    stray_processes,
+    versions,
+)
+from mcpmesh.verify.claims import consul_records as claims_of_consul
+from mcpmesh.verify.claims.access_policy import Visit
+from mcpmesh.verify.claims.route_paths import covering, taken_by_own
 from mcpmesh.verify.finding import good
-from mcpmesh.verify.ground import Ground
-from mcpmesh.verify.knock import Outcome, Reply
-from mcpmesh.verify.policy import Visit
-from mcpmesh.verify.routes import covering, taken_by_own
-from mcpmesh.verify.tree import Kin, Tree
-from mcpmesh.verify.world import KongWorld, World
+from mcpmesh.verify.probes import consul_catalog, service_calls
+from mcpmesh.verify.probes.namespaces import Ground
+from mcpmesh.verify.probes.process_tree import Kin, Tree
+from mcpmesh.verify.probes.tcp_probe import Outcome, Reply
+from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.workload import runtime
 from mcpmesh.workload.containers.container_runtime import Containers
 from mcpmesh.workload.process_runtime import Processes
@@ -72,16 +83,16 @@ def intention(source: str, destination: str, action: str = "allow", owner: str |
 def test_the_most_telling_intention_decides() -> None:
     anybody, whole, exact = intention("*", "*"), intention("*", "files", "deny"), intention("git", "files")
     wide = intention("git", "*", "deny")
-    assert rulings.ruling([anybody, whole, exact, wide], "git", "files") is exact
-    assert rulings.ruling([anybody, whole, wide], "git", "files") is whole
-    assert rulings.ruling([anybody, wide], "git", "files") is wide
-    assert rulings.ruling([wide, anybody], "time", "files") is anybody
-    assert rulings.ruling([exact, wide], "time", "files") is None
+    assert intentions.ruling([anybody, whole, exact, wide], "git", "files") is exact
+    assert intentions.ruling([anybody, whole, wide], "git", "files") is whole
+    assert intentions.ruling([anybody, wide], "git", "files") is wide
+    assert intentions.ruling([wide, anybody], "time", "files") is anybody
+    assert intentions.ruling([exact, wide], "time", "files") is None
 
 
 def test_only_a_persons_word_for_the_very_pair_turns_the_expectation_round() -> None:
     def denied(found: Intention) -> bool:
-        return rulings.denied_by_person([found], "git", "files") is not None
+        return intentions.denied_by_person([found], "git", "files") is not None
 
     assert denied(intention("git", "files", "deny"))
     assert not denied(intention("git", "files", "deny", owner="m"))
@@ -90,7 +101,7 @@ def test_only_a_persons_word_for_the_very_pair_turns_the_expectation_round() -> 
 
 
 def test_a_missing_intention_fails_with_the_command_that_writes_it() -> None:
-    finding = policy.judge_declared(the_world(), None, "git", "files")
+    finding = access_policy.judge_declared(the_world(), None, "git", "files")
     assert not finding.ok
     assert finding.next_step.endswith("consul intention create -http-addr=http://127.0.0.1:8500 -allow git files")
 
@@ -99,13 +110,13 @@ def test_a_missing_intention_fails_with_the_command_that_writes_it() -> None:
     ("owner", "words"), [("m", "written by this mesh"), (None, "written by a person"), ("n", "written by mesh n")]
 )
 def test_an_intention_that_stands_is_good_whoever_wrote_it(owner: str | None, words: str) -> None:
-    finding = policy.judge_declared(the_world(), intention("git", "files", owner=owner), "git", "files")
+    finding = access_policy.judge_declared(the_world(), intention("git", "files", owner=owner), "git", "files")
     assert finding.ok and words in finding.seen
 
 
 def test_a_call_that_passes_is_good_unless_a_person_denied_it() -> None:
     def judged(passed: bool, found: Intention | None) -> bool:
-        return ruled.judge(the_world(), "git", "files", "seen", passed, found).ok
+        return call_verdict.judge(the_world(), "git", "files", "seen", passed, found).ok
 
     ours, theirs = intention("git", "files", owner="m"), intention("git", "files", "deny")
     assert [judged(True, found) for found in (ours, None, theirs)] == [True, True, False]
@@ -115,7 +126,7 @@ def test_a_call_that_passes_is_good_unless_a_person_denied_it() -> None:
 
 def test_a_refused_call_says_what_refused_it() -> None:
     def told(found: Intention | None) -> str:
-        return ruled.judge(the_world(), "git", "files", "HTTP 403", False, found).seen
+        return call_verdict.judge(the_world(), "git", "files", "HTTP 403", False, found).seen
 
     assert told(None) == "HTTP 403: no intention lets git call files"
     assert told(intention("git", "files", owner="m")) == "HTTP 403, though Consul has git => files (allow)"
@@ -131,25 +142,25 @@ SILENT = Visit("port 1", "no handshake within 5 s", False, False, "its Envoy (pi
 
 
 def test_a_refused_stranger_is_good() -> None:
-    assert policy.judge_stranger(the_world(), REFUSED, None, ()).ok
+    assert access_policy.judge_stranger(the_world(), REFUSED, None, ()).ok
 
 
 def test_a_stranger_that_got_no_answer_proves_nothing() -> None:
-    finding = policy.judge_stranger(the_world(), SILENT, None, ())
+    finding = access_policy.judge_stranger(the_world(), SILENT, None, ())
     assert not finding.ok and "can't be told" in finding.seen and finding.next_step == "kill -CONT 7"
 
 
 def test_a_stranger_that_was_let_in_is_told_with_what_let_it_in() -> None:
-    finding = policy.judge_stranger(the_world(), LET_IN, intention("*", "files"), ())
+    finding = access_policy.judge_stranger(the_world(), LET_IN, intention("*", "files"), ())
     assert "the intention * => files (allow) says so" in finding.seen
     assert finding.next_step.endswith("consul intention delete -http-addr=http://127.0.0.1:8500 '*' 'files'")
-    assert "default_intention_policy" in policy.judge_stranger(the_world(), LET_IN, None, ()).next_step
-    despite = policy.judge_stranger(the_world(), LET_IN, intention("*", "*", "deny"), ())
+    assert "default_intention_policy" in access_policy.judge_stranger(the_world(), LET_IN, None, ()).next_step
+    despite = access_policy.judge_stranger(the_world(), LET_IN, intention("*", "*", "deny"), ())
     assert not despite.ok and "though * => * (deny) says otherwise" in despite.seen
 
 
 def test_a_service_that_everybody_may_call_lets_strangers_in() -> None:
-    assert policy.judge_stranger(the_world(), LET_IN, intention("*", "files", owner="m"), ("*",)).ok
+    assert access_policy.judge_stranger(the_world(), LET_IN, intention("*", "files", owner="m"), ("*",)).ok
 
 
 # --- refusals
@@ -171,8 +182,8 @@ def test_the_catalogs_entries_are_read_with_their_failing_checks() -> None:
     listener = {"Name": "listener", "Status": "critical", "ServiceID": "files-1", "Output": "connection\n refused "}
     service = {"ID": "files-1", "Address": "", "Port": 80}
     answer = [{"Node": {"Address": "10.0.0.1"}, "Service": service, "Checks": [node_check, ready, listener]}]
-    assert catalog.entries(answer) == {
-        "files-1": catalog.Entry("files-1", "10.0.0.1", 80, ("listener is critical: connection refused",), 2)
+    assert consul_catalog.entries(answer) == {
+        "files-1": consul_catalog.Entry("files-1", "10.0.0.1", 80, ("listener is critical: connection refused",), 2)
     }
 
 
@@ -193,12 +204,12 @@ def test_the_catalogs_entries_are_read_with_their_failing_checks() -> None:
     ],
 )
 def test_the_default_policy_is_told_as_consul_applies_it(configuration: dict[str, Any], policy_: str) -> None:
-    assert catalog.default_policy({"DebugConfig": configuration}) == policy_
+    assert consul_catalog.default_policy({"DebugConfig": configuration}) == policy_
 
 
 @pytest.mark.parametrize(("status", "kind"), [(403, Refused), (500, Broken), (200, Broken)])
 async def test_an_answer_that_is_not_consuls_is_told_by_kind(status: int, kind: type[Exception]) -> None:
-    reader = catalog.CatalogReader(
+    reader = consul_catalog.CatalogReader(
         "http://consul", None, httpx.MockTransport(lambda _: httpx.Response(status, text="?"))
     )
     with pytest.raises(kind, match="cannot read http://consul/v1/agent/self"):
@@ -210,14 +221,14 @@ async def test_a_consul_that_is_away_is_told() -> None:
     def away(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    reader = catalog.CatalogReader("http://consul", None, httpx.MockTransport(away))
+    reader = consul_catalog.CatalogReader("http://consul", None, httpx.MockTransport(away))
     with pytest.raises(Unreachable, match="refused"):
         await reader.instances("files")
     await reader.close()
 
 
 def test_a_failing_check_is_told_with_its_output() -> None:
-    entry = catalog.Entry("files-1", "127.0.0.1", 80, ("ready is critical: HTTP 503",), 2)
+    entry = consul_catalog.Entry("files-1", "127.0.0.1", 80, ("ready is critical: HTTP 503",), 2)
     finding = claims_of_consul.judge_checks(the_world(), "files-1", [entry])
     assert not finding.ok and "HTTP 503" in finding.seen and "/home/m/logs/files-1.log" in finding.next_step
     assert claims_of_consul.judge_checks(the_world(), "files-1", [replace(entry, failing=())]).ok
@@ -241,7 +252,7 @@ def test_registrations_of_services_that_nobody_wants_are_left_over() -> None:
             registration("m-going-1", "going", draining=True),
         )
     }
-    assert [item.id for item in leftovers.unwanted_registrations(DESIRED, present)] == ["m-old-1"]
+    assert [item.id for item in consul_leftovers.unwanted_registrations(DESIRED, present)] == ["m-old-1"]
 
 
 def test_entries_and_intentions_of_others_are_never_left_over() -> None:
@@ -254,14 +265,14 @@ def test_entries_and_intentions_of_others_are_never_left_over() -> None:
             ("api-gateway", "ingress", "m"),
         )
     }
-    assert [entry.name for entry in leftovers.unwanted_entries(DESIRED, entries)] == ["old"]
+    assert [entry.name for entry in consul_leftovers.unwanted_entries(DESIRED, entries)] == ["old"]
     present = (
         intention("git", "files", owner="m"),
         intention("time", "files", owner="m"),
         intention("time", "files"),
         intention("git", "gone", owner="m"),
     )
-    found = [(i.source, i.destination) for i in leftovers.unwanted_intentions(DESIRED, present)]
+    found = [(i.source, i.destination) for i in consul_leftovers.unwanted_intentions(DESIRED, present)]
     assert found == [("time", "files"), ("git", "gone")]
 
 
@@ -287,25 +298,25 @@ def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
         process(31, "shim", "m-files-1-old"),
         process(32, "gateway", "m-other"),
     ]
-    assert census.accounted(the_world(), processes, {INSTANCE}, 5, NOBODY) == {5, 10, 11, 20, 22}
+    assert stray_processes.accounted(the_world(), processes, {INSTANCE}, 5, NOBODY) == {5, 10, 11, 20, 22}
 
 
 def test_the_program_of_an_image_is_accounted_for_in_a_container_of_its_own() -> None:
     containers = Containers(Settings(runtime="containers"), "m", Path("/home/m"))
     there = replace(the_world(), runtime=containers)
     processes = [process(20, "shim"), process(21, "server"), process(31, "server", "m-files-1-old")]
-    assert census.accounted(there, processes, {INSTANCE}, 5, NOBODY) == {5, 20, 21}
+    assert stray_processes.accounted(there, processes, {INSTANCE}, 5, NOBODY) == {5, 20, 21}
 
 
 def test_where_pids_began_anew_the_one_that_started_the_others_is_accounted_for() -> None:
     world = replace(the_world(), kong=KongWorld(KongAdmin(), None))
     kong = [process(pid, "kong", "m-ingress") for pid in (7, 8, 32_767)]
     tree = Tree({7: Kin(32_767, "kong", "S"), 8: Kin(7, "sh", "S"), 32_767: Kin(1, "sh", "S")})
-    assert census.accounted(world, kong, set(), 5, tree) == {5, 32_767}
+    assert stray_processes.accounted(world, kong, set(), 5, tree) == {5, 32_767}
 
 
 async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "_ENDING_SECONDS", 0.0)
+    monkeypatch.setattr(stray_processes, "_ENDING_SECONDS", 0.0)
     ending, lasting = process(40, "server", "m-files-1-old"), process(41, "server", "m-files-1-old")
 
     class Lasting(Processes):
@@ -317,16 +328,16 @@ async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatc
         (ending, lasting),
         Ground(Tree({40: Kin(1, "sh", "S"), 41: Kin(1, "sleep", "S")})),
     )
-    (found,) = await census.all_accounted_for(seen)
+    (found,) = await stray_processes.all_accounted_for(seen)
     assert not found.ok and found.seen.startswith("pid 41 (sleep) bears the mark of a server")
-    (found,) = await census.all_accounted_for(replace(seen, processes=(ending,)))
+    (found,) = await stray_processes.all_accounted_for(replace(seen, processes=(ending,)))
     assert found.ok
 
 
 def test_a_consul_of_ours_beside_an_existing_one_is_a_stray() -> None:
     elsewhere = the_world()
     elsewhere.settings.consul.address = "http://consul:8500"
-    assert census.accounted(elsewhere, [process(10, "consul", "consul")], set(), 5, NOBODY) == {5}
+    assert stray_processes.accounted(elsewhere, [process(10, "consul", "consul")], set(), 5, NOBODY) == {5}
 
 
 # --- routes, tools, versions
@@ -348,8 +359,8 @@ def test_a_path_of_a_persons_own_document_is_told_as_kong_matches_it() -> None:
 
 
 def test_lists_of_tools_are_compared_by_name() -> None:
-    assert calls.difference(["b", "a"], ["a", "b"]) == ""
-    assert calls.difference(["a", "c"], ["a", "b"]) == "missing: b; not told by the shim: c"
+    assert service_calls.difference(["b", "a"], ["a", "b"]) == ""
+    assert service_calls.difference(["a", "c"], ["a", "b"]) == "missing: b; not told by the shim: c"
 
 
 def test_envoys_version_is_found_in_what_it_says_of_itself() -> None:

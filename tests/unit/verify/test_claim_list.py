@@ -1,0 +1,70 @@
+"""Which claims are made where: those in containers are those of the embedded mode."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcpmesh.consul.client import Consul
+from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.ingress.kong.user_documents import Own
+from mcpmesh.kit.ports import Ports
+from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
+from mcpmesh.reconcile.desire import KongWish, desire
+from mcpmesh.settings import Settings
+from mcpmesh.verify.target import KongWorld, World
+from mcpmesh.verify.verification import trials
+from mcpmesh.workload.containers.container_runtime import Containers
+from mcpmesh.workload.process_runtime import Processes
+
+HOME = Path("/home/m")
+CATALOG = Catalog(
+    {
+        "files": ServiceSpec("files", Stdio("server"), route="/mcp/files", upstreams=(Upstream("memory"),)),
+        "memory": ServiceSpec("memory", Stdio("server"), allow=("files",)),
+    }
+)
+# What is claimed in containers and not in the embedded mode, with the reason.
+CONTAINERS_ALONE = {
+    "nothing but the ingress is published beyond this machine": "only Docker publishes ports",
+}
+
+
+def embedded(kind: str) -> World:
+    wish = KongWish(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=Own()) if kind == "kong" else None
+    return World(
+        settings=Settings(),
+        mesh="m",
+        home=HOME,
+        consul=Consul("http://127.0.0.1:8500"),
+        admin=Admin(),
+        desired=desire(CATALOG, "m", b"key", "ingress", "127.0.0.1", 8000, wish),
+        ingress_url="http://127.0.0.1:8000",
+        runtime=Processes("m", HOME, Ports(11100)),
+        kong=KongWorld(KongAdmin(), None) if kind == "kong" else None,
+    )
+
+
+def in_containers(kind: str) -> World:
+    world = embedded(kind)
+    kong = KongWorld(KongAdmin(), "http://kong-edge:8001") if kind == "kong" else None
+    return replace(world, runtime=Containers(Settings(runtime="containers"), "m", HOME), kong=kong)
+
+
+def claims(world: World, *services: str) -> set[tuple[str | None, str]]:
+    return {(trial.service, trial.title) for trial in trials(world, services)}
+
+
+@pytest.mark.parametrize("kind", ["kong", "api-gateway"])
+def test_in_containers_the_same_is_claimed_and_what_only_docker_can_break(kind: str) -> None:
+    here, there = claims(embedded(kind)), claims(in_containers(kind))
+    assert here - there == set()
+    assert {title for _, title in there - here} == CONTAINERS_ALONE.keys()
+
+
+@pytest.mark.parametrize("kind", ["kong", "api-gateway"])
+def test_of_one_service_the_same_is_claimed_in_containers(kind: str) -> None:
+    assert claims(embedded(kind), "files") == claims(in_containers(kind), "files")

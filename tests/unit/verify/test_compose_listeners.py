@@ -1,0 +1,66 @@
+"""What may listen in the containers beside the sidecars, from the kernel's tables."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import pytest
+
+from mcpmesh.model.observed import Unknown
+from mcpmesh.verify.claims.compose_listeners import keep_to_the_edge
+from mcpmesh.verify.probes.listening_sockets import Listener, Sockets
+from mcpmesh.verify.probes.namespaces import Ground
+from mcpmesh.verify.probes.process_tree import Tree
+from mcpmesh.workload.runtime import Neighbour
+
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+EDGE = "172.20.0.2"
+ADDRESSES = {"127.0.0.1": "0100007F", EDGE: "020014AC", "172.21.0.2": "020015AC", "0.0.0.0": "00000000", "::": "0" * 32}
+
+
+def table(address: str, port: int = 8500, inode: int = 7) -> str:
+    """As `cat /proc/net/tcp /proc/net/tcp6` prints it."""
+    far = "00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0"
+    row = f"   0: {ADDRESSES[address]}:{port:04X} {far} {inode} 1\n"
+    return HEAD + ("" if ":" in address else row) + HEAD + (row if ":" in address else "")
+
+
+def ground(*neighbours: Neighbour, ours: dict[str, Sockets] | None = None) -> Ground:
+    return Ground(Tree({}), None, ours or {}, neighbours)
+
+
+@pytest.mark.parametrize(
+    ("address", "ok"), [("127.0.0.1", True), (EDGE, True), ("172.21.0.2", False), ("0.0.0.0", False), ("::", False)]
+)
+def test_a_neighbour_listens_on_loopback_and_at_the_edge_alone(address: str, ok: bool) -> None:
+    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-consul-1", EDGE, table(address))))
+    assert finding.ok is ok, finding.seen
+    assert "mesh-consul-1" in finding.seen
+    assert ok or (":8500, which every server can reach" in finding.seen and finding.next_step)
+
+
+def test_one_that_is_not_at_the_edge_listens_on_loopback_alone() -> None:
+    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-extra-1", "", table("172.21.0.2"))))
+    assert not finding.ok and "mesh-extra-1" in finding.seen
+
+
+def test_our_own_envoy_in_the_ingresss_namespace_has_claims_of_its_own() -> None:
+    listener = Listener("tcp", ipaddress.ip_address("172.21.0.2"), 6000, 7)
+    envoy = Sockets((listener,), {7: frozenset({42})})
+    neighbour = Neighbour("mesh-kong-1", EDGE, table("172.21.0.2", 6000, inode=7))
+    (finding,) = keep_to_the_edge(ground(neighbour, ours={"default-ingress": envoy}))
+    assert finding.ok, finding.seen
+
+
+def test_a_table_that_cannot_be_read_proves_nothing() -> None:
+    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-consul-1", EDGE, "")))
+    assert not finding.ok and "can't be told" in finding.seen and "docker exec mesh-consul-1" in finding.next_step
+
+
+def test_a_docker_that_does_not_answer_proves_nothing() -> None:
+    (finding,) = keep_to_the_edge(Ground(Tree({}), None, {}, Unknown("cannot reach Docker")))
+    assert not finding.ok and "cannot reach Docker" in finding.seen
+
+
+def test_without_neighbours_nothing_is_claimed_of_them() -> None:
+    assert keep_to_the_edge(ground()) == []
