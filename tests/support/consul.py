@@ -25,7 +25,7 @@ from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.binary import find_or_make
 from mcpmesh.consul.client import Consul
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import read_settings
 
 
@@ -84,7 +84,7 @@ def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[Real
     (folder / "machine.json").write_text(json.dumps(machine))
     setpriv = shutil.which("setpriv")
     mortal = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
-    agent = [str(binary), "agent", "-config-file", str(handed("consul/server.hcl"))]
+    agent = [str(binary), "agent", "-config-file", str(resource_path("consul/server.hcl"))]
     with (folder / "consul.log").open("wb") as log:
         process = subprocess.Popen(
             [*mortal, *agent, "-config-file", str(folder / "machine.json")], stdout=log, stderr=log

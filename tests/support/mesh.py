@@ -26,7 +26,7 @@ import yaml
 from tests.support.consul import consul_binary
 from tests.support.ports import INGRESS_PORTS, MESH_INFRASTRUCTURE, MESH_SERVICES
 
-from mcpmesh.kit.marked_process import VARIABLE, Process, marked
+from mcpmesh.kit.marked_process import VARIABLE, Process, find_marked
 from mcpmesh.kit.ports import is_free
 from mcpmesh.kit.private_files import private_folder, write_private
 from mcpmesh.verify.probes import process_tree
@@ -237,7 +237,7 @@ class RealMesh:
         """Its live processes."""
         return [
             process
-            for process in marked(self.home)
+            for process in find_marked(self.home)
             if role in (None, process.mark.role) and service in (None, process.mark.service)
         ]
 
@@ -297,7 +297,7 @@ class RealMesh:
         return held - others - self._ports_of_others()
 
     def _ports_of_others(self) -> set[int]:
-        elsewhere = (process for process in marked() if process.mark.home != str(self.home))
+        elsewhere = (process for process in find_marked() if process.mark.home != str(self.home))
         return {port for process in elsewhere for port in process.mark.ports.values()}
 
     @property

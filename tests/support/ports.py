@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Final
 
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import PortAllocator
 
 _BASE, _EACH, _WINDOWS = 20000, 1000, 12
 
@@ -38,10 +38,10 @@ _WINDOW: Final = _claim()
 
 MESH_INFRASTRUCTURE: Final = _WINDOW
 MESH_SERVICES: Final = _WINDOW + 20
-CONSUL_PORTS: Final = Ports(_WINDOW + 300)
-KONG_PORTS: Final = Ports(_WINDOW + 800)
+CONSUL_PORTS: Final = PortAllocator(_WINDOW + 300)
+KONG_PORTS: Final = PortAllocator(_WINDOW + 800)
 # For a listener of a test's own whose port has to be known before, and where nobody is to listen: what the kernel gives
 # to who asks for any port is somebody else's the moment it is closed.
-OWN_PORTS: Final = Ports(_WINDOW + 900)
+OWN_PORTS: Final = PortAllocator(_WINDOW + 900)
 # What a mesh is given to remember of its ingress; not set aside, since its agent does that.
 INGRESS_PORTS: Final = cycle(range(_WINDOW + 950, _WINDOW + _EACH))

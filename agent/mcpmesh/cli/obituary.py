@@ -6,7 +6,7 @@ import os
 
 from mcpmesh.api.presence import Presence
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.kit.marked_process import Process, marked
+from mcpmesh.kit.marked_process import Process, find_marked
 
 _LAST_LINES = 5
 _LAST_BYTES = 8192
@@ -14,7 +14,7 @@ _LAST_BYTES = 8192
 
 def survivors(this: Invocation) -> list[Process]:
     """What of the mesh still runs, its agent apart."""
-    return [process for process in marked(this.home) if process.mark.role != "agent"]
+    return [process for process in find_marked(this.home) if process.mark.role != "agent"]
 
 
 def obituary(this: Invocation, agent: Presence | None, left: list[Process]) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 from mcpmesh.consul.go_build import build, stop
 from mcpmesh.consul.release_download import Progress, download
 from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import ConsulSettings, read_settings
 
 # From the first on, below the second. The tests run the pinned version; its
@@ -224,7 +224,7 @@ async def _build(version: str, scratch: Path, progress: Progress, sources: Sourc
         version,
         scratch,
         progress,
-        pins=sources.build or handed("consul/build"),
+        pins=sources.build or resource_path("consul/build"),
         build_seconds=sources.build_seconds,
         progress_seconds=sources.progress_seconds,
     )

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import httpx
 
 from mcpmesh.consul import decoding, intention_changes
-from mcpmesh.consul.ownership import OWNER, description
-from mcpmesh.consul.transport import Answer, Http, Library
+from mcpmesh.consul.ownership import OWNER, owner_description
+from mcpmesh.consul.transport import ErrorAnswer, Http, Library
 from mcpmesh.errors import Broken, NotOurs
 
 T = TypeVar("T")
@@ -26,17 +26,17 @@ _SHARED = "service-intentions"
 _FINISH_SECONDS = 5.0
 
 
-async def without_404(request: Awaitable[T]) -> T | None:
+async def none_if_missing(request: Awaitable[T]) -> T | None:
     """The answer, or None where there is no such thing."""
     try:
         return await request
-    except Answer as answer:
+    except ErrorAnswer as answer:
         if answer.code == httpx.codes.NOT_FOUND:
             return None
         raise
 
 
-class Ledger:
+class CasWriter:
     """Raises NotOurs, Broken after too many lost races, and what its transport raises."""
 
     def __init__(self, http: Http, library: Library) -> None:
@@ -64,13 +64,13 @@ class Ledger:
 
     async def allow(self, source: str, destination: str, mesh: str) -> None:
         """Adds one source to a destination, by id where Consul lets us."""
-        refusal = await self._create(source, destination, "allow", description(mesh))
+        refusal = await self._create(source, destination, "allow", owner_description(mesh))
         if refusal is None:
             return
         # The pair exists, or its entry has sources without ids, or Consul is unwell.
         async for shared in self._looks(_SHARED, destination):
             if shared is None:
-                if await self._create(source, destination, "allow", description(mesh)) is None:
+                if await self._create(source, destination, "allow", owner_description(mesh)) is None:
                     return
             elif intention_changes.all_ours_without_ids(shared, mesh):
                 if await self._finished(self._with_ids(shared, source, mesh)):
@@ -104,11 +104,11 @@ class Ledger:
             if shared is None or not intention_changes.has(shared, source):
                 raise refusal
 
-    async def _create(self, source: str, destination: str, action: str, text: str) -> Answer | None:
+    async def _create(self, source: str, destination: str, action: str, text: str) -> ErrorAnswer | None:
         create = self._library.connect.intentions.create
         try:
             await create(source, destination, "consul", action, description=text)
-        except Answer as answer:
+        except ErrorAnswer as answer:
             if answer.code == httpx.codes.INTERNAL_SERVER_ERROR:
                 return answer
             raise
@@ -141,7 +141,7 @@ class Ledger:
         raise Broken(f"cannot write {kind}/{name}: others keep changing it; try again")
 
     async def _read(self, kind: str, name: str) -> dict[str, Any] | None:
-        return await without_404(self._library.config.get(kind, name))
+        return await none_if_missing(self._library.config.get(kind, name))
 
     async def _put(self, payload: Mapping[str, Any], present: Mapping[str, Any] | None) -> bool:
         # As text, since the library drops the 0 that means "only if there is none".

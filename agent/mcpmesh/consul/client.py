@@ -14,9 +14,9 @@ import httpx
 from pydantic import SecretStr
 
 from mcpmesh.consul import blocking_queries, decoding, leaf_certificate
-from mcpmesh.consul.cas_writer import Ledger, without_404
+from mcpmesh.consul.cas_writer import CasWriter, none_if_missing
 from mcpmesh.consul.ownership import OWNER
-from mcpmesh.consul.transport import Answer, Http, Library, attempt, together
+from mcpmesh.consul.transport import ErrorAnswer, Http, Library, gather_or_cancel, translate_errors
 from mcpmesh.errors import NotOurs, Refused
 from mcpmesh.model.observed import Entry, Intention, Registration
 
@@ -48,7 +48,7 @@ class Consul:
     ) -> None:
         self._http = Http(address, token, transport)
         self._library = Library(self._http)
-        self._ledger = Ledger(self._http, self._library)
+        self._ledger = CasWriter(self._http, self._library)
         self.address = self._http.address
 
     async def close(self) -> None:
@@ -90,7 +90,7 @@ class Consul:
         """What `mesh` has registered with this agent, by instance id, each with its sidecar and checks."""
 
         async def read() -> dict[str, Registration]:
-            services, checks = await together(self._library.agent.services(), self._library.agent.checks())
+            services, checks = await gather_or_cancel(self._library.agent.services(), self._library.agent.checks())
             return decoding.registrations(services, checks, mesh)
 
         return await self._ask("read the registrations", read())
@@ -100,7 +100,7 @@ class Consul:
         for payload in payloads:
             deed = f'register "{payload["ID"]}"'
             path = f"/v1/agent/service/{payload['ID']}"
-            present = await self._ask(deed, without_404(self._http.call("GET", path)))
+            present = await self._ask(deed, none_if_missing(self._http.call("GET", path)))
             if present is not None and (present.get("Meta") or {}).get(OWNER) != payload["Meta"][OWNER]:
                 raise NotOurs(f"cannot {deed}: that id is registered by somebody else; deregister it first")
             query = {"replace-existing-checks": "true"}
@@ -109,20 +109,20 @@ class Consul:
     async def deregister(self, service_id: str) -> None:
         """Takes the sidecar of that instance away, then the instance; what is not there is fine."""
         for id_ in (f"{service_id}-sidecar", service_id):
-            await self._ask(f'deregister "{id_}"', without_404(self._library.agent.service.deregister(id_)))
+            await self._ask(f'deregister "{id_}"', none_if_missing(self._library.agent.service.deregister(id_)))
 
     async def drain(self, service_id: str, reason: str) -> None:
         """Maintenance mode for the instance and its sidecar: nobody sends them new calls."""
         service = self._library.agent.service
         for id_ in (f"{service_id}-sidecar", service_id):
-            await self._ask(f'drain "{id_}"', without_404(service.maintenance(id_, "true", reason)))
+            await self._ask(f'drain "{id_}"', none_if_missing(service.maintenance(id_, "true", reason)))
 
     # `mesh` is there so that a peer which can hold back other people's entries may do so.
     async def entries(self, mesh: str) -> dict[tuple[str, str], Entry]:  # noqa: ARG002
         """All config entries of the kinds that we write, by kind and name, whoever wrote them."""
 
         async def read() -> dict[tuple[str, str], Entry]:
-            return decoding.entries(await together(*(self._library.config.list(kind) for kind in KINDS)))
+            return decoding.entries(await gather_or_cancel(*(self._library.config.list(kind) for kind in KINDS)))
 
         return await self._ask("read the config entries", read())
 
@@ -167,7 +167,7 @@ class Consul:
         async def read() -> leaf_certificate.Identity:
             # The library's own method lacks the /v1.
             issued = self._http.call("GET", f"/v1/agent/connect/ca/leaf/{service}")
-            answers = await together(issued, self._library.agent.connect.root_certificates())
+            answers = await gather_or_cancel(issued, self._library.agent.connect.root_certificates())
             return leaf_certificate.identity(service, *answers)
 
         return await self._ask(f'get a certificate for "{service}"', read())
@@ -181,7 +181,7 @@ class Consul:
         async def query(path: str, index: int) -> int:
             return await self._http.blocking(path, index, WAIT_SECONDS)
 
-        return blocking_queries.changes(query, _WATCHED, (httpx.HTTPError, Answer, KeyError, ValueError))
+        return blocking_queries.changes(query, _WATCHED, (httpx.HTTPError, ErrorAnswer, KeyError, ValueError))
 
     async def _ask(self, deed: str, request: Awaitable[T]) -> T:
-        return await attempt(deed, self.address, request)
+        return await translate_errors(deed, self.address, request)

@@ -37,9 +37,9 @@ def _defaults(spec: ServiceSpec, caller_lua: str, callee_lua: str) -> dict[str, 
     extensions = []
     # It is as a caller that a service keeps to the instances of its sessions.
     if spec.upstreams or spec.protocol is Protocol.HTTP:
-        extensions.append(lua("connect-proxy", caller_lua))
+        extensions.append(lua_extension("connect-proxy", caller_lua))
     if spec.protocol is Protocol.HTTP:
-        extensions.append(lua("connect-proxy", callee_lua, "inbound"))
+        extensions.append(lua_extension("connect-proxy", callee_lua, "inbound"))
     return {**entry, "EnvoyExtensions": extensions} if extensions else entry
 
 
@@ -55,7 +55,7 @@ def _resolver(spec: ServiceSpec) -> dict[str, Any]:
     return entry
 
 
-def reconnecting(entries: Iterable[dict[str, Any]], policy: str) -> list[dict[str, Any]]:
+def with_reconnect_digest(entries: Iterable[dict[str, Any]], policy: str) -> list[dict[str, Any]]:
     """The entries of a service, such that its callers connect anew whenever `policy` (a digest, hex) differs.
 
     An Envoy applies a changed intention to a connection that is idle only
@@ -92,7 +92,7 @@ def _router(spec: ServiceSpec) -> dict[str, Any]:
     }
 
 
-def lua(proxy: str, script: str, listener: str = "outbound") -> dict[str, Any]:
+def lua_extension(proxy: str, script: str, listener: str = "outbound") -> dict[str, Any]:
     """Consul's Lua extension, acting on what a proxy of that kind sends out (or takes in: "inbound")."""
     arguments = {"ProxyType": proxy, "Listener": listener, "Script": script}
     return {"Name": "builtin/lua", "Arguments": arguments}

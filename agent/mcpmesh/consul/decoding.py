@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from mcpmesh.consul.ownership import DIGEST, OWNER, POLICY, described_owner
+from mcpmesh.consul.ownership import DIGEST, OWNER, POLICY, owner_in_description
 from mcpmesh.model.instance import canonical
 from mcpmesh.model.observed import Entry, Intention, Registration
 
@@ -89,7 +89,7 @@ def intentions(items: Iterable[Json]) -> Iterator[Intention]:
     for item in _a(list, items):
         action = item.get("Action") or "permissions"
         source = f"{item['SourcePeer']}/{item['SourceName']}" if item.get("SourcePeer") else item["SourceName"]
-        owner = described_owner(item.get("Description", "")) if action == "allow" else None
+        owner = owner_in_description(item.get("Description", "")) if action == "allow" else None
         rules = hashlib.sha256(canonical({"rules": item["Permissions"]})).hexdigest() if item.get("Permissions") else ""
         yield Intention(item.get("ID", ""), source, item["DestinationName"], action, owner, rules)
 

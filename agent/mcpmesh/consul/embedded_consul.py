@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.errors import PeerError, WorkloadError
-from mcpmesh.kit.marked_process import Mark, Process, marked, spawn, stop, wait_for_any_end
+from mcpmesh.kit.marked_process import Mark, Process, find_marked, spawn, stop, wait_for_any_end
 from mcpmesh.kit.private_files import private_folder, write_private
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 
 ROLE = "consul"
 PORTS = ("http", "grpc", "serf_lan", "server")
@@ -51,7 +51,7 @@ class EmbeddedConsul:
 
     def running(self) -> Process | None:
         """Its process, whoever started it and with whatever ports (its mark tells them)."""
-        return next((process for process in marked(self._home) if process.mark.role == ROLE), None)
+        return next((process for process in find_marked(self._home) if process.mark.role == ROLE), None)
 
     async def start(self, progress: Progress, timeout_seconds: float) -> int:
         """Adopts the one that runs as wanted, else starts it; returns its pid once it can issue certificates.
@@ -59,7 +59,7 @@ class EmbeddedConsul:
         Raises WorkloadError with its last words when it ends, or is not ready
         in time; one that was started here is then stopped again.
         """
-        base = handed("consul/server.hcl").read_text(encoding="utf-8")
+        base = resource_path("consul/server.hcl").read_text(encoding="utf-8")
         machine = json.dumps(self._machine(), indent=2)
         # Another version lies at another path of the cache.
         digest = hashlib.sha256(f"{self._binary}\n{base}\n{machine}".encode()).hexdigest()

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mcpmesh.consul.ownership import described_owner, description
+from mcpmesh.consul.ownership import owner_description, owner_in_description
 from mcpmesh.model.instance import canonical
 from mcpmesh.model.observed import Intention
 
@@ -49,7 +49,7 @@ def policy_digest(destination: str, present: Iterable[Intention]) -> str:
 
 def is_ours(source: Mapping[str, Any], mesh: str) -> bool:
     """Whether this source of a service-intentions entry was written by `mesh` and not changed since."""
-    return source.get("Action") == "allow" and described_owner(source.get("Description", "")) == mesh
+    return source.get("Action") == "allow" and owner_in_description(source.get("Description", "")) == mesh
 
 
 def all_ours_without_ids(entry: Mapping[str, Any], mesh: str) -> bool:
@@ -65,7 +65,7 @@ def has(entry: Mapping[str, Any], source: str) -> bool:
 
 def with_source(entry: Mapping[str, Any], source: str, mesh: str) -> dict[str, Any]:
     """The entry with our permission for `source` added at its end."""
-    added = {"Name": source, "Type": "consul", "Action": "allow", "Description": description(mesh)}
+    added = {"Name": source, "Type": "consul", "Action": "allow", "Description": owner_description(mesh)}
     return {**_writable(entry), "Sources": [*entry["Sources"], added]}
 
 

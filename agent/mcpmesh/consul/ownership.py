@@ -24,12 +24,12 @@ POLICY = "mcpmesh-policy"
 _DESCRIPTION = re.compile(r"written by mcpmesh \((?P<mesh>[^()]+)\)")
 
 
-def description(mesh: str) -> str:
+def owner_description(mesh: str) -> str:
     """What stands in the description of an intention of `mesh`."""
     return f"written by mcpmesh ({mesh})"
 
 
-def described_owner(text: str) -> str | None:
+def owner_in_description(text: str) -> str | None:
     """The mesh whose mark this description is, None where it is a person's own words."""
     match = _DESCRIPTION.fullmatch(text)
     return match["mesh"] if match else None

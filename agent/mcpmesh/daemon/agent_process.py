@@ -23,7 +23,7 @@ from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.agent_operations import AgentOperations
 from mcpmesh.daemon.state_store import claimed_ports
 from mcpmesh.errors import CatalogError
-from mcpmesh.kit.marked_process import marked
+from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.model.names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
@@ -48,7 +48,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     home = settings.home(name)
     if not home.exists():
         return 0
-    found = [process for process in marked(home) if process.mark.role != AGENT]
+    found = [process for process in find_marked(home) if process.mark.role != AGENT]
     if found:
         uvloop.run(_sweep(settings, name, progress))
     presence.withdraw(home)
@@ -73,7 +73,7 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
     def listening(address: str) -> None:
         presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
 
-    port = agent.mesh.memory.ports(("api",), agent.mesh.consul.ports, claimed_ports())["api"]
+    port = agent.mesh.state_store.ports(("api",), agent.mesh.consul.ports, claimed_ports())["api"]
     api = app.create(AgentOperations(agent), token, name=name)
     server = asyncio.create_task(serve(api, "127.0.0.1", port, listening), name="api")
     scheduler = _schedule(agent, settings)

@@ -10,7 +10,7 @@ from mcpmesh.model.status import Level
 from mcpmesh.reconcile.journal import Journal
 
 
-class Background:
+class BackgroundTasks:
     """Runs tasks until `close`; calls `failed` when one has ended of a `bug` (see errors.py)."""
 
     def __init__(self, journal: Journal, failed: Callable[[], None]) -> None:

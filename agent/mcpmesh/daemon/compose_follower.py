@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from mcpmesh.daemon.active_catalog import CatalogInForce
-from mcpmesh.daemon.compose_signal import Companion
+from mcpmesh.daemon.active_catalog import ActiveCatalog
+from mcpmesh.daemon.compose_signal import ComposeSignal
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import MeshError
 from mcpmesh.model.status import Level
@@ -19,19 +19,19 @@ _GONE_SECONDS = 40.0
 _AGAIN_SECONDS = 1.0
 
 
-class Compose:
+class ComposeFollower:
     """Has the mesh follow what compose does."""
 
-    def __init__(self, mesh: Mesh, catalog: CatalogInForce) -> None:
-        self.companion = Companion(mesh.settings.containers.sockets)
+    def __init__(self, mesh: Mesh, catalog: ActiveCatalog) -> None:
+        self.signal = ComposeSignal(mesh.settings.containers.sockets)
         self._mesh = mesh
         self._catalog = catalog
 
-    async def follow_companion(self) -> None:
+    async def follow_signal(self) -> None:
         """Wants the servers while the companion does, and tells it when they are gone; never returns."""
-        async for wanted in self.companion.states():
+        async for wanted in self.signal.states():
             end, said = time.monotonic() + _GONE_SECONDS, ""
-            while self.companion.wants() == wanted:
+            while self.signal.wants() == wanted:
                 try:
                     await self._obey(wanted, end)
                     break
@@ -46,7 +46,7 @@ class Compose:
         while True:
             await asyncio.sleep(_INGRESS_SECONDS)
             if await self._mesh.ingress_moved():
-                with self._mesh.telling("mesh"):
+                with self._mesh.reporting_problems("mesh"):
                     self._mesh.want(self._catalog.current)
 
     async def _obey(self, wanted: bool, end: float) -> None:
@@ -56,13 +56,13 @@ class Compose:
         self._mesh.want(self._catalog.current)
         if not wanted:
             await self._until_gone(end)
-            self.companion.gone()
+            self.signal.gone()
 
     async def _until_gone(self, end: float) -> None:
         """Until the last server has drained and ended; what has not at `end` is ended without asking."""
-        while not self._in_sync() and time.monotonic() < end and not self.companion.wants():  # noqa: ASYNC110 - three ends
+        while not self._in_sync() and time.monotonic() < end and not self.signal.wants():  # noqa: ASYNC110 - three ends
             await asyncio.sleep(0.2)
-        if not self.companion.wants():
+        if not self.signal.wants():
             await self._mesh.sweep()
 
     def _in_sync(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 _LOOK_SECONDS = 0.3
 
 
-class Companion:
+class ComposeSignal:
     """The three files in `folder`."""
 
     def __init__(self, folder: Path) -> None:

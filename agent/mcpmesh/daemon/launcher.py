@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mcpmesh.api import presence
 from mcpmesh.errors import WorkloadError
-from mcpmesh.kit.marked_process import Mark, Process, alive, spawn
+from mcpmesh.kit.marked_process import Mark, Process, is_alive, spawn
 from mcpmesh.kit.private_files import private_folder
 from mcpmesh.model.names import AGENT
 from mcpmesh.settings import Settings
@@ -40,7 +40,7 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
         # Somebody else may have started one at the same time: then that one is ours as well.
         if presence.read(home) not in (None, dead) and presence.alive(home):
             return
-        if not alive(Process(pid, mark)) and not presence.alive(home):
+        if not is_alive(Process(pid, mark)) and not presence.alive(home):
             break
         time.sleep(0.05)  # waiting for a file of another program, in a plain function
     said = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")

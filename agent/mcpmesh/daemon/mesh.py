@@ -9,16 +9,16 @@ from pathlib import Path
 
 from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.consul.registration import LOOPBACK
-from mcpmesh.daemon.mesh_consul import ConsulPart
-from mcpmesh.daemon.mesh_kong import KongPart
-from mcpmesh.daemon.scale_overrides import Scaling
-from mcpmesh.daemon.state_store import INGRESS_PORT, Memory, claimed_ports
+from mcpmesh.daemon.mesh_consul import MeshConsul
+from mcpmesh.daemon.mesh_kong import MeshKong
+from mcpmesh.daemon.scale_overrides import ScaleOverrides
+from mcpmesh.daemon.state_store import INGRESS_PORT, StateStore, claimed_ports
 from mcpmesh.envoy import envoy_program
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import kong_process
-from mcpmesh.kit.marked_process import marked
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.marked_process import find_marked
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
@@ -30,8 +30,8 @@ from mcpmesh.reconcile.loop import Loop
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.settings import Settings
-from mcpmesh.workload.containers.container_runtime import Containers
-from mcpmesh.workload.process_runtime import Processes
+from mcpmesh.workload.containers.container_runtime import ContainerRuntime
+from mcpmesh.workload.process_runtime import ProcessRuntime
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SERVER, SHIM, SIDECAR, Runtime
 
 # Who goes first when a mesh is swept away without asking: callers before what they call.
@@ -54,17 +54,17 @@ class Mesh:
         self.name = name
         self.home = settings.home(name)
         self.journal = journal
-        self.scaling = Scaling(self.home)
-        self.memory = Memory(self.home)
-        self.ports = Ports(settings.ports.services)
+        self.scale_overrides = ScaleOverrides(self.home)
+        self.state_store = StateStore(self.home)
+        self.ports = PortAllocator(settings.ports.services)
         self.runtime: Runtime = (
-            Containers(settings, name, self.home)
+            ContainerRuntime(settings, name, self.home)
             if settings.runtime == "containers"
-            else Processes(name, self.home, self.ports, settings.ingress.names)
+            else ProcessRuntime(name, self.home, self.ports, settings.ingress.names)
         )
-        self.admin = Admin(self.runtime.sockets)
-        self.consul = ConsulPart(settings, name, self.home, self.memory, journal)
-        self.kong = KongPart(settings, name, self.home, self.memory, self.ports, documents)
+        self.admin = EnvoyAdmin(self.runtime.sockets)
+        self.consul = MeshConsul(settings, name, self.home, self.state_store, journal)
+        self.kong = MeshKong(settings, name, self.home, self.state_store, self.ports, documents)
         self.loop: Loop | None = None
         self.wanted = True
         self.known = asyncio.Event()
@@ -78,10 +78,10 @@ class Mesh:
     @property
     def ingress_url(self) -> str:
         """The ingress as a client writes it."""
-        return self.settings.ingress.url or self.ingress_inside
+        return self.settings.ingress.url or self.ingress_url_for_agent
 
     @property
-    def ingress_inside(self) -> str:
+    def ingress_url_for_agent(self) -> str:
         """The ingress as the agent reaches it."""
         host = self._ingress_hosts[0]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - what people ask for, not what we choose
@@ -145,7 +145,7 @@ class Mesh:
         ingress = self.settings.ingress
         if not self.wanted or catalog is None:
             return nothing(self.name, ingress.service)
-        catalog, key, kong = self.scaling.applied(catalog), self.memory.key(), self.kong.wish(catalog)
+        catalog, key, kong = self.scale_overrides.applied(catalog), self.state_store.key(), self.kong.wish(catalog)
         host, inside = self._ingress_hosts
         return desire(catalog, self.name, key, ingress.service, host, self._ingress_port, kong, inside)
 
@@ -173,7 +173,7 @@ class Mesh:
             self.loop.wake()
 
     @contextmanager
-    def telling(self, service: str) -> Iterator[None]:
+    def reporting_problems(self, service: str) -> Iterator[None]:
         """Says what a person can mend, and goes on; not again what keeps the mesh from coming up."""
         try:
             yield
@@ -207,7 +207,7 @@ class Mesh:
             if role == kong_process.ROLE:
                 await kong_process.end_leftover(self.home)
                 kong_process.forget(self.home)
-        self.runtime.forget_bootstraps()
+        self.runtime.remove_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
 
     def _port_of_ingress(self) -> int:
@@ -215,9 +215,9 @@ class Mesh:
         settings, roles = self.settings.ingress, (GATEWAY, kong_process.ROLE)
         if self.kong.elsewhere:
             return settings.port or INGRESS_PORT
-        return self.memory.ingress_port(
+        return self.state_store.ingress_port(
             settings,
             claimed_ports(),
-            next((p.mark.ports["public"] for p in marked(self.home) if p.mark.role in roles), None),
+            next((p.mark.ports["public"] for p in find_marked(self.home) if p.mark.role in roles), None),
             lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.service),
         )

@@ -11,11 +11,11 @@ from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import PORTS, ROLE, EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
-from mcpmesh.daemon.state_store import Memory, claimed_ports
+from mcpmesh.daemon.state_store import StateStore, claimed_ports
 from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
-from mcpmesh.kit.marked_process import marked, wait_for_any_end
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.names import AGENT_IDENTITY
 from mcpmesh.model.status import Level
 from mcpmesh.reconcile.journal import Journal
@@ -25,7 +25,7 @@ _AGAIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Reached:
+class ConsulConnection:
     """A Consul that was found or started: where it is, and who the agent is there."""
 
     address: ConsulAddress
@@ -33,17 +33,17 @@ class Reached:
     credentials: Credentials
 
 
-class ConsulPart:
+class MeshConsul:
     """`url` is "" and `reached` None until `reach` was through."""
 
-    def __init__(self, settings: Settings, name: str, home: Path, memory: Memory, journal: Journal) -> None:
+    def __init__(self, settings: Settings, name: str, home: Path, state_store: StateStore, journal: Journal) -> None:
         self.url = ""
-        self.reached: Reached | None = None
-        self.ports = Ports(settings.ports.infrastructure)
+        self.connection: ConsulConnection | None = None
+        self.ports = PortAllocator(settings.ports.infrastructure)
         self._settings = settings
         self._name = name
         self._home = home
-        self._memory = memory
+        self._memory = state_store
         self._journal = journal
         self._embedded: EmbeddedConsul | None = None
 
@@ -58,12 +58,12 @@ class ConsulPart:
             sources=Sources(releases=consul.release_url),
         )
 
-    async def reach(self, binary: Path) -> Reached:
+    async def reach(self, binary: Path) -> ConsulConnection:
         """Finds or starts Consul."""
         address = await self._address(binary)
         client = Consul(address.http, self._settings.consul.token)
-        self.reached = Reached(address, client, Credentials(client, AGENT_IDENTITY))
-        return self.reached
+        self.connection = ConsulConnection(address, client, Credentials(client, AGENT_IDENTITY))
+        return self.connection
 
     async def keep(self, wake: Callable[[], None]) -> None:
         """Starts our own Consul again whenever it ends, and wakes then; never returns."""
@@ -82,8 +82,8 @@ class ConsulPart:
 
     async def close(self) -> None:
         """Lets go of it; it runs on."""
-        if self.reached:
-            await self.reached.client.close()
+        if self.connection:
+            await self.connection.client.close()
 
     async def _address(self, binary: Path) -> ConsulAddress:
         """Of the existing Consul in the settings, or of ours, which is started where it doesn't run."""
@@ -98,7 +98,7 @@ class ConsulPart:
                 finally:
                     await consul.close()
             return ConsulAddress(binary, configured.address, grpc, configured.token)
-        holding = any(process.mark.role == ROLE for process in marked(self._home))
+        holding = any(process.mark.role == ROLE for process in find_marked(self._home))
         ports = self._memory.ports(PORTS, self.ports, claimed_ports(), holding=holding)
         self._embedded = EmbeddedConsul(binary, self._name, self._home, ports)
         await self._start(self._embedded)

@@ -8,17 +8,17 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from mcpmesh.daemon.state_store import Memory, claimed_ports
+from mcpmesh.daemon.state_store import StateStore, claimed_ports
 from mcpmesh.errors import SettingsError
 from mcpmesh.ingress.kong import kong_process, user_documents
 from mcpmesh.ingress.kong.document import Content
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
-from mcpmesh.ingress.kong.kong_control import KongHands
-from mcpmesh.ingress.kong.kong_observer import KongLook
+from mcpmesh.ingress.kong.kong_control import KongControl
+from mcpmesh.ingress.kong.kong_observer import KongObserver
 from mcpmesh.ingress.kong.plugins import plugins
-from mcpmesh.ingress.kong.user_documents import Own
-from mcpmesh.kit.marked_process import marked
-from mcpmesh.kit.ports import Ports
+from mcpmesh.ingress.kong.user_documents import UserDocuments
+from mcpmesh.kit.marked_process import find_marked
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog
 from mcpmesh.reconcile.desire import KongWish, kong_content, nothing
 from mcpmesh.reconcile.loop import Loop
@@ -38,25 +38,31 @@ def _upstream(service: str) -> str:
     return f"ingress to {service}"
 
 
-class KongPart:
+class MeshKong:
     """`documents` is the folder of a person's own documents, `ports` where those of the sidecar come from."""
 
     def __init__(
-        self, settings: Settings, name: str, home: Path, memory: Memory, ports: Ports, documents: Path | None
+        self,
+        settings: Settings,
+        name: str,
+        home: Path,
+        state_store: StateStore,
+        ports: PortAllocator,
+        documents: Path | None,
     ) -> None:
         self._settings = settings
         self._name = name
         self._home = home
-        self._memory = memory
+        self._memory = state_store
         self._ports = ports
         self._documents = settings.kong.documents or documents
         self._admin = KongAdmin()
         # Whoever looks once has to be more patient than who looks again in a second.
         self._patient = KongAdmin(seconds=ANSWER_SECONDS)
-        self._own = Own()
+        self._own = UserDocuments()
         # Looked at behind an API gateway too: a Kong that somebody else runs may hold our document of an earlier time.
-        self.look = KongLook(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
-        self.hands = KongHands(name, home, settings.ingress, settings.kong, self._admin, ports)
+        self.look = KongObserver(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
+        self.hands = KongControl(name, home, settings.ingress, settings.kong, self._admin, ports)
 
     @cached_property
     def wanted(self) -> bool:
@@ -81,7 +87,7 @@ class KongPart:
         return self.wanted and self._settings.kong.admin is not None
 
     @property
-    def asks_for_credentials(self) -> bool:
+    def requires_credentials(self) -> bool:
         """Whether the settings have the ingress let in only who shows a credential; the agent has none."""
         return self.wanted and (self._settings.kong.key_auth or self._settings.kong.jwt)
 
@@ -102,7 +108,7 @@ class KongPart:
         if wish is None or self._documents is None:
             return False
         found = await asyncio.to_thread(user_documents.read_folder, self._documents)
-        found.check(kong_content(catalog, self._name, replace(wish, own=Own()), wish.ports.keys()))
+        found.check(kong_content(catalog, self._name, replace(wish, own=UserDocuments()), wish.ports.keys()))
         before, self._own = self._own, found
         return before != found
 
@@ -124,7 +130,7 @@ class KongPart:
         kong = self._settings.kong
         routed = [name for name, spec in catalog.services.items() if spec.route]
         ingress_id = nothing(self._name, self._settings.ingress.service).ingress_id
-        holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in marked(self._home))
+        holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in find_marked(self._home))
         names = [_SIDECAR_PORT, *map(_upstream, routed)]
         ports = self._memory.ports_for(names, self._ports, claimed_ports(), holding=holding)
         return KongWish(

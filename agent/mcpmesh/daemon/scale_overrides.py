@@ -17,21 +17,21 @@ from mcpmesh.model.service import Catalog, Plain, ServiceSpec
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScaleOverride:
     """`instances` were asked for while the catalog said `catalog`."""
 
     instances: int
     catalog: int
 
 
-class Scaling:
+class ScaleOverrides:
     """What was asked for, kept in the mesh's home."""
 
     def __init__(self, home: Path) -> None:
         self._path = private_folder(home) / "scale.json"
         try:
             found = json.loads(self._path.read_text())
-            self._asked = {str(name): Asked(**asked) for name, asked in found.items()}
+            self._asked = {str(name): ScaleOverride(**asked) for name, asked in found.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             self._asked = {}
 
@@ -58,7 +58,7 @@ class Scaling:
             raise Refused(f'cannot scale "{spec.name}": instances cannot share the fixed port of an upstream')
         self._asked.pop(spec.name, None)
         if instances is not None and instances != spec.instances:
-            self._asked[spec.name] = Asked(instances, spec.instances)
+            self._asked[spec.name] = ScaleOverride(instances, spec.instances)
         self._write()
 
     def tidy(self, catalog: Catalog) -> list[str]:
@@ -71,7 +71,7 @@ class Scaling:
             self._write()
         return overtaken
 
-    def _in_force(self, catalog: Catalog) -> Iterator[tuple[str, Asked]]:
+    def _in_force(self, catalog: Catalog) -> Iterator[tuple[str, ScaleOverride]]:
         for name, asked in self._asked.items():
             spec = catalog.services.get(name)
             if spec is not None and spec.instances == asked.catalog:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mcpmesh.errors import SettingsError
-from mcpmesh.kit.marked_process import marked
-from mcpmesh.kit.ports import Ports, is_free, set_aside
+from mcpmesh.kit.marked_process import find_marked
+from mcpmesh.kit.ports import PortAllocator, is_free, reserve
 from mcpmesh.kit.private_files import private_folder, write_private
 from mcpmesh.settings import IngressSettings
 
@@ -23,10 +23,10 @@ _ANYBODYS = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - what people ask for, 
 
 def claimed_ports() -> set[int]:
     """Ports that processes of any mesh of this machine were given."""
-    return {port for process in marked() for port in process.mark.ports.values()}
+    return {port for process in find_marked() for port in process.mark.ports.values()}
 
 
-class Memory:
+class StateStore:
     """The remembered values of the mesh at `home`."""
 
     def __init__(self, home: Path) -> None:
@@ -40,7 +40,9 @@ class Memory:
             write_private(path, secrets.token_hex(32))
         return path.read_bytes()
 
-    def ports(self, names: tuple[str, ...], fresh: Ports, taken: set[int], *, holding: bool = False) -> dict[str, int]:
+    def ports(
+        self, names: tuple[str, ...], fresh: PortAllocator, taken: set[int], *, holding: bool = False
+    ) -> dict[str, int]:
         """The remembered port for each name; new ones where they are taken by somebody else.
 
         With `holding`, what we remember is held by a process of ours and is kept.
@@ -54,7 +56,9 @@ class Memory:
         self._remember(chosen)
         return chosen
 
-    def ports_for(self, names: Collection[str], fresh: Ports, taken: set[int], *, holding: bool) -> dict[str, int]:
+    def ports_for(
+        self, names: Collection[str], fresh: PortAllocator, taken: set[int], *, holding: bool
+    ) -> dict[str, int]:
         """The remembered port for each name, and a new one for each that has none or whose own is somebody else's.
 
         With `holding`, what we remember is held by a process of ours and is kept.
@@ -84,22 +88,22 @@ class Memory:
                 )
             return settings.port
         if held is not None:
-            set_aside(held)
+            reserve(held)
             return held
         preferred = self._ports.get("ingress", INGRESS_PORT)
         if preferred not in taken and _ours([preferred], False, settings.host):
             port = preferred
         else:
-            port = self._fresh(Ports(INGRESS_PORT), taken | {preferred})
+            port = self._fresh(PortAllocator(INGRESS_PORT), taken | {preferred})
             say(f"port {preferred} is taken, so the ingress is at {port}")
         # A port that is taken today may be free tomorrow, and clients know the first one.
         if "ingress" not in self._ports:
             self._remember({"ingress": port})
         return port
 
-    def _fresh(self, fresh: Ports, taken: set[int]) -> int:
+    def _fresh(self, fresh: PortAllocator, taken: set[int]) -> int:
         port = fresh.take(taken)
-        set_aside(port)
+        reserve(port)
         return port
 
     def _remember(self, ports: dict[str, int]) -> None:
@@ -112,7 +116,7 @@ def _ours(ports: Collection[int], holding: bool, host: str = "127.0.0.1") -> boo
     if not holding and not all(is_free(port, host) for port in ports):
         return False
     # The names tell ports apart, not addresses; who asks for another one than everybody's has it for itself.
-    named = [set_aside(port) for port in ports] if host in _ANYBODYS else []
+    named = [reserve(port) for port in ports] if host in _ANYBODYS else []
     return holding or all(named)
 
 

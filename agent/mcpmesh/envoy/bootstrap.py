@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import base_environment
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 
 # `consul connect envoy -bootstrap` takes 0.1 s; this long means that Consul hangs.
 _SECONDS = 15.0
@@ -68,7 +68,7 @@ def tuned(bootstrap: dict[str, Any], admin: Path | None = None) -> dict[str, Any
     its runtime (outlier_detection.* of the Envoy documentation).
     """
     layers = [*bootstrap.get("layered_runtime", {}).get("layers", [])]
-    layers.append({"name": "mcpmesh", "static_layer": json.loads(handed("envoy/runtime.json").read_text())})
+    layers.append({"name": "mcpmesh", "static_layer": json.loads(resource_path("envoy/runtime.json").read_text())})
     # What `allow_retries` sets while Envoy runs.
     layers.append({"name": "admin", "admin_layer": {}})
     whole = {**bootstrap, "layered_runtime": {"layers": layers}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from mcpmesh.errors import Broken, Unreachable
-from mcpmesh.kit.unix_http import client
+from mcpmesh.kit.unix_http import http_client
 
 # An Envoy answers in milliseconds; who looks again soon need not wait longer.
 _SECONDS = 2.0
@@ -21,7 +21,7 @@ _FILTER = (
 
 
 @dataclass(frozen=True)
-class Report:
+class EnvoyReport:
     """One look: `active` requests under way on the listeners of the mesh, `rejected` xDS updates ever.
 
     `known` says how many instances of each service it would send calls to, as
@@ -35,17 +35,17 @@ class Report:
     known: Mapping[str, int]
 
 
-class Admin:
+class EnvoyAdmin:
     """Speaks to the admin addresses ("host:port") of our Envoys; one instance serves them all."""
 
     def __init__(self, sockets: Path | None = None) -> None:
-        self._http = client(sockets, timeout=_SECONDS)
+        self._http = http_client(sockets, timeout=_SECONDS)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def report(self, address: str, seconds: float = _SECONDS) -> Report:
+    async def report(self, address: str, seconds: float = _SECONDS) -> EnvoyReport:
         """Readiness and counters; raises Unreachable when nobody answers a question within `seconds`."""
         ready = await self._request("GET", address, "/ready", seconds=seconds)
         answer = await self._request("GET", address, "/stats", {"filter": _FILTER, "format": "json"}, seconds)
@@ -65,7 +65,7 @@ class Admin:
                 # "cluster.files.default.dc1.internal.<trust domain>.consul.membership_healthy"
                 service = name.split(".", 2)[1]
                 known[service] = known.get(service, 0) + value
-        return Report(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
+        return EnvoyReport(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
 
     async def listening(self, address: str) -> frozenset[int]:
         """The ports of its listeners that are in use."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.config_entries import IDLE_TIMEOUT, RETRIES, RETRY_ON, each_stamped, lua, request_timeout
+from mcpmesh.consul.config_entries import IDLE_TIMEOUT, RETRIES, RETRY_ON, each_stamped, lua_extension, request_timeout
 from mcpmesh.consul.ownership import stamped
 from mcpmesh.consul.registration import LISTENER_INTERVAL, LOOPBACK, tcp_check
 from mcpmesh.model.service import ServiceSpec
@@ -63,7 +63,7 @@ def ingress_entries(mesh: str, service: str, port: int, caller_lua: str) -> list
         "Kind": "service-defaults",
         "Name": service,
         "Protocol": "http",
-        "EnvoyExtensions": [lua("api-gateway", caller_lua)],
+        "EnvoyExtensions": [lua_extension("api-gateway", caller_lua)],
     }
     gateway = {
         "Kind": "api-gateway",

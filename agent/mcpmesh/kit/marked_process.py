@@ -99,7 +99,7 @@ class Process:
     host: str = "127.0.0.1"
     inner: str = "127.0.0.1"
 
-    def inner_address(self, port: str) -> str:
+    def private_address(self, port: str) -> str:
         """Where that port of its mark is asked: "host:port"."""
         return f"{self.inner}:{self.mark.ports[port]}"
 
@@ -156,7 +156,7 @@ def reap() -> None:
             del _children[pid]
 
 
-def marked(home: Path | None = None) -> list[Process]:
+def find_marked(home: Path | None = None) -> list[Process]:
     """Every live process of this user with a mark (of the mesh at `home`, where given)."""
     reap()
     wanted = None if home is None else str(home)
@@ -169,7 +169,7 @@ def _scan() -> Iterator[Process]:
             yield from _scan_one(int(entry.name))
 
 
-def alive(process: Process) -> bool:
+def is_alive(process: Process) -> bool:
     """Whether that very process (not another of its pid) still runs."""
     reap()
     return any(found == process for found in _scan_one(process.pid))
@@ -216,7 +216,7 @@ async def stop(process: Process, grace_seconds: float) -> bool:
     except OSError:
         return True
     try:
-        if not alive(process):
+        if not is_alive(process):
             return True
         _signal(process.pid, handle, signal.SIGTERM)
         if await _ended(handle, grace_seconds):

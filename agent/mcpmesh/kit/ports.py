@@ -40,18 +40,18 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def obtain(port: int, seconds: float = math.inf) -> bool:
+def reserve_free(port: int, seconds: float = math.inf) -> bool:
     """Sets `port` aside where nobody listens there; False where somebody does, or another agent will."""
-    return is_free(port) and set_aside(port, seconds)
+    return is_free(port) and reserve(port, seconds)
 
 
-def set_aside(port: int, seconds: float = math.inf) -> bool:
+def reserve(port: int, seconds: float = math.inf) -> bool:
     """Keeps `port` from all other agents of this machine; False where another one has set it aside.
 
     It stays so for `seconds` at least, and no longer than this process. Whether somebody listens there is another
     question. Raises MeshError where the system gives no name.
     """
-    release_old()
+    release_expired()
     now = time.monotonic()
     name, until = _set_aside.get(port, (None, now))
     if name is None:
@@ -61,7 +61,7 @@ def set_aside(port: int, seconds: float = math.inf) -> bool:
     return name is not None
 
 
-def release_old() -> None:
+def release_expired() -> None:
     """Gives up the names of ports whose time is over."""
     now = time.monotonic()
     for old in [old for old, (_, until) in _set_aside.items() if until < now]:
@@ -80,7 +80,7 @@ def _name(port: int) -> int | None:
         raise MeshError(f"cannot set port {port} aside: {error.strerror}") from error
 
 
-async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
+async def accepts_connections(host: str, port: int, timeout: float = 2.0) -> bool:
     """Whether somebody accepts connections there within `timeout` seconds."""
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), timeout)
@@ -90,7 +90,7 @@ async def connects(host: str, port: int, timeout: float = 2.0) -> bool:
     return True
 
 
-class Ports:
+class PortAllocator:
     """Hands out free ports upwards from `base`; one that was given is not given again soon."""
 
     def __init__(self, base: int) -> None:
@@ -104,7 +104,7 @@ class Ports:
             port = self._base + (self._next - self._base + step) % span
             if port in taken or port in _set_aside:
                 continue
-            if obtain(port, OPENED_WITHIN_SECONDS):
+            if reserve_free(port, OPENED_WITHIN_SECONDS):
                 self._next = port + 1
                 return port
         raise MeshError(f"cannot find a free port from {self._base} to {_CEILING}; end what holds them")

@@ -7,7 +7,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def handed(relative: str) -> Path:
+def resource_path(relative: str) -> Path:
     """The file or folder `relative` ("consul/server.hcl") as it came with this program."""
     for root in (_PACKAGE / "_handed", _PACKAGE.parent.parent):
         if (root / relative).exists():

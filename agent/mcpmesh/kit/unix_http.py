@@ -13,7 +13,7 @@ import httpx
 _SUFFIX = ".sock"
 
 
-def host_of(folder: str, name: str) -> str:
+def socket_host(folder: str, name: str) -> str:
     """How a URL names the socket `folder`/`name`.sock; neither has a dot in it."""
     return f"{folder}.{name}{_SUFFIX}"
 
@@ -51,6 +51,6 @@ class SocketTransport(httpx.AsyncBaseTransport):
             await transport.aclose()
 
 
-def client(root: Path | None, timeout: float) -> httpx.AsyncClient:
+def http_client(root: Path | None, timeout: float) -> httpx.AsyncClient:
     """A client that also knows the sockets below `root`, where there is one; `timeout` in seconds."""
     return httpx.AsyncClient(transport=SocketTransport(root), timeout=timeout, trust_env=False)

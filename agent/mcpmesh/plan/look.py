@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.config_entries import reconnecting
+from mcpmesh.consul.config_entries import with_reconnect_digest
 from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest
 from mcpmesh.consul.ownership import DIGEST, POLICY
 from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
@@ -113,7 +113,7 @@ class Look:
 
     def entries_of(self, wanted: Wanted) -> list[Payload]:
         """The config entries of a service, such that its callers connect anew when what is said of them changes."""
-        return reconnecting(wanted.entries, policy_digest(wanted.spec.name, self.intentions))
+        return with_reconnect_digest(wanted.entries, policy_digest(wanted.spec.name, self.intentions))
 
     def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
         """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""

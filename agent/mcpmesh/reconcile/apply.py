@@ -16,9 +16,9 @@ from typing import Any, NoReturn, Protocol
 
 from mcpmesh.envoy import envoy_program
 from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import MeshError, PeerError, WorkloadError
-from mcpmesh.ingress.kong.kong_control import KongHands
+from mcpmesh.ingress.kong.kong_control import KongControl
 from mcpmesh.kit.backoff import Backoff
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.kit.ports import is_free
@@ -48,7 +48,7 @@ from mcpmesh.plan.planner import Plan
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observe import Observer
 from mcpmesh.settings import EnvoySettings
-from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Envoy, Kept, Runtime
+from mcpmesh.workload.runtime import GATEWAY, SIDECAR, EnvoyLaunch, PreferredPorts, Runtime
 
 # Two cores at the least: a bootstrap and a few starts at once keep them busy.
 _AT_ONCE = 4
@@ -79,12 +79,12 @@ class Hands:
     consul: ConsulDeeds
     consul_address: ConsulAddress
     runtime: Runtime
-    admin: Admin
+    admin: EnvoyAdmin
     envoy: Path
     envoy_settings: EnvoySettings
     observer: Observer
     journal: Journal
-    kong: KongHands
+    kong: KongControl
 
 
 class Applier:
@@ -183,7 +183,7 @@ class Applier:
             case StopSidecar(id_):
                 if process := do.observer.processes.get(f"sidecar:{id_}"):
                     with suppress(PeerError):  # it may be stopped, or gone: what follows does not ask
-                        await do.admin.quit(process.inner_address("admin"))
+                        await do.admin.quit(process.private_address("admin"))
                     await do.runtime.stop_envoy(process)
             case StopWorkload(id_):
                 if process := do.observer.processes.get(f"workload:{id_}"):
@@ -196,7 +196,7 @@ class Applier:
     async def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
         do, instance = self._do, deed.instance
         await self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, instance.id)
-        kept = Kept(deed.port, deed.sidecar_port, beside=f"sidecar:{instance.id}" in do.observer.processes)
+        kept = PreferredPorts(deed.port, deed.sidecar_port, beside=f"sidecar:{instance.id}" in do.observer.processes)
         await do.runtime.start(desired.services[instance.service].spec, instance, kept, do.observer.claimed_ports())
         self._started[f"workload:{instance.id}"] = time.monotonic()
 
@@ -217,7 +217,7 @@ class Applier:
             )
 
         mark = Mark(do.mesh, str(do.home), role, id_, deed.service, ports={"public": deed.port})
-        await do.runtime.start_envoy(Envoy(mark, bootstrap, arguments), do.observer.claimed_ports())
+        await do.runtime.start_envoy(EnvoyLaunch(mark, bootstrap, arguments), do.observer.claimed_ports())
         self._started[f"sidecar:{id_}"] = time.monotonic()
 
     async def _start_kong(self, deed: StartKong) -> None:
@@ -264,7 +264,7 @@ class Applier:
             if kong := self._do.observer.processes.get(f"kong:{id_}"):
                 self._do.kong.drain(kong)
             elif process:
-                await self._do.admin.drain(process.inner_address("admin"))
+                await self._do.admin.drain(process.private_address("admin"))
         else:
             await self._do.consul.drain(id_, "mcpmesh drains it")
 

@@ -10,9 +10,9 @@ from mcpmesh.consul.registration import LOOPBACK, registration
 from mcpmesh.ingress.api_gateway import ApiGateway
 from mcpmesh.ingress.interface import Ingress
 from mcpmesh.ingress.kong.document import Content, Document, document, rendered
-from mcpmesh.ingress.kong.kong_ingress import KongMember
-from mcpmesh.ingress.kong.user_documents import Own
-from mcpmesh.kit.resources import handed
+from mcpmesh.ingress.kong.kong_ingress import KongIngress
+from mcpmesh.ingress.kong.user_documents import UserDocuments
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.names import AGENT_IDENTITY
 from mcpmesh.model.observed import Workload
@@ -30,7 +30,7 @@ class KongWish:
     sidecar_port: int
     ports: Mapping[str, int]
     plugins: Sequence[Content]
-    own: Own
+    own: UserDocuments
     digest: str = ""
 
 
@@ -53,7 +53,7 @@ def desire(
     if kong is None:
         ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
     else:
-        ingress = KongMember(
+        ingress = KongIngress(
             mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"), inside_host
         )
     return Desired(
@@ -119,4 +119,4 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
 
 
 def _lua(side: str) -> str:
-    return handed(f"envoy/{side}.lua").read_text(encoding="utf-8")
+    return resource_path(f"envoy/{side}.lua").read_text(encoding="utf-8")

@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import PeerError
-from mcpmesh.ingress.kong.kong_observer import KongLook
+from mcpmesh.ingress.kong.kong_observer import KongObserver
 from mcpmesh.ingress.kong.kong_process import ROLE as KONG
-from mcpmesh.kit.marked_process import Process, marked
-from mcpmesh.kit.ports import Ports, connects
+from mcpmesh.kit.marked_process import Process, find_marked
+from mcpmesh.kit.ports import PortAllocator, accepts_connections
 from mcpmesh.model.observed import (
     Entry,
     Intention,
@@ -72,10 +72,10 @@ class Observer:
         home: Path,
         consul: ConsulView,
         runtime: Runtime,
-        admin: Admin,
+        admin: EnvoyAdmin,
         prover: Prover,
-        ports: Ports,
-        kong: KongLook,
+        ports: PortAllocator,
+        kong: KongObserver,
     ) -> None:
         self._mesh = mesh
         self._home = home
@@ -96,7 +96,7 @@ class Observer:
 
     def claimed_ports(self) -> set[int]:
         """Ports that processes of any mesh on this machine hold or have set aside, and those we are registered with."""
-        held = {port for process in marked() for port in process.mark.ports.values()}
+        held = {port for process in find_marked() for port in process.mark.ports.values()}
         return held | set(self._reserved.values()) | self._registered | self._set_aside
 
     def release_port(self, id_: str) -> None:
@@ -112,13 +112,13 @@ class Observer:
         edge = desired.ingress.kong if desired.ingress else None
         self._set_aside = {edge.sidecar_port, *edge.ports.values()} if edge else set()
         found = await self._runtime.found()
-        came_from = self._runtime.came_from
-        programs = first_of_each(found, (SHIM, PLAIN), came_from)
-        envoys = first_of_each(found, (SIDECAR, GATEWAY), came_from)
+        descends_from = self._runtime.descends_from
+        programs = first_of_each(found, (SHIM, PLAIN), descends_from)
+        envoys = first_of_each(found, (SIDECAR, GATEWAY), descends_from)
         # Roles apart: an instance has a workload and a sidecar of the same name.
         self.processes = {f"workload:{id_}": p for id_, p in programs.items()}
         self.processes |= {f"sidecar:{id_}": p for id_, p in envoys.items()}
-        kongs = first_of_each(found, (KONG,), came_from)
+        kongs = first_of_each(found, (KONG,), descends_from)
         self.processes |= {f"kong:{id_}": p for id_, p in kongs.items()}
         registrations, entries, intentions, workloads, sidecars, kong = await asyncio.gather(
             _known(self._consul.registrations(self._mesh)),
@@ -164,14 +164,19 @@ class Observer:
     async def _sidecar(self, process: Process) -> Sidecar:
         mark = process.mark
         seen = Sidecar(
-            mark.instance, mark.service, process.pid, mark.ports["public"], process.inner_address("admin"), ready=False
+            mark.instance,
+            mark.service,
+            process.pid,
+            mark.ports["public"],
+            process.private_address("admin"),
+            ready=False,
         )
         try:
             report = await self._admin.report(seen.admin)
         except PeerError:
             return seen
         # A sidecar listens from the start, a gateway from its first route on.
-        listening = report.ready and (mark.role == GATEWAY or await connects(process.host, seen.port))
+        listening = report.ready and (mark.role == GATEWAY or await accepts_connections(process.host, seen.port))
         return replace(
             seen,
             ready=listening,
@@ -192,7 +197,9 @@ class Observer:
             return {}
         host = wanted.registration["Address"]
         host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-        return {gateway.instance: replace(gateway, ready=gateway.ready and await connects(host, gateway.port))}
+        return {
+            gateway.instance: replace(gateway, ready=gateway.ready and await accepts_connections(host, gateway.port))
+        }
 
     async def _look_at_kong(self, desired: Desired, process: Process | None) -> Kong | None:
         address, port = ("127.0.0.1", 0) if process is None else ("127.0.0.1", process.mark.ports["public"])
@@ -232,7 +239,7 @@ class Observer:
         beside = (registered.sidecar_port if registered else None) or self._reserved.get(instance.id)
         if beside is None:
             beside = self._reserved[instance.id] = self._ports.take(self.claimed_ports())
-        ready = await connects(host, int(port))
+        ready = await accepts_connections(host, int(port))
         return instance.id, Workload(
             instance=instance.id,
             service=wanted.spec.name,
@@ -251,7 +258,7 @@ class Observer:
         suspects = {
             process.pid: Stray(process.pid, process.mark.role, process.mark.instance)
             for process in found
-            if process.mark.role not in _APART and not self._runtime.came_from(process, accounted)
+            if process.mark.role not in _APART and not self._runtime.descends_from(process, accounted)
         }
         confirmed = tuple(stray for pid, stray in suspects.items() if pid in self._suspects)
         self._suspects = frozenset(suspects)
@@ -313,20 +320,20 @@ def _routed(entries: Mapping[tuple[str, str], Entry] | Unknown, mesh: str) -> bo
 
 
 def first_of_each(
-    found: Sequence[Process], roles: tuple[str, ...], came_from: Callable[[Process, Collection[int]], bool]
+    found: Sequence[Process], roles: tuple[str, ...], descends_from: Callable[[Process, Collection[int]], bool]
 ) -> dict[str, Process]:
     """The first process of each instance, not a marked child of it; pids begin anew, so a child's may be the lower."""
     families: dict[str, list[Process]] = {}
     for process in sorted(found, key=lambda process: process.pid):
         if process.mark.role in roles:
             families.setdefault(process.mark.instance, []).append(process)
-    return {id_: _first(family, came_from) for id_, family in families.items()}
+    return {id_: _first(family, descends_from) for id_, family in families.items()}
 
 
-def _first(family: list[Process], came_from: Callable[[Process, Collection[int]], bool]) -> Process:
+def _first(family: list[Process], descends_from: Callable[[Process, Collection[int]], bool]) -> Process:
     pids = {process.pid for process in family}
     alone = len(family) == 1
-    return next((p for p in family if alone or not came_from(p, pids - {p.pid})), family[0])
+    return next((p for p in family if alone or not descends_from(p, pids - {p.pid})), family[0])
 
 
 async def _known(reading: Awaitable[T]) -> T | Unknown:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.consul.registration import LOOPBACK
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.kong_process import ROLE as KONG
 from mcpmesh.model.names import AGENT, AGENT_IDENTITY, STRANGER_IDENTITY
@@ -55,7 +55,7 @@ class World:
     mesh: str
     home: Path
     consul: Consul
-    admin: Admin
+    admin: EnvoyAdmin
     desired: Desired
     ingress_url: str
     runtime: Runtime

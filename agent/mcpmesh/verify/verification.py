@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from functools import partial
 
-from mcpmesh.kit.unix_http import client
+from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.status import Claim
 from mcpmesh.plan.desired import Wanted
 from mcpmesh.verify.claims import (
@@ -139,7 +139,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
-    async with client(world.runtime.sockets, timeout=ANSWER_SECONDS) as http:
+    async with http_client(world.runtime.sockets, timeout=ANSWER_SECONDS) as http:
         try:
             facts = await gather(world, http, catalog)
             tasks = [

@@ -15,22 +15,22 @@ from pathlib import Path
 from shutil import which
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.kit.marked_process import Mark, Process, marked, spawn, stop, wait_for_any_end
-from mcpmesh.kit.ports import OPENED_WITHIN_SECONDS, Ports, connects, is_free, obtain
+from mcpmesh.kit.marked_process import Mark, Process, find_marked, spawn, stop, wait_for_any_end
+from mcpmesh.kit.ports import OPENED_WITHIN_SECONDS, PortAllocator, accepts_connections, is_free, reserve_free
 from mcpmesh.kit.private_files import private_folder, write_private
-from mcpmesh.kit.unix_http import client
+from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Plain, ServiceSpec, Stdio
 from mcpmesh.workload import shim_status
 from mcpmesh.workload.log_tail import last_line
-from mcpmesh.workload.runtime import PLAIN, SHIM, Envoy, Kept, Neighbour, Published
+from mcpmesh.workload.runtime import PLAIN, SHIM, EnvoyLaunch, Neighbour, PreferredPorts, PublishedPort
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 5.0
 
 
-class Processes:
+class ProcessRuntime:
     """The process runtime (see Runtime). `home` is the mesh's folder; new ports are taken from `ports`.
 
     `names` are those of hosts by which callers know the ingress, beside loopback.
@@ -38,12 +38,12 @@ class Processes:
 
     sockets = None
 
-    def __init__(self, mesh: str, home: Path, ports: Ports, names: Collection[str] = ()) -> None:
+    def __init__(self, mesh: str, home: Path, ports: PortAllocator, names: Collection[str] = ()) -> None:
         self._names = names
         self._mesh = mesh
         self._home = home
         self._ports = ports
-        self._http = client(None, timeout=5.0)
+        self._http = http_client(None, timeout=5.0)
 
     async def close(self) -> None:
         """Closes the connections to the shims; they run on."""
@@ -51,9 +51,9 @@ class Processes:
 
     async def found(self) -> list[Process]:
         """See Runtime."""
-        return marked(self._home)
+        return find_marked(self._home)
 
-    async def start(self, spec: ServiceSpec, instance: Instance, kept: Kept, taken: Collection[int]) -> None:
+    async def start(self, spec: ServiceSpec, instance: Instance, kept: PreferredPorts, taken: Collection[int]) -> None:
         """See Runtime; raises WorkloadError when the program is not there or cannot be executed."""
         start, ports = spec.start, self._chosen(spec, kept, set(taken))
         role = PLAIN if isinstance(start, Plain) else SHIM
@@ -76,7 +76,7 @@ class Processes:
         argv = [sys.executable, "-m", "mcpmesh.shim", "--config", "-"]
         spawn(mark, argv, env={}, log=self._log(instance.id), stdin=config, cwd=self._home)
 
-    def _chosen(self, spec: ServiceSpec, kept: Kept, taken: set[int]) -> dict[str, int]:
+    def _chosen(self, spec: ServiceSpec, kept: PreferredPorts, taken: set[int]) -> dict[str, int]:
         def port(preferred: int | None) -> int:
             chosen = preferred or self._ports.take(taken)
             taken.add(chosen)
@@ -84,7 +84,7 @@ class Processes:
 
         # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
         def still(port: int | None) -> bool:
-            return port is not None and obtain(port, OPENED_WITHIN_SECONDS)
+            return port is not None and reserve_free(port, OPENED_WITHIN_SECONDS)
 
         ports = {"http": port(kept.port if still(kept.port) else None)}
         stays = kept.beside or still(kept.sidecar_port)
@@ -96,11 +96,11 @@ class Processes:
     async def observe(self, process: Process) -> Workload:
         """See Runtime."""
         if process.mark.role == PLAIN:
-            listens = await connects("127.0.0.1", process.mark.ports["http"])
+            listens = await accepts_connections("127.0.0.1", process.mark.ports["http"])
             return replace(shim_status.begun(process), state="ready" if listens else "starting")
         return await shim_status.ask(self._http, process)
 
-    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+    def descends_from(self, process: Process, ancestors: Collection[int]) -> bool:
         """See Runtime."""
         pid = process.pid
         while pid > 1:
@@ -121,7 +121,7 @@ class Processes:
         """See Runtime."""
         return is_free(port)
 
-    async def start_envoy(self, envoy: Envoy, taken: Collection[int]) -> None:
+    async def start_envoy(self, envoy: EnvoyLaunch, taken: Collection[int]) -> None:
         """See Runtime; the bootstrap is kept in a 0600 file, since it holds Consul's token."""
         admin = self._ports.take(taken)
         path = private_folder(self._home / "envoy") / f"{envoy.mark.instance}.json"
@@ -138,12 +138,12 @@ class Processes:
         """See Runtime."""
         await stop(process, grace_seconds)
 
-    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+    async def run_in_namespace_of(self, envoy: Process, arguments: Sequence[str]) -> str:
         """See Runtime; whoever asks is beside it already, and has nothing to be carried over."""
         del envoy, arguments
         return ""
 
-    async def published(self) -> list[Published]:
+    async def published(self) -> list[PublishedPort]:
         """See Runtime."""
         return []
 
@@ -155,7 +155,7 @@ class Processes:
         """See Runtime."""
         return None
 
-    def forget_bootstraps(self) -> None:
+    def remove_bootstraps(self) -> None:
         """See Runtime."""
         for path in (self._home / "envoy").glob("*.json"):
             path.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ GATEWAY = "gateway"
 
 
 @dataclass(frozen=True)
-class Kept:
+class PreferredPorts:
     """Ports that an instance is known by, to be kept where they can be; `beside` is whether its Envoy runs."""
 
     port: int | None = None
@@ -33,7 +33,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Envoy:
+class EnvoyLaunch:
     """An Envoy to start: `bootstrap` makes its configuration, given where its admin address shall be.
 
     `arguments` makes the command line, given where that configuration lies.
@@ -45,7 +45,7 @@ class Envoy:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedPort:
     """A port of the host that leads to port `inner` of a container; `ours` was started by the agent."""
 
     container: str
@@ -82,13 +82,13 @@ class Runtime(Protocol):
     async def found(self) -> list[Process]:
         """All that runs with this mesh's mark; raises Unreachable where that can't be told."""
 
-    async def start(self, spec: ServiceSpec, instance: Instance, kept: Kept, taken: Collection[int]) -> None:
+    async def start(self, spec: ServiceSpec, instance: Instance, kept: PreferredPorts, taken: Collection[int]) -> None:
         """Starts an instance; `taken` are ports that others hold or will."""
 
     async def observe(self, process: Process) -> Workload:
         """What the instance answers now; never raises, a silent one is "unreachable"."""
 
-    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+    def descends_from(self, process: Process, ancestors: Collection[int]) -> bool:
         """Whether it is one of `ancestors` (pids), or was started by one: it bears that one's mark then."""
 
     async def stop(self, process: Process, drain_seconds: float) -> None:
@@ -97,7 +97,7 @@ class Runtime(Protocol):
     def is_free(self, port: int) -> bool:
         """Whether an Envoy could listen at that port."""
 
-    async def start_envoy(self, envoy: Envoy, taken: Collection[int]) -> None:
+    async def start_envoy(self, envoy: EnvoyLaunch, taken: Collection[int]) -> None:
         """Starts an Envoy beside its instance."""
 
     async def stop_envoy(self, process: Process) -> None:
@@ -109,13 +109,13 @@ class Runtime(Protocol):
     async def last_words(self, name: str) -> str:
         """The last line that an instance ("ID") or its Envoy ("ID.sidecar") said; "(none)" without one."""
 
-    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+    async def run_in_namespace_of(self, envoy: Process, arguments: Sequence[str]) -> str:
         """What our own Python prints for these arguments in the network namespace of an Envoy; "" where it can't run.
 
         For runtimes that have `sockets` alone: elsewhere all is in one namespace, which is ours.
         """
 
-    async def published(self) -> list[Published]:
+    async def published(self) -> list[PublishedPort]:
         """Every port of the host that leads into a container of the mesh or of its project."""
 
     async def neighbours(self) -> list[Neighbour]:
@@ -127,7 +127,7 @@ class Runtime(Protocol):
         None where the settings say it; raises WorkloadError while what holds its place does not run.
         """
 
-    def forget_bootstraps(self) -> None:
+    def remove_bootstraps(self) -> None:
         """Removes what Envoys that were not ended by `stop_envoy` have left."""
 
     async def any_end(self, processes: Sequence[Process]) -> None:

@@ -79,7 +79,7 @@ def begun(process: Process) -> Workload:
 async def ask(http: httpx.AsyncClient, process: Process) -> Workload:
     """What a shim answers now; never raises, a silent one is "unreachable"."""
     seen = begun(process)
-    base = f"http://{process.inner_address('http')}"
+    base = f"http://{process.private_address('http')}"
     try:
         answer = await http.get(f"{base}/ready")
         body = answer.json()

@@ -10,10 +10,10 @@ import pytest
 from tests.support.kong.running import RunningKong
 
 from mcpmesh.errors import Broken, Refused, Unreachable
-from mcpmesh.ingress.kong.document import as_text, document, rendered
+from mcpmesh.ingress.kong.document import document, from_text, rendered
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.plugins import plugins
-from mcpmesh.ingress.kong.user_documents import Own, read_folder
+from mcpmesh.ingress.kong.user_documents import UserDocuments, read_folder
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.settings import KongSettings
 
@@ -123,7 +123,7 @@ async def test_each_reason_of_kong_reaches_the_person(
 @pytest.mark.parametrize("text", ["{", "a: b: c"])
 async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: KongAdmin, text: str) -> None:
     with pytest.raises(Refused, match="refuses it"):
-        await admin.post(kong.admin, as_text(text))
+        await admin.post(kong.admin, from_text(text))
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_a_document_of_a_persons_own_is_taken_with_ours(
         "- {name: key-auth, service: files}\n"
         "- {name: acl, route: web, config: {allow: [team-a]}}\n"
     )
-    found: Own = read_folder(tmp_path)
+    found: UserDocuments = read_folder(tmp_path)
     found.check(of_both())
     handed = document(found.joined(of_both()))
     await admin.post(kong.admin, handed)

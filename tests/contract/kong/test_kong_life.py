@@ -18,8 +18,8 @@ import pytest
 from tests.support.kong.running import kong_program
 from tests.support.ports import KONG_PORTS
 
-from mcpmesh.ingress.kong.kong_process import ROLE, Listens, drain, end, end_leftover, forget, start
-from mcpmesh.kit.marked_process import Mark, Process, marked
+from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, drain, end, end_leftover, forget, start
+from mcpmesh.kit.marked_process import Mark, Process, find_marked
 from mcpmesh.settings import KongSettings
 
 
@@ -62,7 +62,7 @@ def working_in(prefix: Path) -> list[int]:
 def started(home: Path) -> Process:
     programs = home / "programs"
     programs.mkdir()
-    listens = Listens("127.0.0.1", KONG_PORTS.take(), KONG_PORTS.take())
+    listens = KongListeners("127.0.0.1", KONG_PORTS.take(), KONG_PORTS.take())
     ports = {"public": listens.port, "admin": listens.admin_port}
     mark = Mark("m", str(home), ROLE, "m-ingress", "ingress", ports=ports)
     process = Process(start(kong_program(programs), mark, listens, KongSettings()), mark)
@@ -76,10 +76,10 @@ def master_of(home: Path) -> int:
 
 async def test_it_is_found_by_its_mark_and_ends_with_all_that_it_started(home: Path) -> None:
     process = started(home)
-    assert process in marked(home)
+    assert process in find_marked(home)
     assert len(working_in(home / "kong")) > 1
     await end(process)
-    assert working_in(home / "kong") == [] and marked(home) == []
+    assert working_in(home / "kong") == [] and find_marked(home) == []
     forget(home)
     assert not (home / "kong").exists()
 
@@ -88,7 +88,7 @@ async def test_workers_that_outlive_their_master_end_with_the_rest(home: Path) -
     process = started(home)
     os.kill(master_of(home), signal.SIGKILL)
     wait_for(lambda: working_in(home / "kong") == [])
-    assert process not in marked(home)
+    assert process not in find_marked(home)
 
 
 async def test_what_outlived_the_shell_is_found_and_ended(home: Path) -> None:

@@ -26,7 +26,7 @@ from mcpmesh.consul.registration import registration
 from mcpmesh.envoy.bootstrap import ConsulAddress, render
 from mcpmesh.envoy.envoy_program import find_envoy
 from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream
 from mcpmesh.settings import read_settings
 
@@ -136,7 +136,7 @@ def mesh(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 async def write_everything(mesh: Mesh, stack: contextlib.ExitStack, folder: Path) -> None:
-    caller, callee = (handed(f"envoy/{side}.lua").read_text() for side in ("caller", "callee"))
+    caller, callee = (resource_path(f"envoy/{side}.lua").read_text() for side in ("caller", "callee"))
     consul = Consul(mesh.consul.address, transport=Patient())
     mesh.ingress, mesh.upstream, mesh.tcp_upstream = CONSUL_PORTS.take(), CONSUL_PORTS.take(), CONSUL_PORTS.take()
     for spec in (FILES, WEB, DATABASE, CALLER):

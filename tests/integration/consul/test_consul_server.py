@@ -14,7 +14,7 @@ from tests.support.ports import CONSUL_PORTS
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import PORTS, EmbeddedConsul
 from mcpmesh.errors import Unreachable, WorkloadError
-from mcpmesh.kit.marked_process import marked
+from mcpmesh.kit.marked_process import find_marked
 
 SECONDS = 120.0
 
@@ -35,7 +35,7 @@ async def make(consul_program: Path, tmp_path: Path) -> AsyncIterator[Make]:
 
     yield one
     await one().stop()
-    assert marked(tmp_path / "home") == []
+    assert find_marked(tmp_path / "home") == []
 
 
 @asynccontextmanager

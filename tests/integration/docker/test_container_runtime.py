@@ -21,8 +21,8 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Isolation, ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings, Settings
-from mcpmesh.workload.containers.container_runtime import Containers
-from mcpmesh.workload.runtime import Kept
+from mcpmesh.workload.containers.container_runtime import ContainerRuntime
+from mcpmesh.workload.runtime import PreferredPorts
 
 CLOCK = ServiceSpec("clock", Stdio("mcp-server-time", ("--local-timezone", "UTC"), cwd=Path("/")), route="/mcp/clock")
 ONE = Instance("test", "clock", 1, "0" * 64)
@@ -53,8 +53,8 @@ def settings(image: str, network: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-async def runtime(settings: Settings, tmp_path: Path) -> AsyncIterator[Containers]:
-    made = Containers(settings, "test", tmp_path / "home")
+async def runtime(settings: Settings, tmp_path: Path) -> AsyncIterator[ContainerRuntime]:
+    made = ContainerRuntime(settings, "test", tmp_path / "home")
     yield made
     for process in await made.found():
         await made.end(process, 0)
@@ -69,7 +69,7 @@ async def until(ask: Callable[[], Awaitable[object]], what: str, seconds: float 
         await asyncio.sleep(0.1)
 
 
-async def ready(runtime: Containers, count: int = 1) -> list[Workload]:
+async def ready(runtime: ContainerRuntime, count: int = 1) -> list[Workload]:
     seen: list[Workload] = []
 
     async def all_ready() -> bool:
@@ -81,11 +81,11 @@ async def ready(runtime: Containers, count: int = 1) -> list[Workload]:
     return seen
 
 
-async def start(runtime: Containers, spec: ServiceSpec = CLOCK, instance: Instance = ONE) -> None:
-    await runtime.start(spec, instance, Kept(), ())
+async def start(runtime: ContainerRuntime, spec: ServiceSpec = CLOCK, instance: Instance = ONE) -> None:
+    await runtime.start(spec, instance, PreferredPorts(), ())
 
 
-async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(runtime: Containers) -> None:
+async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(runtime: ContainerRuntime) -> None:
     await start(runtime)
     [workload] = await ready(runtime)
     assert (workload.instance, workload.port, workload.sidecar_port) == (ONE.id, 11100, 11101)
@@ -94,10 +94,12 @@ async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(ru
     assert workload.host == process.host != "127.0.0.1"
 
 
-async def test_another_agent_finds_the_same_instance(runtime: Containers, settings: Settings, tmp_path: Path) -> None:
+async def test_another_agent_finds_the_same_instance(
+    runtime: ContainerRuntime, settings: Settings, tmp_path: Path
+) -> None:
     await start(runtime)
     await ready(runtime)
-    other = Containers(settings, "test", tmp_path / "home")
+    other = ContainerRuntime(settings, "test", tmp_path / "home")
     try:
         assert await other.found() == await runtime.found()
         assert [workload.ready for workload in await ready(other)] == [True]
@@ -105,16 +107,16 @@ async def test_another_agent_finds_the_same_instance(runtime: Containers, settin
         await other.close()
 
 
-async def test_another_mesh_finds_nothing_of_it(runtime: Containers, settings: Settings, tmp_path: Path) -> None:
+async def test_another_mesh_finds_nothing_of_it(runtime: ContainerRuntime, settings: Settings, tmp_path: Path) -> None:
     await start(runtime)
-    other = Containers(settings, "test", tmp_path / "elsewhere")
+    other = ContainerRuntime(settings, "test", tmp_path / "elsewhere")
     try:
         assert await other.found() == []
     finally:
         await other.close()
 
 
-async def test_instances_have_the_same_ports_and_addresses_of_their_own(runtime: Containers) -> None:
+async def test_instances_have_the_same_ports_and_addresses_of_their_own(runtime: ContainerRuntime) -> None:
     await start(runtime)
     await start(runtime, instance=replace(ONE, ordinal=2))
     first, second = await ready(runtime, 2)
@@ -122,7 +124,7 @@ async def test_instances_have_the_same_ports_and_addresses_of_their_own(runtime:
     assert first.host != second.host
 
 
-async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runtime: Containers) -> None:
+async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runtime: ContainerRuntime) -> None:
     spec = replace(CLOCK, start=replace(CLOCK.start, env={"TOKEN": SecretStr("sesame-open")}))
     await start(runtime, spec)
     await ready(runtime)
@@ -131,7 +133,7 @@ async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runti
     until_now(lambda: any(b"TOKEN=sesame-open" in each for each in environments_in(name)), "a server that has it")
 
 
-async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: Containers) -> None:
+async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: ContainerRuntime) -> None:
     spec = replace(CLOCK, start=Stdio("no-such-program", isolation=Isolation.SHARED, cwd=Path("/")))
     await start(runtime, spec)
     assert len(await runtime.found()) == 1
@@ -151,7 +153,7 @@ async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: Conta
     assert runtime.sockets and not list(runtime.sockets.iterdir())
 
 
-async def test_a_change_is_told_at_once(runtime: Containers) -> None:
+async def test_a_change_is_told_at_once(runtime: ContainerRuntime) -> None:
     await start(runtime)
     processes = await runtime.found()
     waiting = asyncio.create_task(runtime.any_end(processes))
@@ -162,7 +164,7 @@ async def test_a_change_is_told_at_once(runtime: Containers) -> None:
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_an_image_that_cannot_be_pulled_is_told(runtime: Containers) -> None:
+async def test_an_image_that_cannot_be_pulled_is_told(runtime: ContainerRuntime) -> None:
     # A registry where nobody listens: a name that nobody has may take a resolver a minute.
     spec = replace(CLOCK, start=Stdio("", image="127.0.0.1:1/mcpmesh/absent:1", cwd=Path("/")))
     with pytest.raises(WorkloadError, match=r"is being pulled|cannot pull the image"):
@@ -189,7 +191,7 @@ async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
     # Room for the bridge and one more; what an earlier run left may have the first of them.
     until_now(lambda: a_small_one(f"{network}-small"), "a range of four addresses that nobody has")
     small = settings.containers.model_copy(update={"network": f"{network}-small"})
-    runtime = Containers(settings.model_copy(update={"containers": small}), "small", tmp_path / "home")
+    runtime = ContainerRuntime(settings.model_copy(update={"containers": small}), "small", tmp_path / "home")
     try:
         await start(runtime)
         second = replace(ONE, ordinal=2)
@@ -205,7 +207,7 @@ async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
 
 async def test_a_docker_that_does_not_run_is_told_with_its_address(settings: Settings, tmp_path: Path) -> None:
     away = settings.containers.model_copy(update={"engine": f"unix://{tmp_path}/no.sock"})
-    runtime = Containers(settings.model_copy(update={"containers": away}), "test", tmp_path / "home")
+    runtime = ContainerRuntime(settings.model_copy(update={"containers": away}), "test", tmp_path / "home")
     try:
         with pytest.raises(Unreachable, match=r"cannot reach Docker at unix://.*no\.sock: is it running"):
             await runtime.found()

@@ -16,7 +16,7 @@ from testcontainers.core.container import DockerContainer
 from tests.e2e.composed import docker, until
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.docker_engine import Engine
+from mcpmesh.workload.containers.docker_engine import DockerEngine
 from mcpmesh.workload.containers.images import Images
 
 MEGABYTES = 60
@@ -103,7 +103,7 @@ def absent(registry: int, way: Way, tmp_path: Path) -> Iterator[str]:
 
 
 async def test_how_far_a_pull_is_can_be_read_until_it_is_there(absent: str, way: Way) -> None:
-    engine = Engine("unix:///var/run/docker.sock")
+    engine = DockerEngine("unix:///var/run/docker.sock")
     images, said = Images(engine), []
     async with asyncio.timeout(240):
         while True:

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.mesh.traffic import Load, Session, load
 from tests.support.mesh import RealMesh, wait_for
 
-from mcpmesh.kit.marked_process import alive
+from mcpmesh.kit.marked_process import is_alive
 
 WORKERS = 8
 # Who stands still for some seconds on a busy machine hears of an end so much later. An instance that went on being
@@ -45,7 +45,7 @@ def test_an_instance_that_is_killed_fails_only_the_calls_inside_it(mesh: RealMes
     with load(f"{mesh.ingress}/mcp/everything", workers=WORKERS) as calls:
         calls.wait_for_answers(50)
         mesh.kill(victim)
-        wait_for("it is dead", lambda: not alive(victim))
+        wait_for("it is dead", lambda: not is_alive(victim))
         killed = time.monotonic()
         calls.wait_for_answers(100)
         wait_for("it is replaced", lambda: len(mesh.pids(role, "everything") - {victim.pid}) == 2)

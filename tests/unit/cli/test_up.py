@@ -13,7 +13,7 @@ import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
-from mcpmesh.kit.marked_process import Mark, marked, spawn
+from mcpmesh.kit.marked_process import Mark, find_marked, spawn
 from mcpmesh.model.status import Level, State
 
 
@@ -156,7 +156,7 @@ def server(mesh: Mesh) -> Iterator[int]:
     pid = spawn(mark, ["sleep", "600"], env={}, log=mesh.home / "logs" / "files.log")
     yield pid
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not marked(mesh.home))
+    until(lambda: not find_marked(mesh.home))
 
 
 def test_an_agent_that_dies_is_mourned_with_the_next_step(

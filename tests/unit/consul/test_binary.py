@@ -7,7 +7,7 @@ import pytest
 from mcpmesh.consul.binary import Sources, find_or_make, supported, version_of
 from mcpmesh.consul.release_download import expected_sum
 from mcpmesh.errors import Broken, MeshError, SettingsError
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import ConsulSettings
 
 VERSION = "1.22.5"
@@ -53,7 +53,7 @@ async def find(cache: Path, sources: Sources, configured: Path | None = None) ->
 
 def test_the_build_and_the_settings_name_the_same_version() -> None:
     pinned = f"github.com/hashicorp/consul v{ConsulSettings().version} "
-    assert pinned in (handed("consul/build") / "go.mod").read_text()
+    assert pinned in (resource_path("consul/build") / "go.mod").read_text()
 
 
 @pytest.mark.parametrize("version", ["1.21.0", "1.22.5", "1.22.7+ent"])

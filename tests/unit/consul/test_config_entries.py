@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mcpmesh.consul.config_entries import reconnecting, service_entries
+from mcpmesh.consul.config_entries import service_entries, with_reconnect_digest
 from mcpmesh.ingress.api_gateway import ingress_entries, route_entry
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Timeouts, Upstream
 
@@ -30,11 +30,11 @@ def lua(proxy: str, *listeners: str) -> list[dict[str, Any]]:
 
 def test_the_resolver_alone_differs_with_what_is_said_of_the_callers() -> None:
     entries = service_entries(FILES, "m", LUA, LUA)
-    one, other = reconnecting(entries, "a1"), reconnecting(entries, "a2")
+    one, other = with_reconnect_digest(entries, "a1"), with_reconnect_digest(entries, "a2")
     assert [mine == theirs for mine, theirs in zip(one, other, strict=True)] == [True, False, True]
     assert (one[1]["ConnectTimeout"], other[1]["ConnectTimeout"]) == ("3000161us", "3000162us")
     assert one[1]["Meta"] == {**entries[1]["Meta"], "mcpmesh-policy": "a1"}
-    assert one == reconnecting(one, "a1")
+    assert one == with_reconnect_digest(one, "a1")
 
 
 def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:

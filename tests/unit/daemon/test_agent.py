@@ -12,7 +12,7 @@ import pytest
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.agent_operations import AgentOperations
-from mcpmesh.daemon.compose_follower import Compose
+from mcpmesh.daemon.compose_follower import ComposeFollower
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, Unreachable
 from mcpmesh.kit.marked_process import Process
@@ -44,7 +44,7 @@ class Docker:
             raise Unreachable("cannot ask Docker")
         return []
 
-    def forget_bootstraps(self) -> None:
+    def remove_bootstraps(self) -> None:
         """There are none."""
 
     async def close(self) -> None:
@@ -97,7 +97,7 @@ async def test_servers_are_gone_in_the_end_though_docker_was_away(agent: Agent, 
     loop: Any = Loop()
     await agent.mesh.runtime.close()
     agent.mesh.runtime, agent.mesh.loop = docker, loop
-    agent.background.begin(Compose(agent.mesh, agent.catalog).follow_companion(), "follow the companion")
+    agent.background.begin(ComposeFollower(agent.mesh, agent.catalog).follow_signal(), "follow the companion")
     await said(agent, "cannot ask Docker")
     async with asyncio.timeout(90.0):
         while not (tmp_path / "gone").exists():

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mcpmesh.daemon.state_store import Memory
+from mcpmesh.daemon.state_store import StateStore
 from mcpmesh.errors import SettingsError
-from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.kit.ports import PortAllocator, is_free
 from mcpmesh.settings import IngressSettings
 
 NAMES = ("http", "grpc")
@@ -32,81 +32,83 @@ def hold(port: int) -> socket.socket:
 
 
 def test_ports_are_remembered(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
-    assert Memory(tmp_path).ports(NAMES, Ports(16500), set()) == first
+    first = StateStore(tmp_path).ports(NAMES, PortAllocator(16000), set())
+    assert StateStore(tmp_path).ports(NAMES, PortAllocator(16500), set()) == first
 
 
 def test_remembered_ports_that_somebody_took_are_replaced(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
+    first = StateStore(tmp_path).ports(NAMES, PortAllocator(16000), set())
     with hold(first["grpc"]):
-        assert not set(first.values()) & set(Memory(tmp_path).ports(NAMES, Ports(16500), set()).values())
+        assert not set(first.values()) & set(StateStore(tmp_path).ports(NAMES, PortAllocator(16500), set()).values())
 
 
 def test_remembered_ports_that_our_own_process_holds_are_kept(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports(NAMES, Ports(16000), set())
+    first = StateStore(tmp_path).ports(NAMES, PortAllocator(16000), set())
     with hold(first["grpc"]):
-        assert Memory(tmp_path).ports(NAMES, Ports(16500), set(), holding=True) == first
+        assert StateStore(tmp_path).ports(NAMES, PortAllocator(16500), set(), holding=True) == first
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"http": "x"}', "null"])
 def test_a_damaged_memory_is_no_obstacle(tmp_path: Path, text: str) -> None:
     (tmp_path / "ports.json").write_text(text)
-    assert Memory(tmp_path).ports(NAMES, Ports(16000), set()).keys() == set(NAMES)
+    assert StateStore(tmp_path).ports(NAMES, PortAllocator(16000), set()).keys() == set(NAMES)
 
 
 def test_an_ingress_port_that_was_asked_for_and_is_taken_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
-    port = Ports(16800).take()
+    port = PortAllocator(16800).take()
     with hold(port), pytest.raises(SettingsError, match=f"127.0.0.1:{port}: the port is taken.*MCPMESH_INGRESS__PORT"):
-        Memory(tmp_path).ingress_port(IngressSettings(port=port), set(), None, nothing)
+        StateStore(tmp_path).ingress_port(IngressSettings(port=port), set(), None, nothing)
 
 
 def test_a_port_that_our_own_ingress_holds_is_kept(tmp_path: Path) -> None:
-    assert Memory(tmp_path).ingress_port(IngressSettings(), set(), 26999, nothing) == 26999
+    assert StateStore(tmp_path).ingress_port(IngressSettings(), set(), 26999, nothing) == 26999
 
 
 def test_a_taken_port_is_given_up_for_once_and_said(tmp_path: Path) -> None:
-    usual = Ports(17000).take()
+    usual = PortAllocator(17000).take()
     (tmp_path / "ports.json").write_text(f'{{"ingress": {usual}}}')
     said: list[str] = []
     with hold(usual):
-        other = Memory(tmp_path).ingress_port(IngressSettings(), set(), None, said.append)
+        other = StateStore(tmp_path).ingress_port(IngressSettings(), set(), None, said.append)
     assert said == [f"port {usual} is taken, so the ingress is at {other}"]
-    assert Memory(tmp_path).ingress_port(IngressSettings(), set(), None, nothing) == usual
+    assert StateStore(tmp_path).ingress_port(IngressSettings(), set(), None, nothing) == usual
 
 
 def test_the_key_is_made_once_and_private(tmp_path: Path) -> None:
-    key = Memory(tmp_path).key()
-    assert Memory(tmp_path).key() == key and len(key) == 64
+    key = StateStore(tmp_path).key()
+    assert StateStore(tmp_path).key() == key and len(key) == 64
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_each_name_keeps_its_port_whatever_others_come_and_go(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports_for(["files", "time"], Ports(17200), set(), holding=False)
-    more = Memory(tmp_path).ports_for(["shop", "files"], Ports(17200), set(), holding=False)
+    first = StateStore(tmp_path).ports_for(["files", "time"], PortAllocator(17200), set(), holding=False)
+    more = StateStore(tmp_path).ports_for(["shop", "files"], PortAllocator(17200), set(), holding=False)
     assert more["files"] == first["files"] and more["shop"] not in first.values()
-    assert Memory(tmp_path).ports_for(["time"], Ports(17200), set(), holding=False) == {"time": first["time"]}
+    assert StateStore(tmp_path).ports_for(["time"], PortAllocator(17200), set(), holding=False) == {
+        "time": first["time"]
+    }
 
 
 def test_a_port_that_somebody_took_is_given_up_alone(tmp_path: Path) -> None:
-    first = Memory(tmp_path).ports_for(["files", "time"], Ports(17300), set(), holding=False)
+    first = StateStore(tmp_path).ports_for(["files", "time"], PortAllocator(17300), set(), holding=False)
     with hold(first["files"]):
-        assert Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=True) == first
-        second = Memory(tmp_path).ports_for(first, Ports(17300), set(), holding=False)
+        assert StateStore(tmp_path).ports_for(first, PortAllocator(17300), set(), holding=True) == first
+        second = StateStore(tmp_path).ports_for(first, PortAllocator(17300), set(), holding=False)
     assert second["time"] == first["time"] and second["files"] not in first.values()
 
 
 _AGENT = """
 import json, sys
 from pathlib import Path
-from mcpmesh.daemon.state_store import Memory
-from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.daemon.state_store import StateStore
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.settings import IngressSettings
 
-memory = Memory(Path(sys.argv[1]))
+store = StateStore(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-ports = memory.ports(("http", "grpc"), Ports(int(sys.argv[2])), set())
-ports["ingress"] = memory.ingress_port(IngressSettings(), set(), None, lambda sentence: None)
+ports = store.ports(("http", "grpc"), PortAllocator(int(sys.argv[2])), set())
+ports["ingress"] = store.ingress_port(IngressSettings(), set(), None, lambda sentence: None)
 print(json.dumps(ports), flush=True)
 sys.stdin.read()
 """
@@ -169,8 +171,11 @@ def test_what_other_agents_chose_is_not_chosen_though_nothing_listens_there_yet(
     other = others(tmp_path / "one" / "a", 17400)
     other.begin()
     chosen = other.chosen()
-    memory, said = Memory(remembering(tmp_path, {"ingress": chosen["ingress"]})), list[str]()
-    more = memory.ports(NAMES, Ports(17400), set()), memory.ports_for(("files",), Ports(17400), set(), holding=False)
+    memory, said = StateStore(remembering(tmp_path, {"ingress": chosen["ingress"]})), list[str]()
+    more = (
+        memory.ports(NAMES, PortAllocator(17400), set()),
+        memory.ports_for(("files",), PortAllocator(17400), set(), holding=False),
+    )
     port = memory.ingress_port(IngressSettings(), set(), None, said.append)
     assert not set(chosen.values()) & {port, *more[0].values(), *more[1].values()}
     assert said == [f"port {chosen['ingress']} is taken, so the ingress is at {port}"]
@@ -193,11 +198,11 @@ def test_what_another_agent_chose_meanwhile_is_given_up_and_free_again_after_it(
     other.begin()
     first = other.chosen()
     home = remembering(tmp_path, first)
-    assert not set(first.values()) & set(Memory(home).ports(NAMES, Ports(17500), set()).values())
+    assert not set(first.values()) & set(StateStore(home).ports(NAMES, PortAllocator(17500), set()).values())
     with pytest.raises(SettingsError, match="the port is taken"):
-        Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing)
+        StateStore(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing)
     other.end()
-    assert Memory(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing) == first["http"]
+    assert StateStore(home).ingress_port(IngressSettings(port=first["http"]), set(), None, nothing) == first["http"]
 
 
 def test_a_port_that_it_does_not_get_is_not_kept_from_others(
@@ -206,8 +211,8 @@ def test_a_port_that_it_does_not_get_is_not_kept_from_others(
     port = next(port for port in range(17800, 17900) if is_free(port))
     home = remembering(tmp_path, {"http": port, "ingress": port})
     with hold(port):
-        memory, said = Memory(home), list[str]()
-        assert port not in memory.ports_for(("http",), Ports(17900), set(), holding=False).values()
+        memory, said = StateStore(home), list[str]()
+        assert port not in memory.ports_for(("http",), PortAllocator(17900), set(), holding=False).values()
         memory.ingress_port(IngressSettings(), set(), None, said.append)
     assert said[0].startswith(f"port {port} is taken")
     other = others(tmp_path / "b", port)
@@ -221,7 +226,7 @@ def test_an_ingress_at_an_address_of_its_own_shares_its_number_with_others(
     other = others(tmp_path / "a", 17950)
     other.begin()
     settings = IngressSettings(host="127.0.0.2", port=other.chosen()["http"])
-    assert Memory(tmp_path / "b").ingress_port(settings, set(), None, nothing) == settings.port
+    assert StateStore(tmp_path / "b").ingress_port(settings, set(), None, nothing) == settings.port
 
 
 def test_a_port_of_ours_is_kept_from_others_while_nothing_listens_there(
@@ -229,7 +234,7 @@ def test_a_port_of_ours_is_kept_from_others_while_nothing_listens_there(
 ) -> None:
     port = next(port for port in range(17600, 17700) if is_free(port))
     with hold(port):
-        assert Memory(tmp_path / "a").ingress_port(IngressSettings(), set(), port, nothing) == port
+        assert StateStore(tmp_path / "a").ingress_port(IngressSettings(), set(), port, nothing) == port
     other = others(tmp_path / "b", port)
     other.begin()
     assert port not in other.chosen().values()

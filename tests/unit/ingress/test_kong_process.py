@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import SettingsError, WorkloadError
-from mcpmesh.ingress.kong.kong_process import ROLE, Listens, environment, find_kong, reason_in, start
+from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, environment, find_kong, reason_in, start
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import KongSettings
 
 
 def test_it_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
-    found = environment(tmp_path, Listens("::1", 8000, 8001), KongSettings(workers=2), tmp_path / "k.log", root=False)
+    found = environment(
+        tmp_path, KongListeners("::1", 8000, 8001), KongSettings(workers=2), tmp_path / "k.log", root=False
+    )
     assert found["KONG_PROXY_LISTEN"] == "[::1]:8000" and found["KONG_ADMIN_LISTEN"] == "127.0.0.1:8001"
     # These are open to everybody, or taken by the next Kong, where nothing is said.
     assert {found[f"KONG_{name}_LISTEN"] for name in ("ADMIN_GUI", "STATUS", "STREAM")} == {"off"}
@@ -24,7 +26,7 @@ def test_it_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
 
 def test_spans_are_made_where_they_are_sent(tmp_path: Path) -> None:
     settings = KongSettings(traces_url="http://otel:4318/v1/traces")
-    found = environment(tmp_path, Listens("127.0.0.1", 1, 2), settings, tmp_path / "k.log", root=True)
+    found = environment(tmp_path, KongListeners("127.0.0.1", 1, 2), settings, tmp_path / "k.log", root=True)
     assert found["KONG_TRACING_INSTRUMENTATIONS"] and found["KONG_NGINX_USER"] == "root root"
 
 
@@ -43,7 +45,7 @@ def test_a_folder_too_deep_for_its_sockets_is_told_before_it_starts(tmp_path: Pa
     home = tmp_path / ("deep" * 30)
     mark = Mark("m", str(home), ROLE, "m-ingress", "ingress", ports={"public": 1, "admin": 2})
     with pytest.raises(WorkloadError, match="MCPMESH_STATE_DIR"):
-        start(Path("/bin/true"), mark, Listens("127.0.0.1", 1, 2), KongSettings())
+        start(Path("/bin/true"), mark, KongListeners("127.0.0.1", 1, 2), KongSettings())
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import pytest
 
 from mcpmesh.errors import DocumentError
 from mcpmesh.ingress.kong.document import rendered
-from mcpmesh.ingress.kong.user_documents import Own, files, fingerprint, read_folder
+from mcpmesh.ingress.kong.user_documents import UserDocuments, files, fingerprint, read_folder
 from mcpmesh.model.service import ServiceSpec, Stdio
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
 OURS = rendered("m", {"files": (FILES, 7000)}, [{"name": "prometheus", "config": {}}])
 
 
-def own(folder: Path, **documents: str) -> Own:
+def own(folder: Path, **documents: str) -> UserDocuments:
     """These documents, `_format_version` added."""
     for name, text in documents.items():
         (folder / f"{name}.yml").write_text('_format_version: "3.0"\n' + text)
@@ -44,15 +44,15 @@ def test_what_refers_to_a_service_goes_in_with_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_and_files_that_are_none_are_no_documents(tmp_path: Path) -> None:
-    assert read_folder(tmp_path / "kong.d") == Own()
+    assert read_folder(tmp_path / "kong.d") == UserDocuments()
     for name in ("readme.md", ".hidden.yml", "keys.yml~"):
         (tmp_path / name).write_text("nonsense: [")
-    assert files(tmp_path) == [] and read_folder(tmp_path) == Own()
+    assert files(tmp_path) == [] and read_folder(tmp_path) == UserDocuments()
 
 
 def test_a_document_of_comments_is_empty(tmp_path: Path) -> None:
     (tmp_path / "later.yml").write_text("# _format_version: 3.0\n")
-    assert read_folder(tmp_path) == Own()
+    assert read_folder(tmp_path) == UserDocuments()
 
 
 def test_json_is_read_too(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.kit.marked_process import Mark, Process, alive, marked, spawn, stop, wait_for_any_end
+from mcpmesh.kit.marked_process import Mark, Process, find_marked, is_alive, spawn, stop, wait_for_any_end
 
 FOR_EVER = "import time\nwhile True: time.sleep(60)"
 STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('up', flush=True)\n" + FOR_EVER
@@ -32,20 +32,20 @@ async def said(home: Path, text: str) -> None:
 
 async def test_a_started_process_is_found_by_its_mark_and_gone_when_stopped(tmp_path: Path) -> None:
     process = start(tmp_path, FOR_EVER)
-    assert marked(tmp_path) == [process]
+    assert find_marked(tmp_path) == [process]
     assert await stop(process, 60)
-    assert marked(tmp_path) == []
+    assert find_marked(tmp_path) == []
 
 
 async def test_what_it_starts_inherits_the_mark(tmp_path: Path) -> None:
     code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {FOR_EVER!r}])\nprint('up', flush=True)\n"
     process = start(tmp_path, code + FOR_EVER)
     await said(tmp_path, "up")
-    found = marked(tmp_path)
+    found = find_marked(tmp_path)
     assert len(found) == 2 and {p.mark for p in map(_hashable, found)} == {_hashable(process).mark}
     for one in found:
         await stop(one, 60)
-    assert marked(tmp_path) == []
+    assert find_marked(tmp_path) == []
 
 
 def _hashable(process: Process) -> Process:
@@ -56,14 +56,14 @@ async def test_a_program_that_ignores_term_is_killed(tmp_path: Path) -> None:
     process = start(tmp_path, STUBBORN)
     await said(tmp_path, "up")
     assert not await stop(process, 0.2)
-    assert not alive(process)
+    assert not is_alive(process)
 
 
 async def test_a_pid_that_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
     process = start(tmp_path, FOR_EVER)
     somebody = Process(process.pid, replace(process.mark, instance="another"))
     assert await stop(somebody, 0.2)
-    assert alive(process)
+    assert is_alive(process)
     await stop(process, 60)
 
 

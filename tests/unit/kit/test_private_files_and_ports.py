@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.kit.backoff import Backoff
-from mcpmesh.kit.ports import Ports, is_free
+from mcpmesh.kit.ports import PortAllocator, is_free
 from mcpmesh.kit.private_files import write_private
 
 
@@ -23,7 +23,7 @@ def test_a_port_that_somebody_holds_is_not_handed_out() -> None:
 
 
 def test_ports_set_aside_by_others_and_those_given_just_now_are_not_given() -> None:
-    ports = Ports(15000)
+    ports = PortAllocator(15000)
     first = ports.take()
     second = ports.take({first, first + 1})
     assert second not in (first, first + 1) and ports.take() not in (first, second)

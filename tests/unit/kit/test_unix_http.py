@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from mcpmesh.kit.unix_http import client, host_of
+from mcpmesh.kit.unix_http import http_client, socket_host
 
 
 async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path
     private = await asyncio.start_unix_server(answer, tmp_path / "one" / "shim.sock")
     public = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = public.sockets[0].getsockname()[1]
-    async with private, public, client(tmp_path, timeout=60.0) as http:
-        for url in (f"http://{host_of('one', 'shim')}:11100/ready", f"http://127.0.0.1:{port}/ready"):
+    async with private, public, http_client(tmp_path, timeout=60.0) as http:
+        for url in (f"http://{socket_host('one', 'shim')}:11100/ready", f"http://127.0.0.1:{port}/ready"):
             assert (await http.get(url)).text == "ok"
     # Who listens knows none of the names that we have for it.
     assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
@@ -44,10 +44,10 @@ async def test_the_connections_to_sockets_that_are_gone_are_closed(tmp_path: Pat
         for name in "abcd":
             (tmp_path / name).mkdir()
             await stack.enter_async_context(await asyncio.start_unix_server(answer, tmp_path / name / "shim.sock"))
-        http = await stack.enter_async_context(client(tmp_path, timeout=60.0))
+        http = await stack.enter_async_context(http_client(tmp_path, timeout=60.0))
 
         async def ask(*names: str) -> None:
-            answers = await asyncio.gather(*(http.get(f"http://{host_of(name, 'shim')}/ready") for name in names))
+            answers = await asyncio.gather(*(http.get(f"http://{socket_host(name, 'shim')}/ready") for name in names))
             assert {each.text for each in answers} == {"ok"}
 
         await ask("a", "b")

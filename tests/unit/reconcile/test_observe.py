@@ -21,12 +21,12 @@ def test_the_first_of_an_instance_is_the_one_that_started_the_others_though_pids
     )
     parents = {7: 32_767, 21: 20}
 
-    def came_from(process: Process, ancestors: Collection[int]) -> bool:
+    def descends_from(process: Process, ancestors: Collection[int]) -> bool:
         return process.pid in ancestors or parents.get(process.pid) in ancestors
 
     found = [web, shell, other, kong]
-    assert first_of_each(found, ("kong",), came_from) == {"m-ingress": shell}
-    assert first_of_each(found, ("plain",), came_from) == {"m-web-1": web}
+    assert first_of_each(found, ("kong",), descends_from) == {"m-ingress": shell}
+    assert first_of_each(found, ("plain",), descends_from) == {"m-web-1": web}
 
 
 def test_of_two_that_came_from_neither_the_one_of_the_lower_number_is_the_first() -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
-from mcpmesh.ingress.kong.user_documents import Own
-from mcpmesh.kit.ports import Ports
+from mcpmesh.ingress.kong.user_documents import UserDocuments
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
 from mcpmesh.reconcile.desire import KongWish, desire
 from mcpmesh.settings import Settings
 from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.verify.verification import trials
-from mcpmesh.workload.containers.container_runtime import Containers
-from mcpmesh.workload.process_runtime import Processes
+from mcpmesh.workload.containers.container_runtime import ContainerRuntime
+from mcpmesh.workload.process_runtime import ProcessRuntime
 
 HOME = Path("/home/m")
 CATALOG = Catalog(
@@ -34,16 +34,18 @@ CONTAINERS_ALONE = {
 
 
 def embedded(kind: str) -> World:
-    wish = KongWish(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=Own()) if kind == "kong" else None
+    wish = (
+        KongWish(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=UserDocuments()) if kind == "kong" else None
+    )
     return World(
         settings=Settings(),
         mesh="m",
         home=HOME,
         consul=Consul("http://127.0.0.1:8500"),
-        admin=Admin(),
+        admin=EnvoyAdmin(),
         desired=desire(CATALOG, "m", b"key", "ingress", "127.0.0.1", 8000, wish),
         ingress_url="http://127.0.0.1:8000",
-        runtime=Processes("m", HOME, Ports(11100)),
+        runtime=ProcessRuntime("m", HOME, PortAllocator(11100)),
         kong=KongWorld(KongAdmin(), None) if kind == "kong" else None,
     )
 
@@ -51,7 +53,7 @@ def embedded(kind: str) -> World:
 def in_containers(kind: str) -> World:
     world = embedded(kind)
     kong = KongWorld(KongAdmin(), "http://kong-edge:8001") if kind == "kong" else None
-    return replace(world, runtime=Containers(Settings(runtime="containers"), "m", HOME), kong=kong)
+    return replace(world, runtime=ContainerRuntime(Settings(runtime="containers"), "m", HOME), kong=kong)
 
 
 def claims(world: World, *services: str) -> set[tuple[str | None, str]]:

@@ -11,11 +11,11 @@ import pytest
 from tests.support.snapshots import facts_of
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import Broken, Refused, Unreachable
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.observed import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.reconcile import desire as reconcile
@@ -41,8 +41,8 @@ from mcpmesh.verify.probes.process_tree import Kin, Tree
 from mcpmesh.verify.probes.tcp_probe import Outcome, Reply
 from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.workload import runtime
-from mcpmesh.workload.containers.container_runtime import Containers
-from mcpmesh.workload.process_runtime import Processes
+from mcpmesh.workload.containers.container_runtime import ContainerRuntime
+from mcpmesh.workload.process_runtime import ProcessRuntime
 
 FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
 DATABASE = ServiceSpec("database", Plain(Protocol.TCP, address="127.0.0.1:5432"))
@@ -56,10 +56,10 @@ def the_world(**ingress: Any) -> World:
         mesh="m",
         home=Path("/home/m"),
         consul=Consul("http://127.0.0.1:8500"),
-        admin=Admin(),
+        admin=EnvoyAdmin(),
         desired=DESIRED,
         ingress_url="http://127.0.0.1:8000",
-        runtime=Processes("m", Path("/home/m"), Ports(11100)),
+        runtime=ProcessRuntime("m", Path("/home/m"), PortAllocator(11100)),
     )
 
 
@@ -302,7 +302,7 @@ def test_the_first_of_each_role_is_accounted_for_and_the_agent_itself() -> None:
 
 
 def test_the_program_of_an_image_is_accounted_for_in_a_container_of_its_own() -> None:
-    containers = Containers(Settings(runtime="containers"), "m", Path("/home/m"))
+    containers = ContainerRuntime(Settings(runtime="containers"), "m", Path("/home/m"))
     there = replace(the_world(), runtime=containers)
     processes = [process(20, "shim"), process(21, "server"), process(31, "server", "m-files-1-old")]
     assert stray_processes.accounted(there, processes, {INSTANCE}, 5, NOBODY) == {5, 20, 21}
@@ -319,12 +319,12 @@ async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatc
     monkeypatch.setattr(stray_processes, "_ENDING_SECONDS", 0.0)
     ending, lasting = process(40, "server", "m-files-1-old"), process(41, "server", "m-files-1-old")
 
-    class Lasting(Processes):
+    class Lasting(ProcessRuntime):
         async def found(self) -> list[Process]:
             return [lasting]
 
     seen = facts_of(
-        replace(the_world(), runtime=Lasting("m", Path("/home/m"), Ports(11100))),
+        replace(the_world(), runtime=Lasting("m", Path("/home/m"), PortAllocator(11100))),
         (ending, lasting),
         Ground(Tree({40: Kin(1, "sh", "S"), 41: Kin(1, "sleep", "S")})),
     )

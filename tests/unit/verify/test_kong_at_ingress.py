@@ -13,11 +13,11 @@ import pytest
 from tests.support.snapshots import facts_of
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
-from mcpmesh.ingress.kong.user_documents import Own
+from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.ports import Ports
+from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.observed import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desire import KongWish, desire
@@ -30,15 +30,15 @@ from mcpmesh.verify.probes.process_tree import Kin, Tree
 from mcpmesh.verify.snapshot import Facts
 from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.verify.verification import of_ingress
-from mcpmesh.workload.containers.container_runtime import Containers
-from mcpmesh.workload.process_runtime import Processes
+from mcpmesh.workload.containers.container_runtime import ContainerRuntime
+from mcpmesh.workload.process_runtime import ProcessRuntime
 
 SHELL, MASTER, WORKER, SIDECAR, STRANGER = 10, 11, 12, 20, 30
 PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000
 EDGE_ADDRESS, INSIDE_ADDRESS = "172.20.0.5", "172.21.0.5"
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
-WISH = KongWish(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=Own())
+WISH = KongWish(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=UserDocuments())
 DESIRED = desire(Catalog({"files": FILES}), "m", b"key", "ingress", "127.0.0.1", PROXY, WISH)
 INGRESS = DESIRED.ingress
 assert INGRESS is not None and INGRESS.kong is not None
@@ -59,10 +59,10 @@ def facts(answers: dict[str, Any] | None = None, held: dict[int, tuple[str, int]
         mesh="m",
         home=Path("/home/m"),
         consul=Consul("http://127.0.0.1:8500"),
-        admin=Admin(),
+        admin=EnvoyAdmin(),
         desired=DESIRED,
         ingress_url=f"http://127.0.0.1:{PROXY}",
-        runtime=Processes("m", Path("/home/m"), Ports(11100)),
+        runtime=ProcessRuntime("m", Path("/home/m"), PortAllocator(11100)),
         kong=KongWorld(KongAdmin(httpx.MockTransport(answer)), None),
     )
     ports = {"public": PROXY, "admin": ADMIN}
@@ -177,7 +177,7 @@ def in_compose(*listeners: tuple[str, int, int]) -> Facts:
         seen,
         world=replace(
             seen.world,
-            runtime=Containers(settings, "m", Path("/home/m")),
+            runtime=ContainerRuntime(settings, "m", Path("/home/m")),
             kong=KongWorld(KongAdmin(), f"http://kong-edge:{ADMIN}"),
             desired=desire(Catalog({"files": FILES}), "m", b"key", "ingress", EDGE_ADDRESS, PROXY, WISH),
         ),

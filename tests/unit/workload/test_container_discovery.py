@@ -12,14 +12,14 @@ import pytest
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import layout, log_copier
-from mcpmesh.workload.containers.agent_environment import Around
-from mcpmesh.workload.containers.container_ids import PAIR, Known
-from mcpmesh.workload.containers.discovery import Finder
-from mcpmesh.workload.containers.docker_engine import Engine, Json
-from mcpmesh.workload.containers.log_copier import Pump
+from mcpmesh.workload.containers.agent_environment import EnvironmentReader
+from mcpmesh.workload.containers.container_ids import PAIR, ContainerIds
+from mcpmesh.workload.containers.discovery import ContainerDiscovery
+from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
+from mcpmesh.workload.containers.log_copier import LogCopier
 
 
-class Shown(Engine):
+class Shown(DockerEngine):
     """Docker as a list of containers; `between` happens after the first look at them."""
 
     def __init__(self, address: str = "") -> None:
@@ -63,14 +63,16 @@ async def docker() -> AsyncIterator[Shown]:
 
 
 @pytest.fixture
-def known() -> Known:
-    return Known()
+def known() -> ContainerIds:
+    return ContainerIds()
 
 
 @pytest.fixture
-async def finder(docker: Shown, known: Known, tmp_path: Path) -> AsyncIterator[Finder]:
+async def finder(docker: Shown, known: ContainerIds, tmp_path: Path) -> AsyncIterator[ContainerDiscovery]:
     settings = ContainerSettings(image="mesh", sockets=tmp_path, data=tmp_path)
-    made = Finder(docker, known, Around(docker, settings, "test", str(tmp_path)), settings, tmp_path)
+    made = ContainerDiscovery(
+        docker, known, EnvironmentReader(docker, settings, "test", str(tmp_path)), settings, tmp_path
+    )
     yield made
     await made.close()
 
@@ -87,7 +89,7 @@ def container(tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 async def test_a_shim_whose_program_starts_between_two_looks_stays(
-    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]]
+    finder: ContainerDiscovery, docker: Shown, container: Callable[..., dict[str, Any]]
 ) -> None:
     docker.containers["s"] = container("s", "shim", image="mcp/time")
     program = container("p", "server", joined="s@1")
@@ -98,7 +100,7 @@ async def test_a_shim_whose_program_starts_between_two_looks_stays(
 
 
 async def test_a_shim_whose_program_is_being_started_stays_until_it_could_not_be(
-    finder: Finder, known: Known, docker: Shown, container: Callable[..., dict[str, Any]]
+    finder: ContainerDiscovery, known: ContainerIds, docker: Shown, container: Callable[..., dict[str, Any]]
 ) -> None:
     docker.containers["s"] = container("s", "shim", image="mcp/time")
     with known.starting(PAIR, "test-time-1"):
@@ -109,7 +111,7 @@ async def test_a_shim_whose_program_is_being_started_stays_until_it_could_not_be
 
 
 async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
-    finder: Finder, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
+    finder: ContainerDiscovery, docker: Shown, container: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     docker.containers["s"] = container("s", "shim", running=False)
     assert await finder.found() == []
@@ -118,7 +120,7 @@ async def test_what_is_over_at_both_looks_is_put_away_with_its_last_words(
 
 
 async def test_a_program_whose_shim_is_gone_is_ended_before_its_last_words_are_waited_for(
-    finder: Finder,
+    finder: ContainerDiscovery,
     docker: Shown,
     container: Callable[..., dict[str, Any]],
     tmp_path: Path,
@@ -133,7 +135,7 @@ async def test_a_program_whose_shim_is_gone_is_ended_before_its_last_words_are_w
 
 
 async def test_a_log_that_could_not_be_opened_is_begun_again(docker: Shown, tmp_path: Path) -> None:
-    pump, log = Pump(docker), tmp_path / "logs" / "time.log"
+    pump, log = LogCopier(docker), tmp_path / "logs" / "time.log"
     log.parent.write_text("in the way")
     await pump.end("s", log)
     log.parent.unlink()

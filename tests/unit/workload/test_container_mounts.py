@@ -15,11 +15,11 @@ from mcpmesh.kit.marked_process import Mark
 from mcpmesh.model.service import ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings, read_settings
 from mcpmesh.workload.containers import layout, mounts
-from mcpmesh.workload.containers.layout import Place
+from mcpmesh.workload.containers.layout import HostPaths
 
 SPEC = ServiceSpec("time", Stdio(command="", image="mcp/time", cwd=Path("/mesh")))
 MARK = Mark("m", "/home", "shim", "m-time-1", "time")
-PLACE = Place({"/": "/", "/mesh": "/mesh"})
+PLACE = HostPaths({"/": "/", "/mesh": "/mesh"})
 
 
 @pytest.fixture

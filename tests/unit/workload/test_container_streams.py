@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import Broken, MeshError, Refused, Unreachable
-from mcpmesh.workload.containers.docker_engine import Engine
-from mcpmesh.workload.containers.docker_events import Watch
-from mcpmesh.workload.containers.docker_streams import Streams, frames
-from mcpmesh.workload.containers.log_copier import Pump
+from mcpmesh.workload.containers.docker_engine import DockerEngine
+from mcpmesh.workload.containers.docker_events import ContainerChanges
+from mcpmesh.workload.containers.docker_streams import DockerStreams, frames
+from mcpmesh.workload.containers.log_copier import LogCopier
 
 
 def frame(said: bytes) -> bytes:
@@ -51,15 +51,15 @@ async def docker(tmp_path: Path) -> AsyncIterator[Docker]:
 
 
 @pytest.fixture
-async def streams(docker: Docker) -> AsyncIterator[Streams]:
-    made = Streams(docker.address)
+async def streams(docker: Docker) -> AsyncIterator[DockerStreams]:
+    made = DockerStreams(docker.address)
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def engine(docker: Docker) -> AsyncIterator[Engine]:
-    made = Engine(docker.address)
+async def engine(docker: Docker) -> AsyncIterator[DockerEngine]:
+    made = DockerEngine(docker.address)
     yield made
     await made.close()
 
@@ -76,14 +76,14 @@ async def test_words_are_whole_however_the_stream_is_cut(size: int) -> None:
     assert [said async for said in frames(cut())] == words
 
 
-async def test_what_a_container_says_is_told_from_that_time_on(docker: Docker, streams: Streams) -> None:
+async def test_what_a_container_says_is_told_from_that_time_on(docker: Docker, streams: DockerStreams) -> None:
     docker.pieces = [frame(b"one\n"), frame(b"two\n")]
     docker.over.set()
     assert [said async for said in streams.said("abc", 12.5)] == [b"one\n", b"two\n"]
     assert docker.asked == ["GET /containers/abc/logs?stdout=1&stderr=1&follow=1&since=12.500000000 HTTP/1.1"]
 
 
-async def test_a_container_that_is_gone_says_nothing(docker: Docker, streams: Streams) -> None:
+async def test_a_container_that_is_gone_says_nothing(docker: Docker, streams: DockerStreams) -> None:
     docker.status, docker.pieces = 404, [b'{"message":"No such container"}']
     docker.over.set()
     assert [said async for said in streams.said("abc", 0)] == []
@@ -91,7 +91,7 @@ async def test_a_container_that_is_gone_says_nothing(docker: Docker, streams: St
 
 @pytest.mark.parametrize(("status", "error"), [(403, Refused), (500, Broken)])
 async def test_a_docker_that_refuses_is_told(
-    docker: Docker, streams: Streams, status: int, error: type[MeshError]
+    docker: Docker, streams: DockerStreams, status: int, error: type[MeshError]
 ) -> None:
     docker.status = status
     docker.over.set()
@@ -100,7 +100,7 @@ async def test_a_docker_that_refuses_is_told(
 
 
 async def test_a_refusal_is_logged_once_of_each_kind(
-    docker: Docker, streams: Streams, caplog: pytest.LogCaptureFixture
+    docker: Docker, streams: DockerStreams, caplog: pytest.LogCaptureFixture
 ) -> None:
     docker.status = 403
     docker.over.set()
@@ -114,7 +114,7 @@ async def test_a_refusal_is_logged_once_of_each_kind(
 
 
 async def test_a_docker_that_is_away_is_told_with_its_address(tmp_path: Path) -> None:
-    streams = Streams(f"unix://{tmp_path}/no.sock")
+    streams = DockerStreams(f"unix://{tmp_path}/no.sock")
     try:
         with pytest.raises(Unreachable, match=r"no\.sock"):
             await anext(streams.said("abc", 0))
@@ -122,8 +122,8 @@ async def test_a_docker_that_is_away_is_told_with_its_address(tmp_path: Path) ->
         await streams.close()
 
 
-async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, engine: Engine) -> None:
-    watch = Watch(engine)
+async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, engine: DockerEngine) -> None:
+    watch = ContainerChanges(engine)
     docker.pieces = [json.dumps({"Action": action}).encode() + b"\n" for action in ("exec_start: x", "die")]
     try:
         watch.begin("a=b")
@@ -136,10 +136,10 @@ async def test_a_change_is_told_and_so_is_an_end_of_the_telling(docker: Docker, 
 
 
 async def test_a_hundred_logs_are_followed_without_a_thread_for_each(
-    docker: Docker, engine: Engine, tmp_path: Path
+    docker: Docker, engine: DockerEngine, tmp_path: Path
 ) -> None:
     docker.pieces = [frame(b"said\n")]
-    pump, threads = Pump(engine), threading.active_count()
+    pump, threads = LogCopier(engine), threading.active_count()
     logs = [tmp_path / "logs" / f"{number}.log" for number in range(100)]
     try:
         for log in logs:
@@ -153,9 +153,9 @@ async def test_a_hundred_logs_are_followed_without_a_thread_for_each(
 
 
 async def test_an_ended_containers_last_words_are_there_when_its_log_is_ended(
-    docker: Docker, engine: Engine, tmp_path: Path
+    docker: Docker, engine: DockerEngine, tmp_path: Path
 ) -> None:
-    pump, log = Pump(engine), tmp_path / "time.log"
+    pump, log = LogCopier(engine), tmp_path / "time.log"
     docker.pieces = [frame(b"goodbye\n")]
     ending = asyncio.create_task(pump.end("abc", log))
     docker.over.set()

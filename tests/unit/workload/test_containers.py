@@ -14,10 +14,10 @@ from mcpmesh.kit.marked_process import Mark
 from mcpmesh.workload.containers import inventory, layout
 from mcpmesh.workload.containers.container_spec import program_of
 from mcpmesh.workload.containers.docker_engine import translated
-from mcpmesh.workload.containers.layout import Place
-from mcpmesh.workload.runtime import Published
+from mcpmesh.workload.containers.layout import HostPaths
+from mcpmesh.workload.runtime import PublishedPort
 
-PLACE = Place({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
+PLACE = HostPaths({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
 
 
 @pytest.mark.parametrize(
@@ -116,5 +116,7 @@ def test_a_published_port_is_the_ingress_ours_or_another_of_the_project() -> Non
     closed = {"PrivatePort": 8001, "Type": "tcp"}
     edge = {"Names": ["/kong"], "Ports": [port, closed], "Labels": {layout.INGRESS: "kong"}}
     ours = {"Names": ["/x"], "Ports": [port], "Labels": {layout.OWNER: "me"}}
-    assert list(layout.published(edge, "me")) == [Published("kong", "127.0.0.1", 8000, 8000, ours=False, ingress=True)]
-    assert list(layout.published(ours, "me")) == [Published("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)]
+    assert list(layout.published(edge, "me")) == [
+        PublishedPort("kong", "127.0.0.1", 8000, 8000, ours=False, ingress=True)
+    ]
+    assert list(layout.published(ours, "me")) == [PublishedPort("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)]

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.docker_engine import Engine
+from mcpmesh.workload.containers.docker_engine import DockerEngine
 from mcpmesh.workload.containers.images import Images
 
 
@@ -90,7 +90,7 @@ DIGEST = "sha256:" + "a" * 64
 async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
     docker: Docker, image: str, pulled: tuple[str, str]
 ) -> None:
-    engine = Engine(docker.address)
+    engine = DockerEngine(docker.address)
     images = Images(engine)
     with pytest.raises(WorkloadError, match="is being pulled"):
         await images.have(image)
@@ -102,7 +102,7 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
 
 
 async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
-    engine = Engine(docker.address)
+    engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
         while not await failed(images, "mcp/time"):
@@ -127,7 +127,7 @@ async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> N
         {"id": "b", "progressDetail": {"current": 2_000_000, "total": 10_000_000}},
         {"id": "a", "progressDetail": {"current": 8_000_000, "total": 30_000_000}},
     ]
-    engine = Engine(docker.address)
+    engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
         while "(25 % of 40 MB so far)" not in await said_of(images, "mcp/time"):
@@ -138,7 +138,7 @@ async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> N
 
 async def test_a_full_disk_is_told_with_its_own_next_step(docker: Docker) -> None:
     docker.error = "write /var/lib/docker/tmp/GetImageBlob1: no space left on device"
-    engine = Engine(docker.address)
+    engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
         while not (said := await said_of(images, "mcp/time")).startswith("cannot pull"):

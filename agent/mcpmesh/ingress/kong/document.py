@@ -48,14 +48,14 @@ class Document:
     hash: str
 
 
-def as_text(text: str) -> Document:
+def from_text(text: str) -> Document:
     """A document as it is written."""
     return Document(text, hashlib.md5(text.encode(), usedforsecurity=False).hexdigest())
 
 
 def document(content: Content) -> Document:
     """The same text for equal content, whatever the order of its keys."""
-    found = as_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False))
+    found = from_text(json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False))
     return (
         found if any(isinstance(value, list) and value for value in content.values()) else Document(found.text, EMPTY)
     )
@@ -71,11 +71,11 @@ def rendered(
     services = [service(mesh, spec, port) for _, (spec, port) in sorted(routed.items())]
     owned = [{**plugin, "tags": [OWNER_TAG + mesh]} for plugin in plugins]
     content = {"_format_version": FORMAT, "services": services, "plugins": owned}
-    routes = [to_come(mesh, spec) for spec in sorted(waiting, key=lambda spec: spec.name)]
+    routes = [unavailable_route(mesh, spec) for spec in sorted(waiting, key=lambda spec: spec.name)]
     return {**content, "routes": routes} if routes else content
 
 
-def to_come(mesh: str, spec: ServiceSpec) -> Content:
+def unavailable_route(mesh: str, spec: ServiceSpec) -> Content:
     """The route of a service that Kong may not lead to yet, or not for now."""
     plugin = {"name": "request-termination", "config": {"status_code": 503, "message": _TO_COME.format(spec.name)}}
     return {

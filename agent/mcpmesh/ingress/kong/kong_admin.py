@@ -27,7 +27,7 @@ _TOO_LARGE = 413
 
 
 @dataclass(frozen=True)
-class Held:
+class OwnedService:
     """A service in Kong that bears a mesh's mark: where it leads, and the digest it was rendered with."""
 
     port: int
@@ -55,16 +55,16 @@ class KongAdmin:
         """Of the document that it goes by (`Document.hash`)."""
         return str((await self._get(url, "/status"))["configuration_hash"])
 
-    async def services(self, url: str, mesh: str) -> dict[str, Held]:
+    async def services(self, url: str, mesh: str) -> dict[str, OwnedService]:
         """Its services with this mesh's mark, by name."""
-        found: dict[str, Held] = {}
+        found: dict[str, OwnedService] = {}
         path: str | None = f"/services?size={_PAGE}&tags={OWNER_TAG}{mesh}"
         while path:
             page = await self._get(url, path)
             for item in page["data"]:
                 tags = item.get("tags") or ()
                 digest = next((tag.removeprefix(DIGEST_TAG) for tag in tags if tag.startswith(DIGEST_TAG)), "")
-                found[str(item["name"])] = Held(int(item["port"]), digest)
+                found[str(item["name"])] = OwnedService(int(item["port"]), digest)
             path = page.get("next")
         return found
 

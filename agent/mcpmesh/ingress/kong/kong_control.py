@@ -7,19 +7,25 @@ from pathlib import Path
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.ingress.kong import kong_process
-from mcpmesh.ingress.kong.document import Document, as_text
+from mcpmesh.ingress.kong.document import Document, from_text
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.ports import Ports
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import IngressSettings, KongSettings
 
 
-class KongHands:
+class KongControl:
     """Of the mesh at `home`, under the identity and at the host of `ingress`; `ports` has one for its Admin API."""
 
     def __init__(
-        self, mesh: str, home: Path, ingress: IngressSettings, settings: KongSettings, admin: KongAdmin, ports: Ports
+        self,
+        mesh: str,
+        home: Path,
+        ingress: IngressSettings,
+        settings: KongSettings,
+        admin: KongAdmin,
+        ports: PortAllocator,
     ) -> None:
         self.host = ingress.host
         self.service = ingress.service
@@ -35,7 +41,7 @@ class KongHands:
         program = kong_process.find_kong(self._settings.binary)
         if program is None:
             raise WorkloadError("cannot start Kong: there is none on PATH; install it, or set MCPMESH_KONG__BINARY")
-        listens = kong_process.Listens(self.host, port, self._ports.take(taken))
+        listens = kong_process.KongListeners(self.host, port, self._ports.take(taken))
         ports = {"public": port, "admin": listens.admin_port}
         digest = kong_process.digest(program, self.host, self._settings)
         mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
@@ -67,7 +73,9 @@ class KongHands:
 
     async def close_routes(self) -> None:
         """Leaves a Kong that somebody else runs with what it answers while no mesh has handed it a document."""
-        await self._admin.post(self._url(None), as_text(handed("kong/waiting.yml").read_text(encoding="utf-8")))
+        await self._admin.post(
+            self._url(None), from_text(resource_path("kong/waiting.yml").read_text(encoding="utf-8"))
+        )
 
     def _url(self, process: Process | None) -> str:
         if self._settings.admin is not None:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mcpmesh.consul.config_entries import each_stamped, lua
+from mcpmesh.consul.config_entries import each_stamped, lua_extension
 from mcpmesh.consul.registration import LOOPBACK, registration
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Upstream
 
 
 @dataclass(frozen=True)
-class KongMember:
+class KongIngress:
     """The Kong of `mesh`, known as `id` under the identity `service`, which listens at `host`:`port`."""
 
     mesh: str
@@ -46,7 +46,7 @@ class KongMember:
             "Kind": "service-defaults",
             "Name": self.service,
             "Protocol": "http",
-            "EnvoyExtensions": [lua("connect-proxy", self.caller_lua)],
+            "EnvoyExtensions": [lua_extension("connect-proxy", self.caller_lua)],
         }
         return each_stamped([defaults], self.mesh)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.kit.ports import connects
+from mcpmesh.kit.ports import accepts_connections
 from mcpmesh.model.observed import Kong, KongContent, Unknown
 
 
-class KongLook:
+class KongObserver:
     """Looks at our own Kong (by its process's mark), or at the one at `external`.
 
     Remembers what stands in a document by its hash, so that a pass costs one question.
@@ -31,7 +31,7 @@ class KongLook:
         return Kong(
             pid=process.pid if process and self.external is None else None,
             port=process.mark.ports["public"] if process and self.external is None else port,
-            listening=await connects(probed, port),
+            listening=await accepts_connections(probed, port),
             content=await self._content(url),
             digest=process.mark.digest if process and self.external is None else "",
         )

@@ -19,7 +19,7 @@ from shutil import rmtree, which
 from mcpmesh.errors import SettingsError, WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, spawn, stop
 from mcpmesh.kit.private_files import private_folder
-from mcpmesh.kit.resources import handed
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import KongSettings
 
 ROLE = "kong"
@@ -39,7 +39,7 @@ _SOCKET = "sockets/we"
 
 
 @dataclass(frozen=True)
-class Listens:
+class KongListeners:
     """Where it listens: the proxy for clients, the Admin API on loopback."""
 
     host: str
@@ -63,11 +63,11 @@ def find_kong(configured: Path | None) -> Path | None:
     return configured
 
 
-def environment(home: Path, listens: Listens, settings: KongSettings, log: Path, *, root: bool) -> dict[str, str]:
+def environment(home: Path, listens: KongListeners, settings: KongSettings, log: Path, *, root: bool) -> dict[str, str]:
     """The settings of a Kong 3.9 without a database; pure."""
     found = {
         "KONG_DATABASE": "off",
-        "KONG_DECLARATIVE_CONFIG": str(handed("kong/waiting.yml")),
+        "KONG_DECLARATIVE_CONFIG": str(resource_path("kong/waiting.yml")),
         "KONG_NGINX_DAEMON": "off",
         "KONG_NGINX_WORKER_PROCESSES": str(settings.workers),
         "KONG_PROXY_LISTEN": listens.proxy,
@@ -98,7 +98,7 @@ def digest(kong: Path | None, host: str, settings: KongSettings) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> int:
+def start(kong: Path, mark: Mark, listens: KongListeners, settings: KongSettings) -> int:
     """Starts it; returns the pid of the shell that keeps its mark. What it says goes to the mesh's logs."""
     home = Path(mark.home)
     if len(str(home / _PREFIX / _SOCKET)) > _LONGEST_SOCKET:
@@ -111,7 +111,7 @@ def start(kong: Path, mark: Mark, listens: Listens, settings: KongSettings) -> i
     for path in (log, log.with_suffix(".access.log")):
         path.touch(mode=0o600)
     env = environment(home, listens, settings, log, root=os.getuid() == 0)
-    argv = ["/bin/sh", str(handed("kong/keep.sh")), str(kong), str(prefix)]
+    argv = ["/bin/sh", str(resource_path("kong/keep.sh")), str(kong), str(prefix)]
     return spawn(mark, argv, env=env, log=log, cwd=prefix)
 
 

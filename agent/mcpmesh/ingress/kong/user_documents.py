@@ -33,7 +33,7 @@ _OPAQUE = ("config", "headers", "tags")
 
 
 @dataclass(frozen=True)
-class Own:
+class UserDocuments:
     """The top-level entities of all documents, by kind, in the order of the files."""
 
     entities: tuple[tuple[str, Node], ...] = ()
@@ -81,7 +81,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_folder(folder: Path) -> Own:
+def read_folder(folder: Path) -> UserDocuments:
     """All documents in `folder`; raises DocumentError with every mistake in how they are written."""
     return read_all(files(folder))
 
@@ -101,7 +101,7 @@ def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
     return found
 
 
-def read_all(paths: Collection[Path]) -> Own:
+def read_all(paths: Collection[Path]) -> UserDocuments:
     """All of them; raises DocumentError with every mistake in how they are written."""
     entities: list[tuple[str, Node]] = []
     problems: list[Problem] = []
@@ -116,7 +116,7 @@ def read_all(paths: Collection[Path]) -> Own:
             ]
     if problems:
         raise DocumentError(problems)
-    return Own(tuple(entities))
+    return UserDocuments(tuple(entities))
 
 
 def _mistakes(root: Node) -> Iterator[Problem]:

@@ -70,7 +70,7 @@ async def cut_off(facts: Facts, seat: Seat, context: ssl.SSLContext) -> tuple[Re
     door = facts.door(seat)
     if not seat.envoys:
         raise CannotTry(*facts.envoy_trouble(seat.id, SIDECAR))
-    admin = seat.envoys[0].inner_address("admin")
+    admin = seat.envoys[0].private_address("admin")
     before = await envoys.denied(facts.http, admin)
     reply = await knock(door.host, door.port, context=context, say=_FIRST_BYTE, hold=KNOCK_SECONDS)
     return reply, reply.outcome is Outcome.CLOSED and await envoys.denied(facts.http, admin) > before

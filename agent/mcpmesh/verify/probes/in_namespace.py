@@ -21,7 +21,7 @@ from mcpmesh.workload.runtime import Runtime
 
 async def ask(runtime: Runtime, envoy: Process, url: str, *, mcp: bool) -> str:
     """As `calls.tools` or `calls.get` there; raises as they do."""
-    text = await runtime.run_beside(envoy, ["-m", __name__, url, "mcp" if mcp else "get"])
+    text = await runtime.run_in_namespace_of(envoy, ["-m", __name__, url, "mcp" if mcp else "get"])
     try:
         told = json.loads(text)
     except ValueError as error:

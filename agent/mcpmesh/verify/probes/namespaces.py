@@ -52,7 +52,9 @@ async def look(runtime: Runtime, processes: Collection[Process]) -> Ground:
         # In this order: a process that is new meanwhile is then missing here, and not taken for a stray.
         family = await asyncio.to_thread(tree.look)
         return Ground(family, await asyncio.to_thread(listening_sockets.look))
-    told = await asyncio.gather(*(runtime.run_beside(envoy, ["-m", listening_sockets.__name__]) for envoy in envoys))
+    told = await asyncio.gather(
+        *(runtime.run_in_namespace_of(envoy, ["-m", listening_sockets.__name__]) for envoy in envoys)
+    )
     programs = {p.mark.instance: p.pid for p in processes if p.mark.role == SHIM}
     family = Tree({process.pid: Kin(0, process.mark.role, "S") for process in processes})
     found = zip(envoys, told, strict=True)

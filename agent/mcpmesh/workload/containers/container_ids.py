@@ -14,7 +14,7 @@ Key = tuple[str, str]
 PAIR = "pair"
 
 
-class Known:
+class ContainerIds:
     """Ids by key."""
 
     def __init__(self) -> None:

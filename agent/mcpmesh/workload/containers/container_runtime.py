@@ -10,38 +10,38 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.kit.unix_http import client
+from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import ServiceSpec
 from mcpmesh.settings import Settings
 from mcpmesh.workload import shim_status
 from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.agent_environment import Around
-from mcpmesh.workload.containers.container_ids import Known
-from mcpmesh.workload.containers.discovery import Finder
-from mcpmesh.workload.containers.docker_engine import Engine
-from mcpmesh.workload.containers.ingress_container import Edge
-from mcpmesh.workload.containers.starter import Starter
-from mcpmesh.workload.runtime import SERVER, Envoy, Kept, Neighbour, Published
+from mcpmesh.workload.containers.agent_environment import EnvironmentReader
+from mcpmesh.workload.containers.container_ids import ContainerIds
+from mcpmesh.workload.containers.discovery import ContainerDiscovery
+from mcpmesh.workload.containers.docker_engine import DockerEngine
+from mcpmesh.workload.containers.ingress_container import IngressContainer
+from mcpmesh.workload.containers.starter import ContainerStarter
+from mcpmesh.workload.runtime import SERVER, EnvoyLaunch, Neighbour, PreferredPorts, PublishedPort
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 2.0
 
 
-class Containers:
+class ContainerRuntime:
     """The container runtime (see Runtime): one Docker, asked by what starts, finds and ends."""
 
     def __init__(self, settings: Settings, mesh: str, home: Path) -> None:
         self.sockets: Path | None = settings.containers.sockets
         self._home = home
-        self._engine = Engine(settings.containers.engine)
-        self._http = client(settings.containers.sockets, timeout=5.0)
-        self._known = Known()
-        around = Around(self._engine, settings.containers, mesh, str(home))
-        self._edge = Edge(self._engine, around, settings.containers)
-        self._finder = Finder(self._engine, self._known, around, settings.containers, home)
-        self._starter = Starter(self._engine, self._known, around, self._edge, settings)
+        self._engine = DockerEngine(settings.containers.engine)
+        self._http = http_client(settings.containers.sockets, timeout=5.0)
+        self._known = ContainerIds()
+        around = EnvironmentReader(self._engine, settings.containers, mesh, str(home))
+        self._edge = IngressContainer(self._engine, around, settings.containers)
+        self._finder = ContainerDiscovery(self._engine, self._known, around, settings.containers, home)
+        self._starter = ContainerStarter(self._engine, self._known, around, self._edge, settings)
 
     async def close(self) -> None:
         """See Runtime."""
@@ -67,16 +67,16 @@ class Containers:
         """See Runtime; any change of our containers counts."""
         await self._finder.change()
 
-    def came_from(self, process: Process, ancestors: Collection[int]) -> bool:
+    def descends_from(self, process: Process, ancestors: Collection[int]) -> bool:
         """See Runtime; the program of an image is where its shim is, or it is not found."""
         return process.pid in ancestors or process.mark.role == SERVER
 
-    async def run_beside(self, envoy: Process, arguments: Sequence[str]) -> str:
+    async def run_in_namespace_of(self, envoy: Process, arguments: Sequence[str]) -> str:
         """See Runtime."""
         id_ = self._known.id(envoy.mark.role, envoy.mark.instance)
         return await self._engine.run_in(id_, [layout.PYTHON, *arguments]) if id_ else ""
 
-    async def published(self) -> list[Published]:
+    async def published(self) -> list[PublishedPort]:
         """See Runtime."""
         return await self._edge.published()
 
@@ -90,11 +90,11 @@ class Containers:
 
     # Starting.
 
-    async def start(self, spec: ServiceSpec, instance: Instance, kept: Kept, taken: Collection[int]) -> None:
+    async def start(self, spec: ServiceSpec, instance: Instance, kept: PreferredPorts, taken: Collection[int]) -> None:
         """See Runtime."""
         await self._starter.instance(spec, instance, self._home)
 
-    async def start_envoy(self, envoy: Envoy, taken: Collection[int]) -> None:
+    async def start_envoy(self, envoy: EnvoyLaunch, taken: Collection[int]) -> None:
         """See Runtime."""
         await self._starter.envoy(envoy)
 
@@ -122,5 +122,5 @@ class Containers:
         await self._finder.put_away(id_, process.mark)
         self._known.ended(process.mark)
 
-    def forget_bootstraps(self) -> None:
+    def remove_bootstraps(self) -> None:
         """See Runtime; each goes with its container."""

@@ -11,13 +11,13 @@ from docker import APIClient
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.agent_environment import Surroundings
+from mcpmesh.workload.containers.agent_environment import AgentEnvironment
 from mcpmesh.workload.containers.docker_engine import Json
 from mcpmesh.workload.runtime import SERVER
 
 
 @dataclass(frozen=True)
-class Order:
+class ContainerSpec:
     """One container. `said` makes what it is told on its stdin, from how Docker describes it once it runs.
 
     `limits` are those of `layout`; `joined` is the life of the container whose
@@ -36,7 +36,7 @@ class Order:
     said: Callable[[Json], bytes] | None = None
 
 
-def create(api: APIClient, order: Order, around: Surroundings) -> str:
+def create(api: APIClient, order: ContainerSpec, around: AgentEnvironment) -> str:
     """Creates it; returns its id."""
     found: str = api.create_container(
         order.image,
@@ -56,9 +56,9 @@ def create(api: APIClient, order: Order, around: Surroundings) -> str:
     return found
 
 
-def of_server(image: str, mark: Mark, program: Sequence[str], limits: Mapping[str, Any], joined: str) -> Order:
+def of_server(image: str, mark: Mark, program: Sequence[str], limits: Mapping[str, Any], joined: str) -> ContainerSpec:
     """The program of an image, beside its shim; its secrets come with each connection, not with the container."""
-    return Order(
+    return ContainerSpec(
         mark=replace(mark, role=SERVER, ports={}),
         image=image,
         command=[f"{layout.PROGRAMS_HERE}/mcpmesh-stdio", "serve", f"{layout.STDIO_HERE}/stdio.sock", *program],

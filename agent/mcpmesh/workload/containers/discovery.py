@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.unix_http import host_of
+from mcpmesh.kit.unix_http import socket_host
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import inventory, layout
-from mcpmesh.workload.containers.agent_environment import Around, ip_on
-from mcpmesh.workload.containers.container_ids import Key, Known
-from mcpmesh.workload.containers.docker_engine import Engine, Json
-from mcpmesh.workload.containers.docker_events import Watch
-from mcpmesh.workload.containers.log_copier import Pump
+from mcpmesh.workload.containers.agent_environment import EnvironmentReader, ip_on
+from mcpmesh.workload.containers.container_ids import ContainerIds, Key
+from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
+from mcpmesh.workload.containers.docker_events import ContainerChanges
+from mcpmesh.workload.containers.log_copier import LogCopier
 from mcpmesh.workload.log_tail import last_line
 from mcpmesh.workload.runtime import SHIM
 
@@ -28,17 +28,24 @@ from mcpmesh.workload.runtime import SHIM
 _BEREFT_SECONDS = 2.0
 
 
-class Finder:
+class ContainerDiscovery:
     """Looks, and puts away."""
 
-    def __init__(self, engine: Engine, known: Known, around: Around, settings: ContainerSettings, home: Path) -> None:
+    def __init__(
+        self,
+        engine: DockerEngine,
+        known: ContainerIds,
+        around: EnvironmentReader,
+        settings: ContainerSettings,
+        home: Path,
+    ) -> None:
         self._engine = engine
         self._known = known
         self._around = around
         self._settings = settings
         self._logs = home / "logs"
-        self._watch = Watch(engine)
-        self._pump = Pump(engine)
+        self._watch = ContainerChanges(engine)
+        self._pump = LogCopier(engine)
         self._looking = asyncio.Lock()
 
     async def close(self) -> None:
@@ -101,7 +108,7 @@ class Finder:
 
     def _process(self, mark: Mark, inspected: Json, holder: Json) -> Process:
         socket = "shim" if mark.role == SHIM else "admin"
-        inner = host_of(layout.folder(mark), socket)
+        inner = socket_host(layout.folder(mark), socket)
         return Process(int(inspected["State"]["Pid"]), mark, ip_on(holder, self._settings.network), inner)
 
     def _log_of(self, mark: Mark) -> Path:

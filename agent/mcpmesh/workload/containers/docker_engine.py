@@ -19,7 +19,7 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from mcpmesh.errors import Broken, NotOurs, PeerError, Refused, Unreachable, WorkloadError
-from mcpmesh.workload.containers.docker_streams import Streams
+from mcpmesh.workload.containers.docker_streams import DockerStreams
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -32,14 +32,14 @@ _SECONDS = 30
 _THREADS = 16
 
 
-class Engine:
+class DockerEngine:
     """Docker at `address` ("unix:///var/run/docker.sock", "tcp://proxy:2375")."""
 
     def __init__(self, address: str) -> None:
         self.address = address
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="docker")
         self._api: docker.APIClient | None = None
-        self._streams = Streams(address)
+        self._streams = DockerStreams(address)
 
     async def close(self) -> None:
         """Lets go of the connections; what is under way in a thread ends by its own bound."""

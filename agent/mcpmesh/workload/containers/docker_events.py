@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 
 from mcpmesh.errors import PeerError
-from mcpmesh.workload.containers.docker_engine import Engine
+from mcpmesh.workload.containers.docker_engine import DockerEngine
 
 # What happens inside a container is no change of it.
 _CHANGES = ("start", "die", "destroy")
@@ -14,10 +14,10 @@ _CHANGES = ("start", "die", "destroy")
 _AGAIN_SECONDS = 1.0
 
 
-class Watch:
+class ContainerChanges:
     """Listens to Docker's events in a task, until `close`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerEngine) -> None:
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()

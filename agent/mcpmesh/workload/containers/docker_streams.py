@@ -25,7 +25,7 @@ _HEADER = 8
 _LENGTH = slice(4, 8)
 
 
-class Streams:
+class DockerStreams:
     """Those of Docker at `address` ("unix:///var/run/docker.sock", "tcp://proxy:2375")."""
 
     def __init__(self, address: str) -> None:

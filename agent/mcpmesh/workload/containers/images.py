@@ -10,13 +10,13 @@ from docker import APIClient
 from docker.errors import APIError, ImageNotFound
 
 from mcpmesh.errors import WorkloadError
-from mcpmesh.workload.containers.docker_engine import FULL, Engine, reason
+from mcpmesh.workload.containers.docker_engine import FULL, DockerEngine, reason
 
 
 class Images:
     """Knows which images Docker has, and fetches the others in the background."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerEngine) -> None:
         self._engine = engine
         # How far each pull is, "" before anything came.
         self._pulling: dict[str, str] = {}

@@ -7,18 +7,18 @@ import asyncio
 from mcpmesh.errors import WorkloadError
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.agent_environment import PROJECT, Around, ip_on
-from mcpmesh.workload.containers.docker_engine import Engine, Json
-from mcpmesh.workload.runtime import Neighbour, Published
+from mcpmesh.workload.containers.agent_environment import PROJECT, EnvironmentReader, ip_on
+from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
+from mcpmesh.workload.runtime import Neighbour, PublishedPort
 
 # A kernel without IPv6 has no second table.
 _LISTENERS = ("sh", "-c", "cat /proc/net/tcp; cat /proc/net/tcp6 2>/dev/null; true")
 
 
-class Edge:
+class IngressContainer:
     """The container in whose network namespace the ingress is; somebody else (compose) runs it."""
 
-    def __init__(self, engine: Engine, around: Around, settings: ContainerSettings) -> None:
+    def __init__(self, engine: DockerEngine, around: EnvironmentReader, settings: ContainerSettings) -> None:
         self._engine = engine
         self._around = around
         self._settings = settings
@@ -59,7 +59,7 @@ class Edge:
             for each, table in zip(there, tables, strict=True)
         ]
 
-    async def published(self) -> list[Published]:
+    async def published(self) -> list[PublishedPort]:
         """Every port of the host that leads into a container of the mesh or of its project."""
         surroundings = await self._around()
         labels = [f"{layout.OWNER}={surroundings.owner}"]

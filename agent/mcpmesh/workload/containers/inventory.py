@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Mapping
 
 from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.docker_engine import Engine, Json
+from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 from mcpmesh.workload.runtime import SERVER
 
 # By id, as Docker describes each; None where one went between two questions.
-Lives = Mapping[str, Json | None]
+Inventory = Mapping[str, Json | None]
 
 
-async def look(engine: Engine, label: str) -> Lives:
+async def look(engine: DockerEngine, label: str) -> Inventory:
     """The containers with that label, and those in whose network namespaces they are."""
     lives: dict[str, Json | None] = {}
     ids = {one["Id"] for one in await engine.labelled(label)}
@@ -34,17 +34,17 @@ def joined(inspected: Json) -> str:
     return label(inspected, layout.JOINED).partition("@")[0]
 
 
-def over(inspected: Json, lives: Lives) -> bool:
+def over(inspected: Json, lives: Inventory) -> bool:
     """Whether a container has ended, or can be of no more use without what it was started beside."""
     return not inspected["State"]["Running"] or not _has_namespace(inspected, lives) or _bereft(inspected, lives)
 
 
-def _has_namespace(inspected: Json, lives: Lives) -> bool:
+def _has_namespace(inspected: Json, lives: Inventory) -> bool:
     life, holder = label(inspected, layout.JOINED), lives.get(joined(inspected))
     return not life or bool(holder and holder["State"]["Running"] and layout.life(holder) == life)
 
 
-def _bereft(inspected: Json, lives: Lives) -> bool:
+def _bereft(inspected: Json, lives: Inventory) -> bool:
     """Whether a shim's program is to be in a container of its own, and is not."""
     if not label(inspected, layout.IMAGE):
         return False

@@ -22,7 +22,7 @@ from typing import Any
 
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.runtime import Published
+from mcpmesh.workload.runtime import PublishedPort
 
 # Labels. The mark is what the agent reads; the others are for people and filters.
 OWNER = "mcpmesh.owner"
@@ -58,7 +58,7 @@ _ENVOY_MEBIBYTES = 512
 
 
 @dataclass(frozen=True)
-class Place:
+class HostPaths:
     """`inside` as the agent sees folders that it was given, with where Docker has them."""
 
     given: Mapping[str, str]
@@ -99,14 +99,14 @@ def life(inspected: Mapping[str, Any]) -> str:
     return f"{inspected['Id']}@{inspected['State']['StartedAt']}"
 
 
-def published(listed: Mapping[str, Any], owner: str) -> Iterator[Published]:
+def published(listed: Mapping[str, Any], owner: str) -> Iterator[PublishedPort]:
     """The ports of the host that lead into a container, from how Docker lists it."""
     labels = listed.get("Labels") or {}
     name = str(listed["Names"][0]).lstrip("/")
     for port in listed.get("Ports") or ():
         if port.get("PublicPort"):
             ours, ingress = labels.get(OWNER) == owner, INGRESS in labels
-            yield Published(name, str(port["IP"]), int(port["PublicPort"]), int(port["PrivatePort"]), ours, ingress)
+            yield PublishedPort(name, str(port["IP"]), int(port["PublicPort"]), int(port["PrivatePort"]), ours, ingress)
 
 
 def of_program(settings: ContainerSettings, network: str, binds: Sequence[str]) -> dict[str, Any]:

@@ -13,16 +13,16 @@ from io import FileIO
 from pathlib import Path
 
 from mcpmesh.errors import MeshError
-from mcpmesh.workload.containers.docker_engine import Engine
+from mcpmesh.workload.containers.docker_engine import DockerEngine
 
 # What was said before the end comes within moments of it, on a loaded machine a few of them.
 _END_SECONDS = 10.0
 
 
-class Pump:
+class LogCopier:
     """One task for each container that runs; each ends with its container, or with `close`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: DockerEngine) -> None:
         self._engine = engine
         self._tasks: dict[str, asyncio.Task[None]] = {}
 

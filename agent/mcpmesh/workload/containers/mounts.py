@@ -15,12 +15,12 @@ from mcpmesh.kit.marked_process import Mark
 from mcpmesh.model.service import ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.layout import Place
+from mcpmesh.workload.containers.layout import HostPaths
 from mcpmesh.workload.runtime import SERVER
 
 
 @dataclass(frozen=True)
-class Places:
+class InstanceMounts:
     """What an instance is given: the user that owns it, where it works, and binds by what they are for."""
 
     user: str
@@ -31,7 +31,7 @@ class Places:
     programs: Sequence[str]
 
 
-def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, place: Place) -> Places:
+def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, place: HostPaths) -> InstanceMounts:
     """Makes them; raises WorkloadError where a folder of the catalog's is not there, or can't be shared."""
     start = spec.start
     # The folder of the catalog itself holds other services' secrets: only one below it is shared.
@@ -55,7 +55,7 @@ def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, plac
             _install(Path(layout.STDIO), programs)
     owned = [f"{outside(place, data)}:{layout.DATA_HERE}"]
     owned += [f"{outside(place, cwd)}:{cwd}"] if cwd else []
-    return Places(
+    return InstanceMounts(
         user=f"{uid}:{gid}",
         cwd=str(cwd) if cwd else layout.DATA_HERE,
         shim=[f"{outside(place, sockets)}:{layout.HERE}"],
@@ -65,7 +65,7 @@ def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, plac
     )
 
 
-def of_envoy(mark: Mark, bootstrap: str, settings: ContainerSettings, place: Place) -> list[str]:
+def of_envoy(mark: Mark, bootstrap: str, settings: ContainerSettings, place: HostPaths) -> list[str]:
     """Makes an Envoy's folder, with its bootstrap (0600, since it holds Consul's token); returns the binds."""
     folder = settings.sockets / layout.folder(mark)
     with _making(mark, settings):
@@ -81,7 +81,7 @@ def of_envoy(mark: Mark, bootstrap: str, settings: ContainerSettings, place: Pla
     return [f"{outside(place, folder)}:{layout.HERE}", f"{outside(place, consul)}:{layout.CONSUL_HERE}:ro"]
 
 
-def outside(place: Place, path: Path) -> str:
+def outside(place: HostPaths, path: Path) -> str:
     """Where Docker has a folder of ours; raises WorkloadError where it has not."""
     found = place.outside(path)
     if found is None:

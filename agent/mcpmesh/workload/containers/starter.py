@@ -14,22 +14,29 @@ from mcpmesh.model.service import Plain, Remote, ServiceSpec, Stdio
 from mcpmesh.settings import Settings
 from mcpmesh.workload import shim_status
 from mcpmesh.workload.containers import layout, mounts
-from mcpmesh.workload.containers.agent_environment import Around, Surroundings, ip_on
-from mcpmesh.workload.containers.container_ids import PAIR, Known
-from mcpmesh.workload.containers.container_spec import Order, create, of_server, program_of
-from mcpmesh.workload.containers.docker_engine import Engine, Json
+from mcpmesh.workload.containers.agent_environment import AgentEnvironment, EnvironmentReader, ip_on
+from mcpmesh.workload.containers.container_ids import PAIR, ContainerIds
+from mcpmesh.workload.containers.container_spec import ContainerSpec, create, of_server, program_of
+from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 from mcpmesh.workload.containers.images import Images
-from mcpmesh.workload.containers.ingress_container import Edge
-from mcpmesh.workload.containers.mounts import Places
-from mcpmesh.workload.runtime import SHIM, Envoy
+from mcpmesh.workload.containers.ingress_container import IngressContainer
+from mcpmesh.workload.containers.mounts import InstanceMounts
+from mcpmesh.workload.runtime import SHIM, EnvoyLaunch
 
 _SHIM = [layout.PYTHON, "-m", "mcpmesh.shim", "--config", "-"]
 
 
-class Starter:
+class ContainerStarter:
     """Starts; what could not be started whole is removed again."""
 
-    def __init__(self, engine: Engine, known: Known, around: Around, edge: Edge, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: DockerEngine,
+        known: ContainerIds,
+        around: EnvironmentReader,
+        edge: IngressContainer,
+        settings: Settings,
+    ) -> None:
         self._engine = engine
         self._known = known
         self._around = around
@@ -68,14 +75,14 @@ class Starter:
                     await asyncio.shield(self._engine.remove(shim))
                     raise
 
-    async def envoy(self, envoy: Envoy) -> None:
+    async def envoy(self, envoy: EnvoyLaunch) -> None:
         """Starts an Envoy; its admin address is a socket that the agent alone can open."""
         surroundings = await self._around()
         mark = replace(envoy.mark, ports={**envoy.mark.ports, "admin": 80})
         holder = await self._holder(mark)
         text = await envoy.bootstrap(Path(layout.HERE, "admin.sock"))
         binds = await asyncio.to_thread(mounts.of_envoy, mark, text, self._settings, surroundings.place)
-        order = Order(
+        order = ContainerSpec(
             mark=mark,
             image=surroundings.image,
             command=envoy.arguments(Path(layout.HERE, layout.BOOTSTRAP)),
@@ -85,7 +92,9 @@ class Starter:
         )
         await self._run(order, surroundings)
 
-    def _shim(self, spec: ServiceSpec, instance: Instance, mark: Mark, given: Places, around: Surroundings) -> Order:
+    def _shim(
+        self, spec: ServiceSpec, instance: Instance, mark: Mark, given: InstanceMounts, around: AgentEnvironment
+    ) -> ContainerSpec:
         start = spec.start
         served = start.image if isinstance(start, Stdio) else None
         if isinstance(start, Stdio) and served:
@@ -100,7 +109,7 @@ class Starter:
             return json.dumps({**config, "cwd": cwd, "socket": f"{layout.HERE}/shim.sock"}).encode()
 
         binds = [*given.shim, *(given.stdio if served else given.data)]
-        return Order(
+        return ContainerSpec(
             mark=mark,
             image=around.image,
             command=_SHIM,
@@ -127,7 +136,7 @@ class Starter:
             raise WorkloadError(f"cannot start the sidecar of {mark.instance}: no container runs for it")
         return inspected
 
-    async def _run(self, order: Order, around: Surroundings) -> str:
+    async def _run(self, order: ContainerSpec, around: AgentEnvironment) -> str:
         """Creates and starts it; returns its id. What could not be started is removed again."""
         with self._known.starting(order.mark.role, order.mark.instance):
             id_ = await self._engine.do(lambda api: create(api, order, around))
