@@ -24,7 +24,7 @@ from mcpmesh.daemon.agent_operations import AgentOperations
 from mcpmesh.daemon.state_store import claimed_ports
 from mcpmesh.errors import CatalogError
 from mcpmesh.kit.marked_process import find_marked
-from mcpmesh.model.names import AGENT
+from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
 from mcpmesh.telemetry.logs import to_stderr

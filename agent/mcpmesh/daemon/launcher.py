@@ -12,7 +12,7 @@ from mcpmesh.api import presence
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, is_alive, spawn
 from mcpmesh.kit.private_files import private_folder
-from mcpmesh.model.names import AGENT
+from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.settings import Settings
 
 # A cold start of Python with all its imports on a busy machine.

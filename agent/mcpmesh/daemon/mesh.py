@@ -19,7 +19,7 @@ from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import kong_process
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.names import AGENT
+from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.model.status import Level
 from mcpmesh.plan.desired import Desired

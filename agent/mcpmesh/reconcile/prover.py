@@ -85,9 +85,9 @@ class Prover:
             elif spec.start.protocol is Protocol.TCP:
                 await tls_through(context, door, hold=0.2)
             else:
-                status = await http_through(context, door, spec.health.path or "/")
+                status = await http_through(context, door, spec.health.proof_path)
                 if status >= 500 or status == 403:
-                    return Proof(False, f"GET {spec.health.path or '/'} through its sidecar answers HTTP {status}")
+                    return Proof(False, f"GET {spec.health.proof_path} through its sidecar answers HTTP {status}")
         except MeshError as error:
             return Proof(False, str(error))
         return Proof(True)

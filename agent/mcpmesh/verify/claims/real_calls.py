@@ -161,4 +161,4 @@ def require_ingress(facts: Facts) -> None:
 
 
 def _path(spec: ServiceSpec) -> str:
-    return spec.health.path or "/"
+    return spec.health.proof_path
