@@ -137,11 +137,11 @@ class EmbeddedConsul:
             if ready in done:
                 ready.result()
             elif ended in done:
-                raise WorkloadError(f"cannot start Consul: it ended at once; its last words:\n{self._last_words()}")
+                raise WorkloadError(f"cannot start Consul: it ended at once; its last words:\n{self._last_log_lines()}")
             else:
                 raise WorkloadError(
                     f"cannot start Consul: it has not elected itself in {timeout_seconds:.0f} s "
-                    f"(MCPMESH_CONSUL__START_SECONDS); its last words:\n{self._last_words()}"
+                    f"(MCPMESH_CONSUL__START_SECONDS); its last words:\n{self._last_log_lines()}"
                 )
         finally:
             ended.cancel()
@@ -149,7 +149,7 @@ class EmbeddedConsul:
             await asyncio.gather(ended, ready, return_exceptions=True)
             await consul.close()
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         lines: deque[str] = deque(maxlen=_LINES)
         for path in (self._log, self._errors):
             if path.exists():

@@ -80,7 +80,9 @@ class Agent:
         """Gives up what was set aside for long enough; keeps the logs small, once it can be told who writes."""
         release_expired()
         with suppress(PeerError):
-            writing = {process.mark.instance or process.mark.role for process in await self.mesh.runtime.found()}
+            writing = {
+                process.mark.instance or process.mark.role for process in await self.mesh.runtime.list_processes()
+            }
             await asyncio.to_thread(log_files.tidy, self.mesh.home / "logs", writing)
 
     async def down(self) -> AsyncIterator[Event]:

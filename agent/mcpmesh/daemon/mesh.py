@@ -62,7 +62,7 @@ class Mesh:
             if settings.runtime == "containers"
             else ProcessRuntime(name, self.home, self.ports, settings.ingress.names)
         )
-        self.admin = EnvoyAdmin(self.runtime.sockets)
+        self.admin = EnvoyAdmin(self.runtime.socket_folder)
         self.consul = MeshConsul(settings, name, self.home, self.state_store, journal)
         self.kong = MeshKong(settings, name, self.home, self.state_store, self.ports, documents)
         self.loop: Loop | None = None
@@ -92,7 +92,7 @@ class Mesh:
         left = None
         with suppress(PeerError, TimeoutError):
             async with asyncio.timeout(_LEFT_SECONDS):
-                left = {process.mark.service for process in await self.runtime.found()}
+                left = {process.mark.service for process in await self.runtime.list_processes()}
         self.failure, self.left = why, left
 
     async def bring_up(self) -> Loop:
@@ -199,7 +199,7 @@ class Mesh:
 
     async def sweep(self) -> list[str]:
         """Ends every process of this mesh that is still there, callers first; returns what they were."""
-        found = [process for process in await self.runtime.found() if process.mark.role != AGENT]
+        found = [process for process in await self.runtime.list_processes() if process.mark.role != AGENT]
         for role in _SWEEP_ORDER:
             grace = 10.0 if role in (SHIM, CONSUL) else 3.0
             mine = [process for process in found if process.mark.role == role]

@@ -97,11 +97,11 @@ class Process:
     pid: int
     mark: Mark
     host: str = "127.0.0.1"
-    inner: str = "127.0.0.1"
+    private_host: str = "127.0.0.1"
 
     def private_address(self, port: str) -> str:
         """Where that port of its mark is asked: "host:port"."""
-        return f"{self.inner}:{self.mark.ports[port]}"
+        return f"{self.private_host}:{self.mark.ports[port]}"
 
 
 def base_environment() -> dict[str, str]:

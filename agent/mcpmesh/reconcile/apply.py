@@ -196,7 +196,9 @@ class Applier:
     async def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
         do, instance = self._do, deed.instance
         await self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, instance.id)
-        kept = PreferredPorts(deed.port, deed.sidecar_port, beside=f"sidecar:{instance.id}" in do.observer.processes)
+        kept = PreferredPorts(
+            deed.port, deed.sidecar_port, envoy_runs=f"sidecar:{instance.id}" in do.observer.processes
+        )
         await do.runtime.start(desired.services[instance.service].spec, instance, kept, do.observer.claimed_ports())
         self._started[f"workload:{instance.id}"] = time.monotonic()
 
@@ -224,7 +226,9 @@ class Applier:
         do = self._do
         key = f"kong:{deed.instance_id}"
         if self._ended_at_once(key):
-            raise WorkloadError(f"cannot keep Kong running: it ended at once; {do.kong.last_words(deed.instance_id)}")
+            raise WorkloadError(
+                f"cannot keep Kong running: it ended at once; {do.kong.last_error_line(deed.instance_id)}"
+            )
         await do.kong.end_leftover()
         if not is_free(deed.port, do.kong.host):
             raise _ingress_port_taken(deed.port)
@@ -250,7 +254,7 @@ class Applier:
 
     async def _fail_if_it_did_not_stay(self, key: str, what: str, name: str) -> None:
         if self._ended_at_once(key):
-            words = await self._do.runtime.last_words(name)
+            words = await self._do.runtime.last_log_line(name)
             raise WorkloadError(f"cannot keep {what} running: it ended at once; its last words: {words}")
 
     def _ended_at_once(self, key: str) -> bool:

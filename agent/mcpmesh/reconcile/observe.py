@@ -111,7 +111,7 @@ class Observer:
         """What is there now."""
         edge = desired.ingress.kong if desired.ingress else None
         self._set_aside = {edge.sidecar_port, *edge.ports.values()} if edge else set()
-        found = await self._runtime.found()
+        found = await self._runtime.list_processes()
         descends_from = self._runtime.descends_from
         programs = first_of_each(found, (SHIM, PLAIN), descends_from)
         envoys = first_of_each(found, (SIDECAR, GATEWAY), descends_from)
@@ -188,7 +188,7 @@ class Observer:
 
     async def any_end(self) -> None:
         """Returns when something that the latest look found ends, or earlier; waits for ever when there was nothing."""
-        await self._runtime.any_end([p for key, p in self.processes.items() if not key.startswith("stray:")])
+        await self._runtime.wait_for_any_end([p for key, p in self.processes.items() if not key.startswith("stray:")])
 
     async def _gateway_listening(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
         """The ingress, not ready before it accepts connections: Consul opens its listener with the first route."""

@@ -53,7 +53,7 @@ class Seat:
         """Host and port of its shim, by its mark; None without one."""
         if not self.wanted.spec.is_mcp or not self.programs:
             return None
-        return self.programs[0].inner, self.programs[0].mark.ports["http"]
+        return self.programs[0].private_host, self.programs[0].mark.ports["http"]
 
     @property
     def elsewhere(self) -> tuple[str, int] | None:
@@ -183,7 +183,7 @@ async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) 
         _front(world),
     )
     # In this order: a process that is new meanwhile is then missing from the first, and not taken for a stray.
-    processes = sorted(await world.runtime.found(), key=lambda process: process.pid)
+    processes = sorted(await world.runtime.list_processes(), key=lambda process: process.pid)
     found = await ground.look(world.runtime, processes)
     claimed = agent.spiffe if isinstance(agent, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
     return Facts(

@@ -115,7 +115,7 @@ def of_ingress(world: World) -> tuple[Trial, ...]:
     if world.kong is None:
         return GATEWAY_WIDE
     # In containers it is in the network namespace of an Envoy of ours, whoever runs it.
-    seen = world.kong.ours or world.runtime.sockets is not None
+    seen = world.kong.ours or world.runtime.isolated
     return (*(OUR_KONG if seen else ANOTHERS_KONG), *KONG_WIDE)
 
 
@@ -125,7 +125,7 @@ def trials(world: World, services: Sequence[str]) -> list[Trial]:
     found = [trial for each in wanted for trial in of_service(each)]
     if services:
         return found
-    return [*found, *of_ingress(world), *MESH_WIDE, *(OF_CONTAINERS if world.runtime.sockets else ())]
+    return [*found, *of_ingress(world), *MESH_WIDE, *(OF_CONTAINERS if world.runtime.isolated else ())]
 
 
 async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
@@ -139,7 +139,7 @@ async def verify(world: World, services: Sequence[str]) -> AsyncIterator[Claim]:
     catalog = CatalogReader(world.consul.address, world.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
-    async with http_client(world.runtime.sockets, timeout=ANSWER_SECONDS) as http:
+    async with http_client(world.runtime.socket_folder, timeout=ANSWER_SECONDS) as http:
         try:
             facts = await gather(world, http, catalog)
             tasks = [

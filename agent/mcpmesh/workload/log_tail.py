@@ -1,10 +1,10 @@
-"""What a program said last."""
+"""The last line of a log."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# Whoever dies with more to say than this has said it before.
+# The last line is looked for in the last 4 KiB; a longer one is cut.
 _BYTES = 4096
 NONE = "(none)"
 
@@ -14,12 +14,12 @@ def last_line(log: Path) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _BYTES))
-            return last_of(file.read())
+            return last_line_of(file.read())
     except OSError:
         return NONE
 
 
-def last_of(said: bytes) -> str:
-    """The same, of what was read already."""
-    lines = said.decode(errors="replace").split("\n")
+def last_line_of(output: bytes) -> str:
+    """The last line in `output` that is not blank; "(none)" without one."""
+    lines = output.decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), NONE)

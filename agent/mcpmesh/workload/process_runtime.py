@@ -1,8 +1,8 @@
 """Runs the instances of a catalog as processes of this machine.
 
-An MCP server gets a shim (a program of its own, which owns the server); a
-plain service is started as it is, with its port in `PORT`; one that runs
-elsewhere gets nothing. All outlive us and are found again by their mark.
+An MCP server gets a shim, a program of its own that starts the server. A plain
+service is started as it is, with its port in `PORT`; for one that runs
+elsewhere nothing is started. All outlive the agent and are found by their mark.
 """
 
 from __future__ import annotations
@@ -22,83 +22,88 @@ from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import Workload
 from mcpmesh.model.service import Plain, ServiceSpec, Stdio
-from mcpmesh.workload import shim_status
 from mcpmesh.workload.log_tail import last_line
 from mcpmesh.workload.runtime import PLAIN, SHIM, EnvoyLaunch, Neighbour, PreferredPorts, PublishedPort
+from mcpmesh.workload.shim_config import revealed, shim_config, upstream_environment
+from mcpmesh.workload.shim_status import read_shim_status, starting_workload
 
 # After `quit` an Envoy needs some tens of milliseconds; beyond this it is stuck.
 _QUIT_SECONDS = 5.0
+# A shim that has drained still needs time to stop its server in order.
+_SERVER_STOP_SECONDS = 10.0
 
 
 class ProcessRuntime:
-    """The process runtime (see Runtime). `home` is the mesh's folder; new ports are taken from `ports`.
+    """The process runtime (see Runtime). `home` is the mesh's folder; new ports come from `ports`.
 
-    `names` are those of hosts by which callers know the ingress, beside loopback.
+    `ingress_names` are the hosts, beside loopback, by which clients name the ingress.
     """
 
-    sockets = None
+    isolated = False
+    socket_folder = None
 
-    def __init__(self, mesh: str, home: Path, ports: PortAllocator, names: Collection[str] = ()) -> None:
-        self._names = names
+    def __init__(self, mesh: str, home: Path, ports: PortAllocator, ingress_names: Collection[str] = ()) -> None:
+        self._ingress_names = ingress_names
         self._mesh = mesh
         self._home = home
         self._ports = ports
         self._http = http_client(None, timeout=5.0)
 
     async def close(self) -> None:
-        """Closes the connections to the shims; they run on."""
+        """Closes the connections to the shims, which keep running."""
         await self._http.aclose()
 
-    async def found(self) -> list[Process]:
+    async def list_processes(self) -> list[Process]:
         """See Runtime."""
         return find_marked(self._home)
 
-    async def start(self, spec: ServiceSpec, instance: Instance, kept: PreferredPorts, taken: Collection[int]) -> None:
-        """See Runtime; raises WorkloadError when the program is not there or cannot be executed."""
-        start, ports = spec.start, self._chosen(spec, kept, set(taken))
+    async def start(
+        self, spec: ServiceSpec, instance: Instance, preferred: PreferredPorts, taken: Collection[int]
+    ) -> None:
+        """See Runtime; raises WorkloadError when the program is missing or cannot be executed."""
+        start, ports = spec.start, self._choose_ports(spec, preferred, set(taken))
         role = PLAIN if isinstance(start, Plain) else SHIM
         drain = spec.timeouts.drain
         mark = Mark(self._mesh, str(self._home), role, instance.id, spec.name, instance.digest, ports, drain)
-        upstreams = shim_status.upstream_environment(spec, ports)
         if isinstance(start, Plain):
-            env = shim_status.plainly(start.env)
+            env = revealed(start.env)
             program = _program(spec.name, start.command or "", start.cwd, env)
-            env = {**env, **upstreams, "PORT": str(ports["http"])}
+            env = {**env, **upstream_environment(spec, ports), "PORT": str(ports["http"])}
             spawn(mark, [program, *start.args], env=env, log=self._log(instance.id), cwd=start.cwd)
             return
         if isinstance(start, Stdio):
             if start.image is not None:
                 raise WorkloadError(f'cannot run "{spec.name}" without containers: it is an image (docs/compose.md)')
-            program = _program(spec.name, start.command, start.cwd, shim_status.plainly(start.env))
+            program = _program(spec.name, start.command, start.cwd, revealed(start.env))
             spec = replace(spec, start=replace(start, command=program))
         affinity = f"127.0.0.1:{ports['sidecar']}"
-        config = json.dumps(shim_status.configuration(spec, instance, ports, affinity, self._names)).encode()
+        config = json.dumps(shim_config(spec, instance, ports, affinity, self._ingress_names)).encode()
         argv = [sys.executable, "-m", "mcpmesh.shim", "--config", "-"]
         spawn(mark, argv, env={}, log=self._log(instance.id), stdin=config, cwd=self._home)
 
-    def _chosen(self, spec: ServiceSpec, kept: PreferredPorts, taken: set[int]) -> dict[str, int]:
-        def port(preferred: int | None) -> int:
-            chosen = preferred or self._ports.take(taken)
+    def _choose_ports(self, spec: ServiceSpec, preferred: PreferredPorts, taken: set[int]) -> dict[str, int]:
+        def choose(port: int | None) -> int:
+            chosen = port or self._ports.take(taken)
             taken.add(chosen)
             return chosen
 
-        # Somebody may have taken a port meanwhile; the sidecar's own Envoy rightly holds its.
-        def still(port: int | None) -> bool:
+        # Another program may have taken a preferred port meanwhile.
+        def is_obtainable(port: int | None) -> bool:
             return port is not None and reserve_free(port, OPENED_WITHIN_SECONDS)
 
-        ports = {"http": port(kept.port if still(kept.port) else None)}
-        stays = kept.beside or still(kept.sidecar_port)
-        ports["sidecar"] = port(kept.sidecar_port if stays else None)
+        ports = {"http": choose(preferred.port if is_obtainable(preferred.port) else None)}
+        keeps_sidecar_port = preferred.envoy_runs or is_obtainable(preferred.sidecar_port)
+        ports["sidecar"] = choose(preferred.sidecar_port if keeps_sidecar_port else None)
         for upstream in spec.upstreams:
-            ports[f"upstream:{upstream.service}"] = port(upstream.port)
+            ports[f"upstream:{upstream.service}"] = choose(upstream.port)
         return ports
 
     async def observe(self, process: Process) -> Workload:
         """See Runtime."""
         if process.mark.role == PLAIN:
             listens = await accepts_connections("127.0.0.1", process.mark.ports["http"])
-            return replace(shim_status.begun(process), state="ready" if listens else "starting")
-        return await shim_status.ask(self._http, process)
+            return replace(starting_workload(process), state="ready" if listens else "starting")
+        return await read_shim_status(self._http, process)
 
     def descends_from(self, process: Process, ancestors: Collection[int]) -> bool:
         """See Runtime."""
@@ -109,20 +114,19 @@ class ProcessRuntime:
             try:
                 pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
             except (OSError, ValueError, IndexError):
-                return True  # gone meanwhile: nothing to end
+                return True  # it has ended meanwhile: there is nothing to end
         return False
 
     async def stop(self, process: Process, drain_seconds: float) -> None:
         """See Runtime."""
-        # A shim needs its own time to stop the server in order after it has drained.
-        await stop(process, drain_seconds + 10.0)
+        await stop(process, drain_seconds + _SERVER_STOP_SECONDS)
 
     def is_free(self, port: int) -> bool:
         """See Runtime."""
         return is_free(port)
 
     async def start_envoy(self, envoy: EnvoyLaunch, taken: Collection[int]) -> None:
-        """See Runtime; the bootstrap is kept in a 0600 file, since it holds Consul's token."""
+        """See Runtime; the bootstrap is written to a 0600 file, since it holds Consul's token."""
         admin = self._ports.take(taken)
         path = private_folder(self._home / "envoy") / f"{envoy.mark.instance}.json"
         write_private(path, await envoy.bootstrap(admin))
@@ -139,11 +143,11 @@ class ProcessRuntime:
         await stop(process, grace_seconds)
 
     async def run_in_namespace_of(self, envoy: Process, arguments: Sequence[str]) -> str:
-        """See Runtime; whoever asks is beside it already, and has nothing to be carried over."""
+        """See Runtime; the caller is in that namespace itself."""
         del envoy, arguments
         return ""
 
-    async def published(self) -> list[PublishedPort]:
+    async def published_ports(self) -> list[PublishedPort]:
         """See Runtime."""
         return []
 
@@ -160,11 +164,11 @@ class ProcessRuntime:
         for path in (self._home / "envoy").glob("*.json"):
             path.unlink(missing_ok=True)
 
-    async def last_words(self, name: str) -> str:
+    async def last_log_line(self, name: str) -> str:
         """See Runtime."""
         return last_line(self._log(name))
 
-    async def any_end(self, processes: Sequence[Process]) -> None:
+    async def wait_for_any_end(self, processes: Sequence[Process]) -> None:
         """See Runtime."""
         await wait_for_any_end([process.pid for process in processes])
 
@@ -184,12 +188,13 @@ _INSTALLERS = {
 
 
 def _program(service: str, command: str, cwd: Path, env: Mapping[str, str]) -> str:
+    """The program's path, absolute or found on PATH; raises WorkloadError with the next step."""
     if not cwd.is_dir():
         raise WorkloadError(f'cannot start "{service}": its working directory {cwd} does not exist')
     if "/" in command:
         path = cwd / command
         if not path.exists():
-            raise WorkloadError(f'cannot start "{service}": {path} does not exist; install it, or mend "command"')
+            raise WorkloadError(f'cannot start "{service}": {path} does not exist; install it, or fix "command"')
         if which(str(path)) is None:
             raise WorkloadError(f'cannot start "{service}": {path} is not executable; chmod +x it')
         return str(path)

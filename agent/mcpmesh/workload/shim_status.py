@@ -1,66 +1,18 @@
-"""What a shim is told, and what it answers, wherever it runs."""
+"""The state of an instance, as its shim's pages tell it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import httpx
-from pydantic import SecretStr
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed import ServerInfo, ToolDigest, Workload
-from mcpmesh.model.service import Remote, ServiceSpec, Stdio
 
 
-def configuration(
-    spec: ServiceSpec, instance: Instance, ports: Mapping[str, int], affinity: str, names: Collection[str]
-) -> dict[str, Any]:
-    """The shim's configuration (docs/shim.md), secrets in the clear.
-
-    `affinity` is the address of its sidecar; callers may name its host by `names` too.
-    """
-    config: dict[str, Any] = {
-        "name": spec.name,
-        "instance": instance.id,
-        "host": "127.0.0.1",
-        "port": ports["http"],
-        "affinity": affinity,
-        "allowed_hosts": sorted(names),
-        "start_seconds": spec.timeouts.start,
-        "request_seconds": spec.timeouts.request,
-        "drain_seconds": spec.timeouts.drain,
-    }
-    if isinstance(spec.start, Stdio):
-        config |= {
-            "command": spec.start.command,
-            "args": list(spec.start.args),
-            "env": {**plainly(spec.start.env), **upstream_environment(spec, ports)},
-            "cwd": str(spec.start.cwd),
-            "isolation": spec.start.isolation.value,
-        }
-    elif isinstance(spec.start, Remote):
-        config |= {"url": spec.start.url, "headers": plainly(spec.start.headers)}
-    return config
-
-
-def plainly(values: Mapping[str, SecretStr]) -> dict[str, str]:
-    """Secrets as they are handed over."""
-    return {name: value.get_secret_value() for name, value in values.items()}
-
-
-def upstream_environment(spec: ServiceSpec, ports: Mapping[str, int]) -> dict[str, str]:
-    """Where a service finds those that it calls, as its environment says it."""
-    return {
-        f"MCPMESH_UPSTREAM_{upstream.service.upper().replace('-', '_')}": f"127.0.0.1:{ports[key]}"
-        for upstream in spec.upstreams
-        if (key := f"upstream:{upstream.service}") in ports
-    }
-
-
-def begun(process: Process) -> Workload:
+def starting_workload(process: Process) -> Workload:
     """An instance of which only its mark is known."""
     mark = process.mark
     return Workload(
@@ -76,23 +28,23 @@ def begun(process: Process) -> Workload:
     )
 
 
-async def ask(http: httpx.AsyncClient, process: Process) -> Workload:
-    """What a shim answers now; never raises, a silent one is "unreachable"."""
-    seen = begun(process)
+async def read_shim_status(http: httpx.AsyncClient, process: Process) -> Workload:
+    """The shim's answer; never raises, a shim that does not answer is "unreachable"."""
+    workload = starting_workload(process)
     base = f"http://{process.private_address('http')}"
     try:
         answer = await http.get(f"{base}/ready")
         body = answer.json()
         if answer.status_code != httpx.codes.OK:
-            return replace(seen, state=str(body.get("state", "starting")), error=_reason(body))
+            return replace(workload, state=str(body.get("state", "starting")), error=_reason(body))
         info = (await http.get(f"{base}/info")).json()
-    except httpx.ConnectError:  # not listening yet: the shim has only just begun
-        return seen
+    except httpx.ConnectError:  # the shim has just started and does not listen yet
+        return workload
     except (httpx.TransportError, ValueError) as error:
-        return replace(seen, state="unreachable", error=f"its shim does not answer: {error!r}")
-    if info.get("instance") != seen.instance:
-        return replace(seen, state="unreachable", error=f"port {seen.port} is answered by another program")
-    return replace(seen, state="ready", info=_server_info(info))
+        return replace(workload, state="unreachable", error=f"its shim does not answer: {error!r}")
+    if info.get("instance") != workload.instance:
+        return replace(workload, state="unreachable", error=f"port {workload.port} is answered by another program")
+    return replace(workload, state="ready", info=_server_info(info))
 
 
 def _reason(body: Mapping[str, Any]) -> str:

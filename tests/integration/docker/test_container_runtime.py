@@ -56,7 +56,7 @@ def settings(image: str, network: str, tmp_path: Path) -> Settings:
 async def runtime(settings: Settings, tmp_path: Path) -> AsyncIterator[ContainerRuntime]:
     made = ContainerRuntime(settings, "test", tmp_path / "home")
     yield made
-    for process in await made.found():
+    for process in await made.list_processes():
         await made.end(process, 0)
     await made.close()
     assert docker("ps", "-aq", "--filter", f"label=mcpmesh.owner={tmp_path / 'home'}") == ""
@@ -74,7 +74,7 @@ async def ready(runtime: ContainerRuntime, count: int = 1) -> list[Workload]:
 
     async def all_ready() -> bool:
         nonlocal seen
-        seen = [await runtime.observe(process) for process in await runtime.found()]
+        seen = [await runtime.observe(process) for process in await runtime.list_processes()]
         return len(seen) == count and all(workload.ready for workload in seen)
 
     await until(all_ready, f"{count} that are ready: {seen}")
@@ -90,7 +90,7 @@ async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(ru
     [workload] = await ready(runtime)
     assert (workload.instance, workload.port, workload.sidecar_port) == (ONE.id, 11100, 11101)
     assert workload.info and {tool.name for tool in workload.info.tools} == {"get_current_time", "convert_time"}
-    [process] = await runtime.found()
+    [process] = await runtime.list_processes()
     assert workload.host == process.host != "127.0.0.1"
 
 
@@ -101,7 +101,7 @@ async def test_another_agent_finds_the_same_instance(
     await ready(runtime)
     other = ContainerRuntime(settings, "test", tmp_path / "home")
     try:
-        assert await other.found() == await runtime.found()
+        assert await other.list_processes() == await runtime.list_processes()
         assert [workload.ready for workload in await ready(other)] == [True]
     finally:
         await other.close()
@@ -111,7 +111,7 @@ async def test_another_mesh_finds_nothing_of_it(runtime: ContainerRuntime, setti
     await start(runtime)
     other = ContainerRuntime(settings, "test", tmp_path / "elsewhere")
     try:
-        assert await other.found() == []
+        assert await other.list_processes() == []
     finally:
         await other.close()
 
@@ -136,30 +136,30 @@ async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runti
 async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: ContainerRuntime) -> None:
     spec = replace(CLOCK, start=Stdio("no-such-program", isolation=Isolation.SHARED, cwd=Path("/")))
     await start(runtime, spec)
-    assert len(await runtime.found()) == 1
+    assert len(await runtime.list_processes()) == 1
 
     async def has_spoken() -> bool:
-        return "mcpmesh-shim" in await runtime.last_words(ONE.id)
+        return "mcpmesh-shim" in await runtime.last_log_line(ONE.id)
 
     await until(has_spoken, "its first words")
     docker("kill", f"mcpmesh-{ONE.id}-shim")
 
     async def gone() -> bool:
-        return await runtime.found() == []
+        return await runtime.list_processes() == []
 
     await until(gone, "the end of it")
     assert docker("ps", "-aq", "--filter", f"name=mcpmesh-{ONE.id}-shim") == ""
-    assert "mcpmesh-shim" in await runtime.last_words(ONE.id)
-    assert runtime.sockets and not list(runtime.sockets.iterdir())
+    assert "mcpmesh-shim" in await runtime.last_log_line(ONE.id)
+    assert runtime.socket_folder and not list(runtime.socket_folder.iterdir())
 
 
 async def test_a_change_is_told_at_once(runtime: ContainerRuntime) -> None:
     await start(runtime)
-    processes = await runtime.found()
-    waiting = asyncio.create_task(runtime.any_end(processes))
+    processes = await runtime.list_processes()
+    waiting = asyncio.create_task(runtime.wait_for_any_end(processes))
     # The events that Docker still has of the start may come first.
     while waiting in (await asyncio.wait([waiting], timeout=2))[0]:
-        waiting = asyncio.create_task(runtime.any_end(processes))
+        waiting = asyncio.create_task(runtime.wait_for_any_end(processes))
     docker("kill", f"mcpmesh-{ONE.id}-shim")
     await asyncio.wait_for(waiting, 60)
 
@@ -198,7 +198,7 @@ async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
         with pytest.raises(WorkloadError, match="its network is full"):
             await start(runtime, instance=second)
         assert docker("ps", "-aq", "--filter", f"name=mcpmesh-{second.id}") == ""
-        for process in await runtime.found():
+        for process in await runtime.list_processes():
             await runtime.end(process, 0)
     finally:
         await runtime.close()
@@ -210,6 +210,6 @@ async def test_a_docker_that_does_not_run_is_told_with_its_address(settings: Set
     runtime = ContainerRuntime(settings.model_copy(update={"containers": away}), "test", tmp_path / "home")
     try:
         with pytest.raises(Unreachable, match=r"cannot reach Docker at unix://.*no\.sock: is it running"):
-            await runtime.found()
+            await runtime.list_processes()
     finally:
         await runtime.close()

@@ -108,7 +108,7 @@ async def test_how_far_a_pull_is_can_be_read_until_it_is_there(absent: str, way:
     async with asyncio.timeout(240):
         while True:
             try:
-                found = await images.have(absent)
+                found = await images.require(absent)
                 break
             except WorkloadError as error:
                 said.append(str(error))

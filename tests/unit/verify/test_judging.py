@@ -320,7 +320,7 @@ async def test_what_ends_a_moment_later_is_no_stray_and_what_lasts_is(monkeypatc
     ending, lasting = process(40, "server", "m-files-1-old"), process(41, "server", "m-files-1-old")
 
     class Lasting(ProcessRuntime):
-        async def found(self) -> list[Process]:
+        async def list_processes(self) -> list[Process]:
             return [lasting]
 
     seen = facts_of(

@@ -1,4 +1,4 @@
-"""What the container runtime decides before and after it asks Docker."""
+"""What the container runtime decides without asking Docker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mcpmesh.workload.containers.docker_engine import translated
 from mcpmesh.workload.containers.layout import HostPaths
 from mcpmesh.workload.runtime import PublishedPort
 
-PLACE = HostPaths({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
+HOST_PATHS = HostPaths({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,16 @@ PLACE = HostPaths({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d
         ("/meshes", None),
     ],
 )
-def test_a_folder_of_the_agents_is_found_outside_by_the_nearest_mount(inside: str, outside: str | None) -> None:
-    assert PLACE.outside(Path(inside)) == outside
+def test_the_hosts_path_of_a_folder_follows_from_the_nearest_mount(inside: str, outside: str | None) -> None:
+    assert HOST_PATHS.find(Path(inside)) == outside
 
 
-def test_the_path_of_a_socket_is_short_whatever_the_instance_is_called() -> None:
+def test_the_path_of_a_socket_is_short_however_long_the_instances_name() -> None:
     mark = Mark("m", "/home", "shim", "m-" + "x" * 80 + "-12-01234567")
     assert len(f"/run/mcpmesh/{layout.folder(mark)}/admin.sock") < 60
 
 
-# --- lives
+# --- inventory
 
 
 def container(id_: str, started: str = "1", running: bool = True, **labels: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ SHIM = container("s", role="shim")
         (SHIM, [], False),
         (container("s", running=False), [], True),
         (container("e", joined="s@1"), [SHIM], False),
-        # Its namespace went with the life of the shim that made it.
+        # Its namespace ended with that run of the shim.
         (container("e", joined="s@1"), [container("s", started="2")], True),
         (container("e", joined="s@1"), [container("s", running=False)], True),
         (container("e", joined="s@1"), [], True),
@@ -67,37 +67,39 @@ SHIM = container("s", role="shim")
         (container("s", image="mcp/time"), [], True),
     ],
 )
-def test_what_can_be_of_no_more_use_is_over(one: dict[str, Any], others: list[dict[str, Any]], over: bool) -> None:
-    assert inventory.over(one, {each["Id"]: each for each in (one, *others)}) is over
+def test_a_container_is_over_when_it_or_the_one_it_needs_has_ended(
+    one: dict[str, Any], others: list[dict[str, Any]], over: bool
+) -> None:
+    assert inventory.is_over(one, {each["Id"]: each for each in (one, *others)}) is over
 
 
 # --- errors
 
 
-def refused(status: int, said: str) -> APIError:
+def api_error(status: int, explanation: str) -> APIError:
     response = requests.Response()
     response.status_code = status
-    return APIError("failed", response, said)
+    return APIError("failed", response, explanation)
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "said"),
+    ("error", "kind", "text"),
     [
         (DockerException("x"), Unreachable, "cannot reach Docker at unix:///d.sock: is it running? (x)"),
         (ConnectionRefusedError(111, "Connection refused"), Unreachable, "is it running? (Connection refused)"),
         (ImageNotFound("x", explanation="No such image: a:1"), WorkloadError, "cannot find the image: No such image"),
-        (refused(500, "write /x: no space left on device"), WorkloadError, "docker system df"),
-        (refused(500, "no available IPv4 addresses on this network's address pools: m"), WorkloadError, "is full"),
-        (refused(409, 'the container name "/a" is already in use'), NotOurs, "it is none of this mesh"),
-        (refused(403, "Forbidden"), Refused, "a socket proxy has to allow it"),
-        (refused(500, "boom"), Broken, "cannot do that at Docker: boom"),
-        (refused(400, "invalid mount"), WorkloadError, "cannot do that at Docker: invalid mount"),
+        (api_error(500, "write /x: no space left on device"), WorkloadError, "docker system df"),
+        (api_error(500, "no available IPv4 addresses on this network's address pools: m"), WorkloadError, "is full"),
+        (api_error(409, 'the container name "/a" is already in use'), NotOurs, "it is none of this mesh"),
+        (api_error(403, "Forbidden"), Refused, "a socket proxy has to allow it"),
+        (api_error(500, "boom"), Broken, "cannot do that at Docker: boom"),
+        (api_error(400, "invalid mount"), WorkloadError, "cannot do that at Docker: invalid mount"),
     ],
 )
-def test_what_docker_says_is_told_with_the_next_step(error: Exception, kind: type[MeshError], said: str) -> None:
-    told = translated(error, "unix:///d.sock")
-    assert type(told) is kind
-    assert said in str(told)
+def test_an_error_of_docker_becomes_ours_with_the_next_step(error: Exception, kind: type[MeshError], text: str) -> None:
+    found = translated(error, "unix:///d.sock")
+    assert type(found) is kind
+    assert text in str(found)
 
 
 # --- images and ports
@@ -116,7 +118,9 @@ def test_a_published_port_is_the_ingress_ours_or_another_of_the_project() -> Non
     closed = {"PrivatePort": 8001, "Type": "tcp"}
     edge = {"Names": ["/kong"], "Ports": [port, closed], "Labels": {layout.INGRESS: "kong"}}
     ours = {"Names": ["/x"], "Ports": [port], "Labels": {layout.OWNER: "me"}}
-    assert list(layout.published(edge, "me")) == [
+    assert list(layout.published_ports(edge, "me")) == [
         PublishedPort("kong", "127.0.0.1", 8000, 8000, ours=False, ingress=True)
     ]
-    assert list(layout.published(ours, "me")) == [PublishedPort("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)]
+    assert list(layout.published_ports(ours, "me")) == [
+        PublishedPort("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)
+    ]

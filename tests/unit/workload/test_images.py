@@ -1,4 +1,4 @@
-"""Which image Docker is asked for, by whatever form of name the catalog has, and how far it is told to be."""
+"""Which image Docker pulls for each form of name in the catalog, and how its progress is reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mcpmesh.workload.containers.images import Images
 
 
 class Docker(ThreadingHTTPServer):
-    """An engine without an image, which notes what it is to pull."""
+    """An engine without images, which notes what it has to pull."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
@@ -39,8 +39,8 @@ class Answers(BaseHTTPRequestHandler):
         )
 
     def do_POST(self) -> None:
-        asked = parse_qs(urlsplit(self.path).query)
-        self.server.pulls.append((asked["fromImage"][0], asked["tag"][0]))
+        query = parse_qs(urlsplit(self.path).query)
+        self.server.pulls.append((query["fromImage"][0], query["tag"][0]))
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
@@ -93,7 +93,7 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
     engine = DockerEngine(docker.address)
     images = Images(engine)
     with pytest.raises(WorkloadError, match="is being pulled"):
-        await images.have(image)
+        await images.require(image)
     async with asyncio.timeout(60):
         while not await failed(images, image):
             await asyncio.sleep(0.01)
@@ -101,7 +101,7 @@ async def test_an_image_is_pulled_by_its_tag_its_digest_or_as_latest(
     await engine.close()
 
 
-async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
+async def test_the_reason_of_a_failed_pull_is_kept_while_it_is_tried_again(docker: Docker) -> None:
     engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
@@ -118,7 +118,7 @@ async def test_the_reason_stays_while_it_is_tried_again(docker: Docker) -> None:
     await engine.close()
 
 
-async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> None:
+async def test_the_progress_of_a_pull_is_reported_while_it_runs(docker: Docker) -> None:
     docker.answered.clear()
     docker.progress = [
         {"status": "Pulling from mcp/time", "id": "latest"},
@@ -130,30 +130,30 @@ async def test_what_came_of_an_image_is_told_while_it_comes(docker: Docker) -> N
     engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
-        while "(25 % of 40 MB so far)" not in await said_of(images, "mcp/time"):
+        while "(25 % of 40 MB so far)" not in await reason_for(images, "mcp/time"):
             await asyncio.sleep(0.01)
     docker.answered.set()
     await engine.close()
 
 
-async def test_a_full_disk_is_told_with_its_own_next_step(docker: Docker) -> None:
+async def test_a_full_disk_is_reported_with_its_own_next_step(docker: Docker) -> None:
     docker.error = "write /var/lib/docker/tmp/GetImageBlob1: no space left on device"
     engine = DockerEngine(docker.address)
     images = Images(engine)
     async with asyncio.timeout(60):
-        while not (said := await said_of(images, "mcp/time")).startswith("cannot pull"):
+        while not (reason := await reason_for(images, "mcp/time")).startswith("cannot pull"):
             await asyncio.sleep(0.01)
-    assert said == f"cannot pull the image mcp/time: {docker.error}; see: docker system df"
+    assert reason == f"cannot pull the image mcp/time: {docker.error}; see: docker system df"
     await engine.close()
 
 
 async def failed(images: Images, image: str) -> bool:
-    """Whether the pull has ended, as it does here."""
-    return "no network" in await said_of(images, image)
+    """Whether the pull has failed."""
+    return "no network" in await reason_for(images, image)
 
 
-async def said_of(images: Images, image: str) -> str:
-    """Why it can't be had yet."""
+async def reason_for(images: Images, image: str) -> str:
+    """Why the image is not there yet."""
     with pytest.raises(WorkloadError) as caught:
-        await images.have(image)
+        await images.require(image)
     return str(caught.value)

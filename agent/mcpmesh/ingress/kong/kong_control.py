@@ -47,7 +47,7 @@ class KongControl:
         mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
         return kong_process.start(program, mark, listens, self._settings)
 
-    def last_words(self, instance: str) -> str:
+    def last_error_line(self, instance: str) -> str:
         """Why it ended, as far as its log tells."""
         log = kong_process.log_of(self._home, instance)
         return f"its last words: {kong_process.reason_in(log)} (see {log})"

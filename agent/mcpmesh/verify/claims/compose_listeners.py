@@ -29,10 +29,10 @@ def keep_to_the_edge(ground: Ground) -> list[Finding]:
 
 
 def _wrong(each: Neighbour, ours: set[int]) -> Iterator[Finding]:
-    if not each.table:
+    if not each.socket_table:
         step = f"see: docker exec {each.container} cat /proc/net/tcp"
         yield bad(f"what listens in {each.container} can't be told", step)
-    for listener in parse(each.table, "tcp"):
-        if not listener.loopback and str(listener.address) != each.edge and listener.inode not in ours:
-            step = f"let it listen at {each.edge or '127.0.0.1'} alone, then: docker compose up -d"
+    for listener in parse(each.socket_table, "tcp"):
+        if not listener.loopback and str(listener.address) != each.ingress_address and listener.inode not in ours:
+            step = f"let it listen at {each.ingress_address or '127.0.0.1'} alone, then: docker compose up -d"
             yield bad(f"{each.container} listens at {listener}, which every server can reach", step)

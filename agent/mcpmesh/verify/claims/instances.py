@@ -23,7 +23,7 @@ async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
         if meant is not None and meant != port:
             return bad(f"{seat.id} is registered at port {port}, not {meant}", facts.world.mended_by_agent)
         # In a namespace of its own only the kernel's word, and its shim's, can be had.
-        if facts.world.runtime.sockets is None and not await accepts_connections(host, port, ANSWER_SECONDS):
+        if not facts.world.runtime.isolated and not await accepts_connections(host, port, ANSWER_SECONDS):
             return bad(f"{seat.id} is registered at port {port}, and nobody accepts there{_really(seat)}", _step(facts))
         if seat.elsewhere:
             return good(f"{host}:{port} accepts connections")
@@ -69,7 +69,7 @@ async def is_ready(facts: Facts, wanted: Wanted) -> list[Finding]:
         if port is None:
             if not seat.programs:
                 return bad(f"no process of ours runs for {seat.id}", facts.world.mended_by_agent)
-            host, port = seat.programs[0].inner, seat.programs[0].mark.ports["http"]
+            host, port = seat.programs[0].private_host, seat.programs[0].mark.ports["http"]
         if not seat.wanted.spec.is_mcp:
             if await accepts_connections(host, port, ANSWER_SECONDS):
                 return good(f"{seat.id} accepts connections at {host}:{port}")

@@ -20,7 +20,7 @@ _TESTED = "3.9"
 
 def holds_port(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
     """Whether the ingress's port is held by Kong alone, by the kernel's word."""
-    if facts.world.runtime.sockets is not None:
+    if facts.world.runtime.isolated:
         return _holds_it_in_its_container(facts, wanted, host)
     kongs = {process.pid for process in facts.of(wanted.id, KONG)}
     pids = facts.sockets.holding(host, wanted.port)
@@ -78,7 +78,7 @@ def _unlike(edge: WantedKong, services: dict[str, OwnedService]) -> str:
 async def admin_is_private(facts: Facts) -> list[Finding]:
     """Nobody but this machine reaches the Admin API of Kong; in containers, not even the servers and sidecars do."""
     wanted, _ = _wanted(facts)
-    if facts.world.runtime.sockets is None:
+    if not facts.world.runtime.isolated:
         process = _process(facts, wanted)
         port, edge, whose = process.mark.ports["admin"], LOOPBACK, f"a kong.conf of pid {process.pid}"
     else:

@@ -14,12 +14,12 @@ async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
     ingress = facts.world.desired.ingress
     if ingress is None:
         raise CannotTry("no ingress is wanted: this mesh is going down", facts.world.mcpmesh("status"))
-    found = await facts.world.runtime.published()
+    found = await facts.world.runtime.published_ports()
     wrong = [each for each in found if not allowed(each, ingress.port)]
     if wrong:
         return [
             bad(
-                f"port {each.inner} of {each.container} is published at {each.host}:{each.port}",
+                f"port {each.container_port} of {each.container} is published at {each.host}:{each.port}",
                 "remove that port from the compose file, or publish it at 127.0.0.1, then: docker compose up -d",
             )
             for each in wrong
@@ -30,6 +30,6 @@ async def only_what_was_asked_for(facts: Facts) -> list[Finding]:
 
 def allowed(each: PublishedPort, ingress_port: int) -> bool:
     """Whether it is the ingress's own port, or something of the project's own for this machine alone; pure."""
-    if each.ingress and each.inner == ingress_port:
+    if each.ingress and each.container_port == ingress_port:
         return True
     return not each.ours and ipaddress.ip_address(each.host).is_loopback

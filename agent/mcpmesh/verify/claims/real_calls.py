@@ -85,7 +85,7 @@ async def upstream_reached(facts: Facts, wanted: Wanted, upstream: Upstream) -> 
 async def _as_the_service(facts: Facts, target: ServiceSpec, port: int, seat: Seat) -> str:
     """Whoever connects to an upstream's port speaks with the identity of the service whose sidecar listens there."""
     base = f"http://{LOOPBACK}:{port}"
-    if facts.world.runtime.sockets is not None and target.protocol is Protocol.HTTP:
+    if facts.world.runtime.isolated and target.protocol is Protocol.HTTP:
         url = f"{base}/mcp" if target.is_mcp else base + _path(target)
         return await in_namespace.ask(facts.world.runtime, seat.envoys[0], url, mcp=target.is_mcp)
     if target.protocol is Protocol.TCP:

@@ -37,7 +37,7 @@ async def all_accounted_for(facts: Facts) -> list[Finding]:
 async def _lasting(world: World, strays: list[Process]) -> list[Process]:
     """Those that are there a moment later too: what is just ending may outlive who started it for a little."""
     await asyncio.sleep(_ENDING_SECONDS)
-    found = await world.runtime.found()
+    found = await world.runtime.list_processes()
     return [process for process in strays if process in found]
 
 
@@ -47,7 +47,7 @@ def accounted(
     """Pids of those that are meant to run: the agent, Consul, and the first of each role per instance; pure."""
     at_ingress = (KONG, SIDECAR) if world.kong else (GATEWAY,)
     # The program of an image is in a container of its own; elsewhere a server came from its shim.
-    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if world.runtime.sockets else ()))
+    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if world.runtime.isolated else ()))
     families: dict[tuple[str, str], list[int]] = {}
     for process in sorted(processes, key=lambda process: process.pid):
         mark = process.mark

@@ -54,7 +54,7 @@ async def of_shims(facts: Facts) -> list[Finding]:
     """Each shim is of the agent's own version."""
 
     async def probe(process: Process) -> Finding:
-        about = await shim_info.about(facts.http, process.inner, process.mark.ports["http"])
+        about = await shim_info.about(facts.http, process.private_host, process.mark.ports["http"])
         if about.version == __version__:
             return good(f"the shim of {process.mark.instance} is {about.version}")
         return bad(

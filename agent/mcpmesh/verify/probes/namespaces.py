@@ -48,7 +48,7 @@ class Ground:
 async def look(runtime: Runtime, processes: Collection[Process]) -> Ground:
     """One look; a namespace that could not be seen has no listeners, and what is claimed of it fails."""
     envoys = [process for process in processes if process.mark.role in (SIDECAR, GATEWAY)]
-    if runtime.sockets is None:
+    if not runtime.isolated:
         # In this order: a process that is new meanwhile is then missing here, and not taken for a stray.
         family = await asyncio.to_thread(tree.look)
         return Ground(family, await asyncio.to_thread(listening_sockets.look))

@@ -1,1 +1,1 @@
-"""The instances of a catalog as containers: per instance a shim and, in its network namespace, an Envoy."""
+"""The container runtime: every instance is a shim and an Envoy in containers of one Docker."""

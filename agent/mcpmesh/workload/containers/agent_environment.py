@@ -1,4 +1,4 @@
-"""Where the agent itself is: in a container with volumes and an image, or on the machine."""
+"""Where the agent itself runs: in a container with volumes and an image, or directly on the machine."""
 
 from __future__ import annotations
 
@@ -11,60 +11,62 @@ from mcpmesh.settings import ContainerSettings
 from mcpmesh.workload.containers.docker_engine import DockerEngine, own_container
 from mcpmesh.workload.containers.layout import HostPaths
 
-# What compose writes on its containers.
+# The label with which compose names the project of a container.
 PROJECT = "com.docker.compose.project"
 
 
 @dataclass(frozen=True)
 class AgentEnvironment:
-    """`owner` tells our containers from those of another mesh at the same Docker."""
+    """`owner` tells this mesh's containers from those of other meshes at the same Docker.
+
+    `image` is what shims and Envoys run from, `project` the agent's compose
+    project ("" without one).
+    """
 
     owner: str
     image: str
-    place: HostPaths
+    host_paths: HostPaths
     project: str = ""
 
 
 class EnvironmentReader:
-    """The surroundings, looked at once."""
+    """Reads the environment once and keeps it."""
 
     def __init__(self, engine: DockerEngine, settings: ContainerSettings, mesh: str, home: str) -> None:
         self._engine = engine
         self._settings = settings
         self._mesh = mesh
         self._home = home
-        self._known: AgentEnvironment | None = None
+        self._environment: AgentEnvironment | None = None
 
-    async def __call__(self) -> AgentEnvironment:
-        """See `look`."""
-        if self._known is None:
-            self._known = await look(self._engine, self._settings, self._mesh, self._home)
-        return self._known
+    async def read(self) -> AgentEnvironment:
+        """See `read_environment`."""
+        if self._environment is None:
+            self._environment = await read_environment(self._engine, self._settings, self._mesh, self._home)
+        return self._environment
 
 
-async def look(engine: DockerEngine, settings: ContainerSettings, mesh: str, home: str) -> AgentEnvironment:
-    """Reads the own container; raises SettingsError where what is needed can't be told from it, or PeerError."""
+async def read_environment(engine: DockerEngine, settings: ContainerSettings, mesh: str, home: str) -> AgentEnvironment:
+    """Inspects the agent's own container; raises SettingsError where something needed is missing, or PeerError."""
     id_ = own_container()
-    own = await engine.inspect(id_) if id_ else None
-    if own is None:
+    inspected = await engine.inspect(id_) if id_ else None
+    if inspected is None:
         if settings.image is None:
             raise SettingsError("cannot run containers from outside of one: set MCPMESH_CONTAINERS__IMAGE")
         folders = {str(path): str(path) for path in (settings.sockets, settings.data)}
         return AgentEnvironment(home, settings.image, HostPaths({**folders, "/": "/"}))
-    labels: Mapping[str, str] = own["Config"].get("Labels") or {}
+    labels: Mapping[str, str] = inspected["Config"].get("Labels") or {}
     project = labels.get(PROJECT, "")
-    given = {mount["Destination"]: mount["Source"] for mount in own.get("Mounts") or ()}
+    mounts = {mount["Destination"]: mount["Source"] for mount in inspected.get("Mounts") or ()}
     for path, setting in ((settings.sockets, "SOCKETS"), (settings.data, "DATA")):
-        if str(path) not in given:
-            raise SettingsError(f"cannot share {path} with containers: mount a volume there, or mend {_name(setting)}")
-    return AgentEnvironment(f"{project or home}/{mesh}", settings.image or own["Image"], HostPaths(given), project)
+        if str(path) not in mounts:
+            name = f"MCPMESH_CONTAINERS__{setting}"
+            raise SettingsError(f"cannot share {path} with containers: mount a volume there, or fix {name}")
+    owner = f"{project or home}/{mesh}"
+    return AgentEnvironment(owner, settings.image or inspected["Image"], HostPaths(mounts), project)
 
 
-def ip_on(inspected: Mapping[str, Any], network: str) -> str:
-    """The address of a container there; "" where it is not on that network."""
+def address_on(inspected: Mapping[str, Any], network: str) -> str:
+    """The address of a container on that network; "" where it is not on it."""
     found = (inspected["NetworkSettings"].get("Networks") or {}).get(network) or {}
     return str(found.get("IPAddress") or "")
-
-
-def _name(setting: str) -> str:
-    return f"MCPMESH_CONTAINERS__{setting}"

@@ -1,4 +1,4 @@
-"""Which containers of ours there are, and which will be in a moment: what starting, looking and ending share."""
+"""The ids of our containers by role and instance, and which are being started; shared by start, discovery and end."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from mcpmesh.kit.marked_process import Mark
 
-# The role and the instance of a mark: there is never a second one of both.
+# The role and the instance of a mark; no two containers share both.
 Key = tuple[str, str]
 
-# A shim and the program that it serves, in two containers.
+# The "role" under which a shim and the program of its image, two containers, are started together.
 PAIR = "pair"
 
 
@@ -21,29 +21,29 @@ class ContainerIds:
         self._ids: dict[Key, str] = {}
         self._starting: set[Key] = set()
 
-    def id(self, role: str, instance: str) -> str | None:
-        """Of the container that runs, as far as anybody knows."""
+    def get(self, role: str, instance: str) -> str | None:
+        """The id of the container that runs, as far as is known."""
         return self._ids.get((role, instance))
 
-    def all(self) -> dict[Key, str]:
-        """A copy."""
+    def copy(self) -> dict[Key, str]:
+        """All ids, as they are now."""
         return dict(self._ids)
 
-    def seen(self, ids: Mapping[Key, str], before: Mapping[Key, str]) -> None:
-        """Keeps what a look has found that began when `all` was `before`: others start containers meanwhile."""
-        self._ids = {**ids, **{key: id_ for key, id_ in self._ids.items() if before.get(key) != id_}}
+    def update(self, listed: Mapping[Key, str], before: Mapping[Key, str]) -> None:
+        """Takes over what was `listed`, and keeps what was started since the ids were `before`."""
+        self._ids = {**listed, **{key: id_ for key, id_ in self._ids.items() if before.get(key) != id_}}
 
-    def started(self, mark: Mark, id_: str) -> None:
-        """It runs."""
+    def add(self, mark: Mark, id_: str) -> None:
+        """Notes a container that was started."""
         self._ids[mark.role, mark.instance] = id_
 
-    def ended(self, mark: Mark) -> None:
-        """It runs no more."""
+    def forget(self, mark: Mark) -> None:
+        """Drops a container that was ended."""
         self._ids.pop((mark.role, mark.instance), None)
 
     @contextmanager
     def starting(self, role: str, instance: str) -> Iterator[None]:
-        """Meanwhile nobody takes what is half there for what is over."""
+        """Within this, `is_starting` protects a container that is only half there from being removed."""
         self._starting.add((role, instance))
         try:
             yield
@@ -51,5 +51,5 @@ class ContainerIds:
             self._starting.discard((role, instance))
 
     def is_starting(self, mark: Mark) -> bool:
-        """Whether it, or the pair that it is one of, is being started."""
+        """Whether this container, or the pair that it belongs to, is being started."""
         return bool({(mark.role, mark.instance), (PAIR, mark.instance)} & self._starting)

@@ -1,4 +1,4 @@
-"""What Docker is asked to create, and the asking."""
+"""What Docker is asked to create."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from mcpmesh.workload.runtime import SERVER
 
 @dataclass(frozen=True)
 class ContainerSpec:
-    """One container. `said` makes what it is told on its stdin, from how Docker describes it once it runs.
+    """One container.
 
-    `limits` are those of `layout`; `joined` is the life of the container whose
-    network namespace it shares, `served` the image whose program it serves.
+    `limits` come from `host_config`. `joined` is the `run_id` of the container
+    whose network namespace it shares, `served_image` the image whose program
+    it serves. `stdin` makes its standard input from Docker's description of
+    it, once it runs.
     """
 
     mark: Mark
@@ -32,36 +34,39 @@ class ContainerSpec:
     networks: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: {"HOME": "/tmp"})  # noqa: S108 - a tmpfs of its own
     joined: str = ""
-    served: str = ""
-    said: Callable[[Json], bytes] | None = None
+    served_image: str = ""
+    stdin: Callable[[Json], bytes] | None = None
 
 
-def create(api: APIClient, order: ContainerSpec, around: AgentEnvironment) -> str:
+def create_container(api: APIClient, spec: ContainerSpec, environment: AgentEnvironment) -> str:
     """Creates it; returns its id."""
-    found: str = api.create_container(
-        order.image,
-        # Nothing of the image's own, which may be anything.
-        entrypoint=list(order.command[:1]),
-        command=list(order.command[1:]),
-        name=layout.name(around.project or "mcpmesh", order.mark),
-        user=order.user,
-        stdin_open=order.said is not None,
-        environment=dict(order.environment),
-        labels=layout.labels(around.owner, order.mark, order.joined, order.served),
+    id_: str = api.create_container(
+        spec.image,
+        # Both are given, so that the image's own entrypoint and command never run.
+        entrypoint=list(spec.command[:1]),
+        command=list(spec.command[1:]),
+        name=layout.name(environment.project or "mcpmesh", spec.mark),
+        user=spec.user,
+        stdin_open=spec.stdin is not None,
+        environment=dict(spec.environment),
+        labels=layout.labels(environment.owner, spec.mark, spec.joined, spec.served_image),
         healthcheck={"test": ["NONE"]},
-        host_config=api.create_host_config(**order.limits),
+        host_config=api.create_host_config(**spec.limits),
     )["Id"]
-    for network in order.networks:
-        api.connect_container_to_network(found, network)
-    return found
+    for network in spec.networks:
+        api.connect_container_to_network(id_, network)
+    return id_
 
 
-def of_server(image: str, mark: Mark, program: Sequence[str], limits: Mapping[str, Any], joined: str) -> ContainerSpec:
-    """The program of an image, beside its shim; its secrets come with each connection, not with the container."""
+def server_container(
+    image: str, mark: Mark, program: Sequence[str], limits: Mapping[str, Any], joined: str
+) -> ContainerSpec:
+    """The program of an image, next to its shim; its secrets come with each connection, not with the container."""
+    stdio = f"{layout.PROGRAMS_INSIDE}/mcpmesh-stdio"
     return ContainerSpec(
         mark=replace(mark, role=SERVER, ports={}),
         image=image,
-        command=[f"{layout.PROGRAMS_HERE}/mcpmesh-stdio", "serve", f"{layout.STDIO_HERE}/stdio.sock", *program],
+        command=[stdio, "serve", f"{layout.STDIO_INSIDE}/stdio.sock", *program],
         limits=limits,
         environment={},
         joined=joined,
@@ -69,7 +74,7 @@ def of_server(image: str, mark: Mark, program: Sequence[str], limits: Mapping[st
 
 
 def program_of(image: Json, arguments: Sequence[str]) -> list[str]:
-    """What an image runs: its entrypoint, with the catalog's arguments in place of its own."""
+    """What an image runs: its entrypoint, with the catalog's arguments in place of its own if there are any."""
     config = image["Config"]
     program = [*(config.get("Entrypoint") or ()), *(arguments or config.get("Cmd") or ())]
     if not program:

@@ -1,7 +1,7 @@
-"""What of our containers runs; what has ended is put away on the way, its last words kept.
+"""Lists our running containers, and removes ended ones once their last output is in the logs.
 
-A namespace ends with the shim that made it, so an Envoy that was left behind
-goes too. Nothing that does not carry this mesh's owner is looked at, let alone
+A network namespace ends with the shim that made it, so an Envoy whose shim has
+ended is removed too. Containers without this mesh's owner label are not
 touched.
 """
 
@@ -15,104 +15,110 @@ from pathlib import Path
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.unix_http import socket_host
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import inventory, layout
-from mcpmesh.workload.containers.agent_environment import EnvironmentReader, ip_on
+from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers.agent_environment import EnvironmentReader, address_on
 from mcpmesh.workload.containers.container_ids import ContainerIds, Key
-from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
+from mcpmesh.workload.containers.docker_engine import DockerEngine
 from mcpmesh.workload.containers.docker_events import ContainerChanges
+from mcpmesh.workload.containers.inventory import Inventory, is_over, label, namespace_holder, take_inventory
 from mcpmesh.workload.containers.log_copier import LogCopier
 from mcpmesh.workload.log_tail import last_line
 from mcpmesh.workload.runtime import SHIM
 
-# A program whose shim is gone has nobody to answer, an Envoy nobody to serve.
-_BEREFT_SECONDS = 2.0
+# A server without its shim has nothing to answer, an Envoy without its instance nothing to serve.
+_ORPHAN_SECONDS = 2.0
 
 
 class ContainerDiscovery:
-    """Looks, and puts away."""
+    """Lists containers; removes those that are over."""
 
     def __init__(
         self,
         engine: DockerEngine,
-        known: ContainerIds,
-        around: EnvironmentReader,
+        ids: ContainerIds,
+        environment: EnvironmentReader,
+        log_copier: LogCopier,
         settings: ContainerSettings,
         home: Path,
     ) -> None:
         self._engine = engine
-        self._known = known
-        self._around = around
+        self._ids = ids
+        self._environment = environment
         self._settings = settings
         self._logs = home / "logs"
-        self._watch = ContainerChanges(engine)
-        self._pump = LogCopier(engine)
-        self._looking = asyncio.Lock()
+        self._changes = ContainerChanges(engine)
+        self._log_copier = log_copier
+        self._listing = asyncio.Lock()
 
     async def close(self) -> None:
-        """Lets go of everything; what runs, runs on."""
-        await self._watch.close()
-        await self._pump.close()
+        """Stops listening and copying; what runs keeps running."""
+        await self._changes.close()
+        await self._log_copier.close()
 
-    async def found(self) -> list[Process]:
-        """All that runs; what has ended is put away, and so is an Envoy whose namespace has."""
-        # Two at once would put away the same, and the later one the folder of what was started again since.
-        async with self._looking:
-            surroundings = await self._around()
-            label, before = f"{layout.OWNER}={surroundings.owner}", self._known.all()
-            self._watch.begin(label)
-            there = await inventory.look(self._engine, label)
-            found: list[Process] = []
-            ids: dict[Key, str] = {}
-            over: dict[str, Mark] = {}
-            for id_, inspected in there.items():
-                if inspected is None or inventory.label(inspected, layout.OWNER) != surroundings.owner:
-                    continue
-                mark = Mark.parse(inventory.label(inspected, layout.MARK))
-                if mark is None:
-                    continue
-                if inventory.over(inspected, there):
-                    over[id_] = mark
-                    continue
-                holder = there.get(inventory.joined(inspected)) or inspected
-                found.append(self._process(mark, inspected, holder))
-                ids[mark.role, mark.instance] = id_
-                self._pump.begin(id_, self._log_of(mark))
-            self._known.seen(ids, before)
-            await self._clear(over, label)
-            return found
+    async def list_processes(self) -> list[Process]:
+        """Everything that runs; removes what has ended, and Envoys whose namespace has."""
+        # Two at once would both remove the same, and the later one the folder of what was started again since.
+        async with self._listing:
+            owner = (await self._environment.read()).owner
+            owner_label, ids_before = f"{layout.OWNER}={owner}", self._ids.copy()
+            self._changes.start(owner_label)
+            inventory = await take_inventory(self._engine, owner_label)
+            running, over = _sorted_out(inventory, owner)
+            for id_, mark in running.items():
+                self._log_copier.start(id_, self._log_of(mark))
+            listed: dict[Key, str] = {(mark.role, mark.instance): id_ for id_, mark in running.items()}
+            self._ids.update(listed, ids_before)
+            await self._remove_over(over, owner_label)
+            return [self._process(mark, id_, inventory) for id_, mark in running.items()]
 
-    async def change(self) -> None:
+    async def wait_for_change(self) -> None:
         """Returns when any of our containers starts or ends."""
-        await self._watch.change()
+        await self._changes.wait_for_change()
 
-    async def last_words(self, name: str) -> str:
+    async def last_log_line(self, name: str) -> str:
         """The last line in the log of that name."""
         return await asyncio.to_thread(last_line, self._log(name))
 
-    async def put_away(self, id_: str, mark: Mark) -> None:
-        """Removes a container that has ended, once its last words are in the mesh's logs."""
-        await self._pump.end(id_, self._log_of(mark))
+    async def remove(self, id_: str, mark: Mark) -> None:
+        """Removes a container that has ended, once all its output is in the mesh's logs."""
+        await self._log_copier.finish(id_, self._log_of(mark))
         await self._engine.remove(id_)
         await asyncio.to_thread(shutil.rmtree, self._settings.sockets / layout.folder(mark), ignore_errors=True)
 
-    async def _clear(self, over: Mapping[str, Mark], label: str) -> None:
-        """Puts away what another look finds over too: at the first, what it waits for may have been starting."""
-        ended = {id_: mark for id_, mark in over.items() if not self._known.is_starting(mark)}
-        there = await inventory.look(self._engine, label) if ended else {}
-        for id_, mark in ended.items():
-            inspected = there.get(id_)
-            if inspected is not None and inventory.over(inspected, there):
-                # It may still run, where what it was started beside has gone: its words would have no end.
-                await self._engine.stop(id_, _BEREFT_SECONDS)
-                await self.put_away(id_, mark)
+    async def _remove_over(self, over: Mapping[str, Mark], owner_label: str) -> None:
+        """Removes what a second inventory finds over too: at the first, what it needs may have been starting."""
+        candidates = {id_: mark for id_, mark in over.items() if not self._ids.is_starting(mark)}
+        inventory = await take_inventory(self._engine, owner_label) if candidates else {}
+        for id_, mark in candidates.items():
+            inspected = inventory.get(id_)
+            if inspected is not None and is_over(inspected, inventory):
+                # It may still run without the container that it needs; its output would not end.
+                await self._engine.stop(id_, _ORPHAN_SECONDS)
+                await self.remove(id_, mark)
 
-    def _process(self, mark: Mark, inspected: Json, holder: Json) -> Process:
-        socket = "shim" if mark.role == SHIM else "admin"
-        inner = socket_host(layout.folder(mark), socket)
-        return Process(int(inspected["State"]["Pid"]), mark, ip_on(holder, self._settings.network), inner)
+    def _process(self, mark: Mark, id_: str, inventory: Inventory) -> Process:
+        inspected = inventory[id_]
+        assert inspected is not None
+        holder = inventory.get(namespace_holder(inspected)) or inspected
+        private_host = socket_host(layout.folder(mark), "shim" if mark.role == SHIM else "admin")
+        pid = int(inspected["State"]["Pid"])
+        return Process(pid, mark, address_on(holder, self._settings.network), private_host)
 
     def _log_of(self, mark: Mark) -> Path:
         return self._log(mark.instance if mark.role == SHIM else f"{mark.instance}.{mark.role}")
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
+
+
+def _sorted_out(inventory: Inventory, owner: str) -> tuple[dict[str, Mark], dict[str, Mark]]:
+    """The marks of the owner's containers by id: those that run, and those that are over."""
+    running: dict[str, Mark] = {}
+    over: dict[str, Mark] = {}
+    for id_, inspected in inventory.items():
+        if inspected is None or label(inspected, layout.OWNER) != owner:
+            continue
+        mark = Mark.parse(label(inspected, layout.MARK))
+        if mark is not None:
+            (over if is_over(inspected, inventory) else running)[id_] = mark
+    return running, over

@@ -1,7 +1,7 @@
-"""The one door to Docker: its SDK in threads, what it tells as it happens in tasks (`streams`), its errors as ours.
+"""Docker's API: the SDK's calls run in threads, streams run in tasks (`docker_streams`), errors become ours.
 
-Nothing here knows the mesh. A call that Docker leaves unanswered ends after a
-bound; one that fails says what to do.
+Nothing here knows the mesh. A call that Docker does not answer ends after a
+bound; an error says what to do.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mcpmesh.workload.containers.docker_streams import DockerStreams
 T = TypeVar("T")
 Json = Mapping[str, Any]
 
-# How Docker, and the kernel below it, tells of a full disk.
-FULL = "no space left on device"
+# Docker's, and the kernel's, words for a full disk.
+DISK_FULL = "no space left on device"
 # An engine on the same machine answers in milliseconds, one that starts containers in seconds.
-_SECONDS = 30
-# As many containers are looked at at once; more would only wait inside the engine.
+_TIMEOUT_SECONDS = 30
+# How many calls run at once; more would only wait inside the engine.
 _THREADS = 16
 
 
@@ -42,14 +42,14 @@ class DockerEngine:
         self._streams = DockerStreams(address)
 
     async def close(self) -> None:
-        """Lets go of the connections; what is under way in a thread ends by its own bound."""
+        """Closes the connections; a call that is under way in a thread ends by its own bound."""
         await self._streams.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._api is not None:
             self._api.close()
 
     async def do(self, work: Callable[[docker.APIClient], T]) -> T:
-        """One or several calls in a thread; raises Unreachable, Refused, NotOurs, WorkloadError or Broken."""
+        """Runs one or several calls in a thread; raises Unreachable, Refused, NotOurs, WorkloadError or Broken."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, functools.partial(self._call, work))
 
     def _call(self, work: Callable[[docker.APIClient], T]) -> T:
@@ -60,14 +60,12 @@ class DockerEngine:
 
     def _connected(self) -> docker.APIClient:
         if self._api is None:
-            # Asks the engine for its version, so that one of either age will do.
-            self._api = docker.APIClient(base_url=self.address, version="auto", timeout=_SECONDS)
+            # "auto" asks the engine for its version, so that older and newer ones work.
+            self._api = docker.APIClient(base_url=self.address, version="auto", timeout=_TIMEOUT_SECONDS)
         return self._api
 
-    # What the mesh needs, beyond single calls.
-
     async def inspect(self, id_: str) -> Json | None:
-        """A container; None where there is none."""
+        """Docker's description of a container; None where there is none."""
 
         def work(api: docker.APIClient) -> Json | None:
             try:
@@ -79,11 +77,11 @@ class DockerEngine:
         return await self.do(work)
 
     async def labelled(self, label: str) -> list[Json]:
-        """All containers with that label ("name=value"), running or not, as the list tells of them."""
+        """All containers with that label ("name=value"), running or not, as Docker lists them."""
         return await self.do(lambda api: list(api.containers(all=True, filters={"label": [label]})))
 
     async def remove(self, id_: str) -> None:
-        """Kills and removes a container; nothing to do where it is gone or going."""
+        """Kills and removes a container; does nothing where it is gone or being removed."""
 
         def work(api: docker.APIClient) -> None:
             try:
@@ -97,7 +95,7 @@ class DockerEngine:
         await self.do(work)
 
     async def stop(self, id_: str, grace_seconds: float) -> None:
-        """TERM, wait, KILL; nothing to do where it is gone."""
+        """TERM, wait, KILL; does nothing where it is gone."""
 
         def work(api: docker.APIClient) -> None:
             try:
@@ -107,17 +105,17 @@ class DockerEngine:
 
         await self.do(work)
 
-    async def start_with_input(self, id_: str, said: Callable[[Json], bytes]) -> None:
-        """Starts a created container and hands it `said(inspected)` on its stdin, which then ends."""
+    async def start_with_input(self, id_: str, stdin: Callable[[Json], bytes]) -> None:
+        """Starts a created container, writes `stdin(inspected)` to its standard input, and closes that."""
 
         def work(api: docker.APIClient) -> None:
-            # Attached before it starts, or what it asks first could be lost.
+            # Attached before the start, so that nothing of the input can be lost.
             attached = api.attach_socket(id_, params={"stdin": 1, "stream": 1})
             stream: socket.socket = getattr(attached, "_sock", attached)
             try:
                 api.start(id_)
-                stream.settimeout(_SECONDS)
-                stream.sendall(said(api.inspect_container(id_)))
+                stream.settimeout(_TIMEOUT_SECONDS)
+                stream.sendall(stdin(api.inspect_container(id_)))
                 stream.shutdown(socket.SHUT_WR)
             finally:
                 stream.close()
@@ -130,54 +128,52 @@ class DockerEngine:
 
         def work(api: docker.APIClient) -> str:
             run = api.exec_create(id_, list(command), stderr=False)["Id"]
-            said: bytes = api.exec_start(run)
-            return said.decode(errors="replace") if api.exec_inspect(run)["ExitCode"] == 0 else ""
+            output: bytes = api.exec_start(run)
+            return output.decode(errors="replace") if api.exec_inspect(run)["ExitCode"] == 0 else ""
 
         try:
             return await self.do(work)
         except WorkloadError:
             return ""
 
-    # As it happens, until `close`.
-
-    def said(self, id_: str, since: float) -> AsyncGenerator[bytes, None]:
-        """What a container says from a time (Unix seconds) to its end. Raises PeerError."""
-        return self._streams.said(id_, since)
+    def output(self, id_: str, since: float) -> AsyncGenerator[bytes, None]:
+        """The output of a container from a time (Unix seconds) to its end, as it comes. Raises PeerError."""
+        return self._streams.output(id_, since)
 
     def events(self, label: str) -> AsyncGenerator[Json, None]:
-        """Changes of containers with that label. Raises PeerError."""
+        """Changes of containers with that label, as they happen. Raises PeerError."""
         return self._streams.events(label)
 
 
 def translated(error: Exception, address: str) -> PeerError | WorkloadError | NotOurs:
-    """What Docker's SDK raised, as one of our errors with the next step."""
+    """An exception of Docker's SDK as one of our errors, with the next step."""
     if isinstance(error, ImageNotFound):
-        return WorkloadError(f"cannot find the image: {reason(error)}; pull it, or mend its name in the catalog")
+        return WorkloadError(f"cannot find the image: {reason(error)}; pull it, or fix its name in the catalog")
     if isinstance(error, APIError):
-        said = reason(error)
-        if FULL in said:
-            return WorkloadError(f"cannot go on: the disk of Docker is full ({said}); see: docker system df")
-        if "no available IPv4 addresses" in said:
+        text = reason(error)
+        if DISK_FULL in text:
+            return WorkloadError(f"cannot go on: the disk of Docker is full ({text}); see: docker system df")
+        if "no available IPv4 addresses" in text:
             return WorkloadError(
-                f"cannot start another container: its network is full ({said}); give it a larger subnet"
+                f"cannot start another container: its network is full ({text}); give it a larger subnet"
             )
-        if error.status_code == requests.codes.conflict and "name" in said:
-            return NotOurs(f"cannot create a container: {said}; remove the one of that name, it is none of this mesh")
+        if error.status_code == requests.codes.conflict and "name" in text:
+            return NotOurs(f"cannot create a container: {text}; remove the one of that name, it is none of this mesh")
         if error.status_code in (401, 403):
-            return Refused(f"cannot do that at Docker: {said}; a socket proxy has to allow it (docs/compose.md)")
+            return Refused(f"cannot do that at Docker: {text}; a socket proxy has to allow it (docs/compose.md)")
         if error.is_server_error():
-            return Broken(f"cannot do that at Docker: {said}")
-        return WorkloadError(f"cannot do that at Docker: {said}")
-    return Unreachable(f"cannot reach Docker at {address}: is it running? ({_root(error)})")
+            return Broken(f"cannot do that at Docker: {text}")
+        return WorkloadError(f"cannot do that at Docker: {text}")
+    return Unreachable(f"cannot reach Docker at {address}: is it running? ({_innermost(error)})")
 
 
 def reason(error: APIError) -> str:
-    """What Docker says of it, in one line."""
+    """Docker's explanation, in one line."""
     return " ".join(str(error.explanation or error).split())
 
 
-def _root(error: BaseException) -> str:
-    """The innermost words: requests wraps a refused connection three times."""
+def _innermost(error: BaseException) -> str:
+    """The text of the innermost cause: requests wraps a refused connection three times."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Tells when something about our containers changes, so that nobody has to look again and again."""
+"""Docker's events about our containers, so that nothing has to poll for changes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import aclosing
 from mcpmesh.errors import PeerError
 from mcpmesh.workload.containers.docker_engine import DockerEngine
 
-# What happens inside a container is no change of it.
+# Events inside a container (exec, health) are no changes of it.
 _CHANGES = ("start", "die", "destroy")
-# A Docker that is away is asked again this often.
-_AGAIN_SECONDS = 1.0
+# How long after a failure Docker is asked again.
+_RETRY_SECONDS = 1.0
 
 
 class ContainerChanges:
@@ -22,18 +22,18 @@ class ContainerChanges:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
-    def begin(self, label: str) -> None:
-        """Listens from now on; once is enough."""
+    def start(self, label: str) -> None:
+        """Starts listening to the containers with that label; a second call does nothing."""
         if self._task is None:
             self._task = asyncio.create_task(self._listen(label), name="docker events")
 
-    async def change(self) -> None:
+    async def wait_for_change(self) -> None:
         """Returns at the next change."""
         self._changed.clear()
         await self._changed.wait()
 
     async def close(self) -> None:
-        """Tells nobody any more."""
+        """Stops listening."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -46,7 +46,7 @@ class ContainerChanges:
                         if str(event.get("Action", "")) in _CHANGES:
                             self._changed.set()
             except PeerError:
-                pass  # who asks Docker for more tells of it
-            await asyncio.sleep(_AGAIN_SECONDS)
-            # Nobody knows what happened meanwhile.
+                pass  # the next call that needs Docker's answer reports it
+            await asyncio.sleep(_RETRY_SECONDS)
+            # Events may have been missed meanwhile.
             self._changed.set()

@@ -1,4 +1,4 @@
-"""Which containers live, in whose network namespaces; what follows from that is pure."""
+"""Our containers and those whose network namespaces they share; what follows from that is pure."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from mcpmesh.workload.containers import layout
 from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 from mcpmesh.workload.runtime import SERVER
 
-# By id, as Docker describes each; None where one went between two questions.
+# Docker's description of each, by id; None where it was removed between two questions.
 Inventory = Mapping[str, Json | None]
 
 
-async def look(engine: DockerEngine, label: str) -> Inventory:
+async def take_inventory(engine: DockerEngine, label: str) -> Inventory:
     """The containers with that label, and those in whose network namespaces they are."""
-    lives: dict[str, Json | None] = {}
-    ids = {one["Id"] for one in await engine.labelled(label)}
+    inventory: dict[str, Json | None] = {}
+    ids = {listed["Id"] for listed in await engine.labelled(label)}
     while ids:
-        found = await asyncio.gather(*map(engine.inspect, ids))
-        lives |= dict(zip(ids, found, strict=True))
-        ids = {joined(each) for each in found if each} - lives.keys() - {""}
-    return lives
+        inspected = await asyncio.gather(*map(engine.inspect, ids))
+        inventory |= dict(zip(ids, inspected, strict=True))
+        ids = {namespace_holder(item) for item in inspected if item} - inventory.keys() - {""}
+    return inventory
 
 
 def label(inspected: Json, name: str) -> str:
@@ -29,24 +29,29 @@ def label(inspected: Json, name: str) -> str:
     return str((inspected["Config"].get("Labels") or {}).get(name, ""))
 
 
-def joined(inspected: Json) -> str:
+def namespace_holder(inspected: Json) -> str:
     """The id of the container whose network namespace this one shares; "" where it has its own."""
     return label(inspected, layout.JOINED).partition("@")[0]
 
 
-def over(inspected: Json, lives: Inventory) -> bool:
-    """Whether a container has ended, or can be of no more use without what it was started beside."""
-    return not inspected["State"]["Running"] or not _has_namespace(inspected, lives) or _bereft(inspected, lives)
+def is_over(inspected: Json, inventory: Inventory) -> bool:
+    """Whether a container has ended, or is of no use any more without the container that it was started next to."""
+    return (
+        not inspected["State"]["Running"]
+        or not _has_namespace(inspected, inventory)
+        or _lacks_server(inspected, inventory)
+    )
 
 
-def _has_namespace(inspected: Json, lives: Inventory) -> bool:
-    life, holder = label(inspected, layout.JOINED), lives.get(joined(inspected))
-    return not life or bool(holder and holder["State"]["Running"] and layout.life(holder) == life)
+def _has_namespace(inspected: Json, inventory: Inventory) -> bool:
+    joined, holder = label(inspected, layout.JOINED), inventory.get(namespace_holder(inspected))
+    return not joined or bool(holder and holder["State"]["Running"] and layout.run_id(holder) == joined)
 
 
-def _bereft(inspected: Json, lives: Inventory) -> bool:
-    """Whether a shim's program is to be in a container of its own, and is not."""
+def _lacks_server(inspected: Json, inventory: Inventory) -> bool:
+    """Whether a shim's server has to run in a container of its own, and does not."""
     if not label(inspected, layout.IMAGE):
         return False
-    beside = [each for each in lives.values() if each and label(each, layout.JOINED) == layout.life(inspected)]
-    return not any(each["State"]["Running"] and label(each, layout.ROLE) == SERVER for each in beside)
+    run_id = layout.run_id(inspected)
+    joined = [item for item in inventory.values() if item and label(item, layout.JOINED) == run_id]
+    return not any(item["State"]["Running"] and label(item, layout.ROLE) == SERVER for item in joined)

@@ -1,4 +1,4 @@
-"""The folders that containers are given, made before they start."""
+"""The folders that are mounted into containers, created before these start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcpmesh.workload.runtime import SERVER
 
 @dataclass(frozen=True)
 class InstanceMounts:
-    """What an instance is given: the user that owns it, where it works, and binds by what they are for."""
+    """An instance's user ("uid:gid"), its working directory, and Docker's binds by what they are for."""
 
     user: str
     cwd: str
@@ -31,66 +31,75 @@ class InstanceMounts:
     programs: Sequence[str]
 
 
-def of_instance(spec: ServiceSpec, mark: Mark, settings: ContainerSettings, place: HostPaths) -> InstanceMounts:
-    """Makes them; raises WorkloadError where a folder of the catalog's is not there, or can't be shared."""
+def create_instance_mounts(
+    spec: ServiceSpec,
+    mark: Mark,
+    settings: ContainerSettings,
+    host_paths: HostPaths,
+    stdio_program: Path = Path(layout.STDIO_PROGRAM),
+) -> InstanceMounts:
+    """Creates the folders; raises WorkloadError where one of the catalog's is missing or can't be shared."""
     start = spec.start
-    # The folder of the catalog itself holds other services' secrets: only one below it is shared.
-    shared = isinstance(start, Stdio) and str(start.cwd) not in place.given
-    cwd = start.cwd if isinstance(start, Stdio) and shared else None
+    # The catalog's own folder holds other services' secrets: only one below it is shared.
+    is_shared = isinstance(start, Stdio) and str(start.cwd) not in host_paths.mounts
+    cwd = start.cwd if isinstance(start, Stdio) and is_shared else None
     if cwd is not None and not cwd.is_dir():
         raise WorkloadError(f'cannot start "{spec.name}": its working directory {cwd} does not exist')
     uid, gid = _user(settings, cwd)
     data, sockets = settings.data / spec.name, settings.sockets / layout.folder(mark)
     stdio, programs = settings.sockets / layout.folder(replace(mark, role=SERVER)), settings.sockets / "bin"
     image = start.image if isinstance(start, Stdio) else None
-    with _making(mark, settings):
+    with _reporting_failure(mark, settings):
         for folder in (data, sockets, *((stdio,) if image else ())):
             folder.mkdir(mode=0o700, exist_ok=True)
             os.chown(folder, uid, gid)
         if image:
-            # The user of an image is its own choice; nobody but these two containers is given these.
+            # An image chooses its own user; only these two containers get the folders.
             data.chmod(0o777)
             stdio.chmod(0o777)
             programs.mkdir(exist_ok=True)
-            _install(Path(layout.STDIO), programs)
-    owned = [f"{outside(place, data)}:{layout.DATA_HERE}"]
-    owned += [f"{outside(place, cwd)}:{cwd}"] if cwd else []
+            _install(stdio_program, programs)
+    data_binds = [f"{on_host(host_paths, data)}:{layout.DATA_INSIDE}"]
+    data_binds += [f"{on_host(host_paths, cwd)}:{cwd}"] if cwd else []
     return InstanceMounts(
         user=f"{uid}:{gid}",
-        cwd=str(cwd) if cwd else layout.DATA_HERE,
-        shim=[f"{outside(place, sockets)}:{layout.HERE}"],
-        stdio=[f"{outside(place, stdio)}:{layout.STDIO_HERE}"],
-        data=owned,
-        programs=[f"{outside(place, programs)}:{layout.PROGRAMS_HERE}:ro"],
+        cwd=str(cwd) if cwd else layout.DATA_INSIDE,
+        shim=[f"{on_host(host_paths, sockets)}:{layout.SOCKETS_INSIDE}"],
+        stdio=[f"{on_host(host_paths, stdio)}:{layout.STDIO_INSIDE}"],
+        data=data_binds,
+        programs=[f"{on_host(host_paths, programs)}:{layout.PROGRAMS_INSIDE}:ro"],
     )
 
 
-def of_envoy(mark: Mark, bootstrap: str, settings: ContainerSettings, place: HostPaths) -> list[str]:
-    """Makes an Envoy's folder, with its bootstrap (0600, since it holds Consul's token); returns the binds."""
+def create_envoy_mounts(mark: Mark, bootstrap: str, settings: ContainerSettings, host_paths: HostPaths) -> list[str]:
+    """Creates an Envoy's folder with its bootstrap (0600, since it holds Consul's token); returns the binds."""
     folder = settings.sockets / layout.folder(mark)
-    with _making(mark, settings):
+    with _reporting_failure(mark, settings):
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "admin.sock").unlink(missing_ok=True)
         path = folder / layout.BOOTSTRAP
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(bootstrap)
-        for each in (folder, path):
-            os.chown(each, layout.NOBODY, layout.NOBODY)
+        for created in (folder, path):
+            os.chown(created, layout.NOBODY, layout.NOBODY)
     consul = settings.sockets / "consul"
-    return [f"{outside(place, folder)}:{layout.HERE}", f"{outside(place, consul)}:{layout.CONSUL_HERE}:ro"]
+    return [
+        f"{on_host(host_paths, folder)}:{layout.SOCKETS_INSIDE}",
+        f"{on_host(host_paths, consul)}:{layout.CONSUL_INSIDE}:ro",
+    ]
 
 
-def outside(place: HostPaths, path: Path) -> str:
-    """Where Docker has a folder of ours; raises WorkloadError where it has not."""
-    found = place.outside(path)
+def on_host(host_paths: HostPaths, path: Path) -> str:
+    """The host's path of a folder of ours; raises WorkloadError where it is in no volume."""
+    found = host_paths.find(path)
     if found is None:
         raise WorkloadError(f"cannot share {path} with a container: it is in no volume of the agent's")
     return found
 
 
 @contextmanager
-def _making(mark: Mark, settings: ContainerSettings) -> Iterator[None]:
+def _reporting_failure(mark: Mark, settings: ContainerSettings) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -101,15 +110,16 @@ def _making(mark: Mark, settings: ContainerSettings) -> Iterator[None]:
 
 
 def _install(program: Path, folder: Path) -> None:
-    """Puts a program there whole, also where containers run an earlier one; not again where it is the same."""
-    new, there = program.stat(), folder / program.name
-    if there.exists() and (old := there.stat()).st_size == new.st_size and old.st_mtime_ns == new.st_mtime_ns:
+    """Replaces a program in one step, also while containers run an earlier one; does nothing where it is the same."""
+    new, installed = program.stat(), folder / program.name
+    if installed.exists() and (old := installed.stat()).st_size == new.st_size and old.st_mtime_ns == new.st_mtime_ns:
         return
-    with TemporaryDirectory(dir=folder) as making:
-        Path(shutil.copy2(program, making)).replace(there)
+    with TemporaryDirectory(dir=folder) as scratch:
+        Path(shutil.copy2(program, scratch)).replace(installed)
 
 
 def _user(settings: ContainerSettings, cwd: Path | None) -> tuple[int, int]:
+    """The user and group of an instance: the setting's, else the owner of its folder unless that is root."""
     if settings.user:
         user, _, group = settings.user.partition(":")
         return int(user), int(group or user)
