@@ -107,7 +107,7 @@ class Mesh:
         await self.ingress_moved()
         self._prover = Prover(consul.credentials, settings.agent.proof_seconds, self.wake)
         observer = Observer(
-            self.name, self.home, consul.client, self.runtime, self.admin, self._prover, self.ports, self.kong.look
+            self.name, self.home, consul.client, self.runtime, self.admin, self._prover, self.ports, self.kong.observer
         )
         hands = Hands(
             mesh=self.name,
@@ -120,7 +120,7 @@ class Mesh:
             envoy_settings=settings.envoy,
             observer=observer,
             journal=self.journal,
-            kong=self.kong.hands,
+            kong=self.kong.control,
         )
         # It may have become unknown meanwhile, and known again.
         await self.known.wait()
@@ -206,7 +206,7 @@ class Mesh:
             await asyncio.gather(*(self.runtime.end(process, grace) for process in mine))
             if role == kong_process.ROLE:
                 await kong_process.end_leftover(self.home)
-                kong_process.forget(self.home)
+                kong_process.remove_working_folder(self.home)
         self.runtime.remove_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
 

@@ -61,8 +61,8 @@ class MeshKong:
         self._patient = KongAdmin(seconds=ANSWER_SECONDS)
         self._own = UserDocuments()
         # Looked at behind an API gateway too: a Kong that somebody else runs may hold our document of an earlier time.
-        self.look = KongObserver(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
-        self.hands = KongControl(name, home, settings.ingress, settings.kong, self._admin, ports)
+        self.observer = KongObserver(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
+        self.control = KongControl(name, home, settings.ingress, settings.kong, self._admin, ports)
 
     @cached_property
     def wanted(self) -> bool:
@@ -107,8 +107,8 @@ class MeshKong:
         wish = self.wish(catalog)
         if wish is None or self._documents is None:
             return False
-        found = await asyncio.to_thread(user_documents.read_folder, self._documents)
-        found.check(kong_content(catalog, self._name, replace(wish, own=UserDocuments()), wish.ports.keys()))
+        found = await asyncio.to_thread(user_documents.read_documents, self._documents)
+        found.check_conflicts(kong_content(catalog, self._name, replace(wish, own=UserDocuments()), wish.ports.keys()))
         before, self._own = self._own, found
         return before != found
 
@@ -150,7 +150,7 @@ class MeshKong:
         """What `verify` is told about Kong; None where it is not the ingress."""
         if not self.wanted:
             return None
-        return KongWorld(self._patient, self._settings.kong.admin, tuple(self._own.paths))
+        return KongWorld(self._patient, self._settings.kong.admin, tuple(self._own.route_paths))
 
     async def watch(self, loop: Loop) -> None:
         """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""
@@ -158,8 +158,8 @@ class MeshKong:
             await asyncio.sleep(_LOOK_SECONDS)
             if loop.observed is None or loop.observed.kong is None:
                 continue
-            url = self.look.address(loop.kong_process())
-            if url is not None and await self.look.hash(url) != loop.observed.kong.hash:
+            url = self.observer.address(loop.kong_process())
+            if url is not None and await self.observer.hash(url) != loop.observed.kong.hash:
                 loop.wake()
         await asyncio.Event().wait()
 

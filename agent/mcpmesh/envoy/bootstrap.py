@@ -1,4 +1,4 @@
-"""Envoy's first configuration: Consul's own, with the few settings that Consul has no words for."""
+"""Envoy's bootstrap: Consul's own, with the few settings that Consul does not offer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True)
 class ConsulAddress:
-    """Where `consul connect envoy` finds its Consul: the program, HTTP URL and xDS "host:port"."""
+    """What `consul connect envoy` needs: the program, Consul's HTTP URL, and its xDS address "host:port"."""
 
     binary: Path
     http: str
@@ -30,10 +30,10 @@ class ConsulAddress:
     token: SecretStr | None = None
 
 
-async def render(consul: ConsulAddress, proxy_id: str, admin: int | Path, *, gateway: bool = False) -> str:
-    """The bootstrap (JSON) of the proxy registered as `proxy_id`; raises WorkloadError with Consul's words.
+async def render_bootstrap(consul: ConsulAddress, proxy_id: str, admin: int | Path, *, gateway: bool = False) -> str:
+    """The bootstrap (JSON) of the proxy registered as `proxy_id`; raises WorkloadError with Consul's message.
 
-    Its admin address is a port of loopback, or a socket.
+    `admin` is a port of loopback, or the path of a socket.
     """
     argv = [str(consul.binary), "connect", "envoy", "-bootstrap", "-proxy-id", proxy_id]
     argv += ["-admin-bind", f"127.0.0.1:{admin if isinstance(admin, int) else 0}"]
@@ -58,30 +58,30 @@ async def render(consul: ConsulAddress, proxy_id: str, admin: int | Path, *, gat
             await process.wait()
     if process.returncode != 0:
         raise WorkloadError(f"cannot bootstrap the Envoy of {proxy_id!r}: {err.decode(errors='replace').strip()}")
-    return json.dumps(tuned(json.loads(out), None if isinstance(admin, int) else admin))
+    return json.dumps(with_runtime_layer(json.loads(out), None if isinstance(admin, int) else admin))
 
 
-def tuned(bootstrap: dict[str, Any], admin: Path | None = None) -> dict[str, Any]:
-    """Adds our runtime layer: passive health checks that work on the API gateway too.
+def with_runtime_layer(bootstrap: dict[str, Any], admin: Path | None = None) -> dict[str, Any]:
+    """Adds our runtime layer: passive health checks, also for the API gateway.
 
-    Consul offers them for sidecars alone; Envoy takes the same numbers from
-    its runtime (outlier_detection.* of the Envoy documentation).
+    Consul offers them for sidecars only. Envoy takes the same numbers from
+    its runtime (outlier_detection.* in the Envoy documentation).
     """
     layers = [*bootstrap.get("layered_runtime", {}).get("layers", [])]
     layers.append({"name": "mcpmesh", "static_layer": json.loads(resource_path("envoy/runtime.json").read_text())})
-    # What `allow_retries` sets while Envoy runs.
+    # For the keys that are set while Envoy runs (`retry_budget`).
     layers.append({"name": "admin", "admin_layer": {}})
-    whole = {**bootstrap, "layered_runtime": {"layers": layers}}
+    found = {**bootstrap, "layered_runtime": {"layers": layers}}
     if admin is not None:
-        # Consul's command has no word for it.
-        whole["admin"] = {**bootstrap["admin"], "address": {"pipe": {"path": str(admin), "mode": _OWNER_ONLY}}}
-    return whole
+        # Consul's command has no option for a socket.
+        found["admin"] = {**bootstrap["admin"], "address": {"pipe": {"path": str(admin), "mode": _OWNER_ONLY}}}
+    return found
 
 
 def retry_budget(clusters: Iterable[str]) -> dict[str, str]:
-    """Runtime keys that let every waiting call of these clusters be retried.
+    """Runtime keys with which every call of these clusters can be retried.
 
-    Envoy allows 3 retries at once for a cluster by default, so that an instance
-    that dies under load would fail the fourth caller (circuit breaking, max_retries).
+    By default Envoy runs 3 retries at once for a cluster: when an instance dies
+    under load, the fourth caller would fail (circuit breaking, max_retries).
     """
     return {f"circuit_breakers.{cluster}.default.max_retries": "1024" for cluster in clusters}

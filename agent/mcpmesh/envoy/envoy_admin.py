@@ -1,4 +1,4 @@
-"""What an Envoy says of itself at its admin address (loopback, or a socket), and the verbs it takes there."""
+"""An Envoy's admin address (on loopback, or a socket): what it reports, and the commands that it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 from mcpmesh.errors import Broken, Unreachable
 from mcpmesh.kit.unix_http import http_client
 
-# An Envoy answers in milliseconds; who looks again soon need not wait longer.
+# An Envoy answers in milliseconds; a caller that will ask again soon need not wait longer.
 _SECONDS = 2.0
 
 _FILTER = (
@@ -22,38 +22,37 @@ _FILTER = (
 
 @dataclass(frozen=True)
 class EnvoyReport:
-    """One look: `active` requests under way on the listeners of the mesh, `rejected` xDS updates ever.
+    """`active`: requests under way on the mesh's listeners. `rejected`: xDS updates rejected since its start.
 
-    `known` says how many instances of each service it would send calls to, as
-    far as Consul has told it; those it ejected by itself count too.
+    `endpoints` says to how many instances of each service it would send
+    calls, as far as Consul has told it. Those that it ejected count too.
     """
 
     ready: bool
     active: int
     rejected: int
     clusters: tuple[str, ...]
-    known: Mapping[str, int]
+    endpoints: Mapping[str, int]
 
 
 class EnvoyAdmin:
-    """Speaks to the admin addresses ("host:port") of our Envoys; one instance serves them all."""
+    """Sends requests to the admin addresses ("host:port") of our Envoys; one object serves them all."""
 
-    def __init__(self, sockets: Path | None = None) -> None:
-        self._http = http_client(sockets, timeout=_SECONDS)
+    def __init__(self, socket_folder: Path | None = None) -> None:
+        self._http = http_client(socket_folder, timeout=_SECONDS)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._http.aclose()
 
     async def report(self, address: str, seconds: float = _SECONDS) -> EnvoyReport:
-        """Readiness and counters; raises Unreachable when nobody answers a question within `seconds`."""
+        """Readiness and counters; raises Unreachable where a request gets no answer within `seconds`."""
         ready = await self._request("GET", address, "/ready", seconds=seconds)
         answer = await self._request("GET", address, "/stats", {"filter": _FILTER, "format": "json"}, seconds)
-        stats = answer.json()["stats"]
         active = rejected = 0
         clusters: list[str] = []
-        known: dict[str, int] = {}
-        for stat in stats:
+        endpoints: dict[str, int] = {}
+        for stat in answer.json()["stats"]:
             name, value = stat.get("name", ""), stat.get("value", 0)
             if name.endswith(".update_rejected"):
                 rejected += value
@@ -64,18 +63,18 @@ class EnvoyAdmin:
             elif name.endswith((".membership_healthy", ".ejections_active")):
                 # "cluster.files.default.dc1.internal.<trust domain>.consul.membership_healthy"
                 service = name.split(".", 2)[1]
-                known[service] = known.get(service, 0) + value
-        return EnvoyReport(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), known)
+                endpoints[service] = endpoints.get(service, 0) + value
+        return EnvoyReport(ready.text.strip() == "LIVE", active, rejected, tuple(clusters), endpoints)
 
     async def listening(self, address: str) -> frozenset[int]:
-        """The ports of its listeners that are in use."""
+        """The ports of its active listeners."""
         answer = await self._request("GET", address, "/listeners", {"format": "json"})
-        found = (item.get("local_address", {}) for item in answer.json().get("listener_statuses", ()))
-        ports = (item.get("socket_address", {}).get("port_value") for item in found)
+        listeners = (item.get("local_address", {}) for item in answer.json().get("listener_statuses", ()))
+        ports = (item.get("socket_address", {}).get("port_value") for item in listeners)
         return frozenset(port for port in ports if port is not None)
 
     async def drain(self, address: str) -> None:
-        """Stops accepting; what is under way goes on."""
+        """Makes it stop accepting connections; requests under way continue."""
         await self._request("POST", address, "/drain_listeners", {"graceful": "true", "skip_exit": "true"})
 
     async def quit(self, address: str) -> None:
@@ -83,7 +82,7 @@ class EnvoyAdmin:
         await self._request("POST", address, "/quitquitquit")
 
     async def set_runtime(self, address: str, values: Mapping[str, str]) -> None:
-        """Sets runtime keys; the same call again changes nothing."""
+        """Sets runtime keys; calling it again changes nothing."""
         if values:
             await self._request("POST", address, "/runtime_modify", values)
 

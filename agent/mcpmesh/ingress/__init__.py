@@ -1,1 +1,1 @@
-"""The one address that clients use, and who serves it."""
+"""The ingress, the one address for clients: Consul's API gateway or Kong."""

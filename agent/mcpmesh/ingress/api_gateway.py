@@ -1,4 +1,4 @@
-"""The embedded ingress: Consul's API gateway on Envoy; pure."""
+"""Consul's API gateway on Envoy as the ingress; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mcpmesh.model.service import ServiceSpec
 
 LISTENER = "main"
 
-# Envoy knows a third safe one, which Consul's service-router refuses and its http-route takes.
+# Envoy has a third safe condition. Consul accepts it in an http-route, not in a service-router.
 ROUTE_RETRY_ON = (*RETRY_ON, "reset-before-request")
 
 
@@ -29,7 +29,7 @@ class ApiGateway:
     port: int
     caller_lua: str
 
-    def registrations(self, upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:  # noqa: ARG002 - it has none
+    def registrations(self, upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:  # noqa: ARG002 - a gateway has none
         """See Ingress."""
         return (gateway_registration(self.mesh, self.id, self.service, self.host, self.port),)
 
@@ -43,13 +43,13 @@ class ApiGateway:
 
 
 def gateway_registration(mesh: str, gateway_id: str, service: str, host: str, port: int) -> dict[str, Any]:
-    """The ingress: an API gateway that listens at `host`:`port`, critical until it does."""
+    """The registration of a gateway that listens at `host`:`port`; critical until it does."""
     probed = LOOPBACK if host in ("0.0.0.0", "::", "") else host  # noqa: S104
     payload = {
         "Kind": "api-gateway",
         "ID": gateway_id,
         "Name": service,
-        # Envoy binds to it.
+        # The address that Envoy binds.
         "Address": host,
         "Port": port,
         "Checks": [tcp_check(gateway_id, "listener", probed, port, LISTENER_INTERVAL)],
@@ -74,10 +74,10 @@ def ingress_entries(mesh: str, service: str, port: int, caller_lua: str) -> list
 
 
 def route_entry(spec: ServiceSpec, mesh: str, ingress_service: str) -> dict[str, Any]:
-    """The http-route of a service that declares one; below its path lies what the service has at `/mcp` (or `/`).
+    """The http-route of a service that declares one; it leads to the service's `/mcp` (or `/`).
 
     The path is matched exactly and as a folder, so that `/mcp/files` does not
-    take `/mcp/filesystem` as well.
+    also match `/mcp/filesystem`.
     """
     assert spec.route is not None
     path, root = spec.route.rstrip("/"), "/mcp" if spec.is_mcp else ""
@@ -86,18 +86,18 @@ def route_entry(spec: ServiceSpec, mesh: str, ingress_service: str) -> dict[str,
         "Kind": "http-route",
         "Name": spec.name,
         "Parents": [{"Kind": "api-gateway", "Name": ingress_service, "SectionName": LISTENER}],
-        "Rules": [_rule(spec, _exactly(path, root), root or "/"), below] if path else [below],
+        "Rules": [_rule(spec, _exact_match(path, root), root or "/"), below] if path else [below],
     }
     return each_stamped([route], mesh)[0]
 
 
-def _exactly(path: str, root: str) -> dict[str, Any]:
+def _exact_match(path: str, root: str) -> dict[str, Any]:
     if root:
         return {"Path": {"Match": "exact", "Value": path}}
     # Consul rewrites to "/" only what it matched as a prefix (getRewriteActionForUserLogic
-    # in its agent/xds/routes.go), so the rest of the path is tied down as a header.
-    whole = {"Match": "regex", "Name": ":path", "Value": rf"{re.escape(path)}(\?.*)?"}
-    return {"Path": {"Match": "prefix", "Value": path}, "Headers": [whole]}
+    # in its agent/xds/routes.go), so a header condition matches the rest of the path.
+    whole_path = {"Match": "regex", "Name": ":path", "Value": rf"{re.escape(path)}(\?.*)?"}
+    return {"Path": {"Match": "prefix", "Value": path}, "Headers": [whole_path]}
 
 
 def _rule(spec: ServiceSpec, match: dict[str, Any], rewritten: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Plumbing without opinions about the mesh."""
+"""Plumbing that knows nothing of the mesh."""

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Growing pauses between attempts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _Record:
 
 
 class Backoff:
-    """Per key: 1 s after the first failure, doubling to `ceiling` seconds; forgotten on success."""
+    """Per key: a pause of 1 s after the first failure, doubling up to `ceiling` seconds; reset by a success."""
 
     def __init__(self, clock: Callable[[], float], ceiling: float = 60.0) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Backoff:
         self._records: dict[str, _Record] = {}
 
     def failed(self, key: str) -> float:
-        """Notes a failure; returns the seconds until the next try."""
+        """Notes a failure; returns the seconds until the next attempt."""
         failures = self._records[key].failures + 1 if key in self._records else 1
         wait = min(2.0 ** (failures - 1), self._ceiling)
         self._records[key] = _Record(failures, self._clock() + wait)
@@ -32,6 +32,6 @@ class Backoff:
         self._records.pop(key, None)
 
     def waiting(self, key: str) -> float:
-        """Seconds until `key` may be tried again; 0 when it may now."""
+        """The seconds until the next attempt for `key`; 0 when it may be made now."""
         record = self._records.get(key)
         return max(0.0, record.until - self._clock()) if record else 0.0

@@ -1,9 +1,10 @@
-"""Processes that outlive us, found again by a mark in their environment.
+"""Processes that outlive the agent and are found by a mark in their environment.
 
-A mark is the one label that the kernel keeps for a process: it survives our
-death, needs no file that could be stale, and is inherited, so whatever a
-server leaves behind can be told from other people's processes. Only processes
-with our mark are ever signalled, through a pidfd, so a reused pid is never hit.
+The environment is the one label that the kernel keeps for a process. The mark
+survives the agent's end, needs no file that could be stale, and is inherited:
+what a server leaves behind can be told from other people's processes. Only
+processes with our mark are ever signalled, through a pidfd, so a reused pid is
+never hit.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from mcpmesh.errors import WorkloadError
 VARIABLE = "MCPMESH_MARK"
 _NEEDLE = f"{VARIABLE}=".encode()
 
-# What a launched program may see of our own environment: where things are and
-# how to speak to the person, nothing that could hold a secret.
-_PASSED_ON = (
+# The variables that launched programs inherit: paths, language and terminal,
+# nothing that could hold a secret.
+_INHERITED = (
     "PATH",
     "HOME",
     "USER",
@@ -43,25 +44,26 @@ _PASSED_ON = (
     "REQUESTS_CA_BUNDLE",
     "NODE_EXTRA_CA_CERTS",
 )
-_PASSED_ON_PREFIXES = ("LC_", "XDG_")
+_INHERITED_PREFIXES = ("LC_", "XDG_")
 
-# PF_EXITING and PF_KTHREAD of the kernel's sched.h: these have no environment for good.
+# PF_EXITING and PF_KTHREAD of the kernel's sched.h: such a process never has an environment.
 _EXITING, _KERNEL = 0x4, 0x200000
-# A process in the middle of an exec has neither; that takes microseconds, but a
-# machine under load may stop it there.
+# In the middle of an exec a process has neither environment nor arguments. That
+# takes microseconds, but a machine under load may pause it there.
 _EXEC_TRIES = 50
 _LAST_TRIES = 2
 _EXEC_PAUSE_SECONDS = 0.001
 
-# Our own children, so that they can be reaped; those of an earlier agent are init's.
+# Our own children, to be reaped; those of an earlier agent belong to init.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose process it is. `home` tells apart two meshes of one name; `role` is what it does there.
+    """What a process is: its mesh, `role`, instance, service, digest and ports.
 
-    `drain` is how long (seconds) its calls may take to finish, when nobody has its catalog any more.
+    `home` distinguishes meshes of the same name. `drain` is how long (seconds) its calls may take to finish once its
+    catalog is gone.
     """
 
     mesh: str
@@ -74,12 +76,12 @@ class Mark:
     drain: float = 10.0
 
     def dump(self) -> str:
-        """The mark as it stands in an environment."""
+        """The mark as text, for the environment."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> Mark | None:
-        """The mark in `text`, None where it is not one of ours."""
+        """The mark in `text`; None where it is none of ours."""
         try:
             return cls(**{key: value for key, value in json.loads(text).items() if key in cls.__dataclass_fields__})
         except (ValueError, TypeError, AttributeError):
@@ -90,8 +92,9 @@ class Mark:
 class Process:
     """A live process and its mark.
 
-    Others of the mesh reach it at `host`; what only its agent may ask (a shim's
-    own pages, an Envoy's admin address) is at `inner`. Both are loopback here.
+    The mesh reaches it at `host`. What is for the agent alone (a shim's own
+    pages, an Envoy's admin address) is at `private_host`. Both are loopback
+    for the processes of this machine.
     """
 
     pid: int
@@ -100,13 +103,13 @@ class Process:
     private_host: str = "127.0.0.1"
 
     def private_address(self, port: str) -> str:
-        """Where that port of its mark is asked: "host:port"."""
+        """The address "host:port" of that port of its mark, for the agent."""
         return f"{self.private_host}:{self.mark.ports[port]}"
 
 
 def base_environment() -> dict[str, str]:
-    """The part of our environment that launched programs may see."""
-    return {k: v for k, v in os.environ.items() if k in _PASSED_ON or k.startswith(_PASSED_ON_PREFIXES)}
+    """The part of our environment that launched programs inherit."""
+    return {k: v for k, v in os.environ.items() if k in _INHERITED or k.startswith(_INHERITED_PREFIXES)}
 
 
 def spawn(
@@ -120,8 +123,8 @@ def spawn(
 ) -> int:
     """Starts `argv` in a session of its own, output appended to `log` (0600); returns its pid.
 
-    `env` comes on top of `base_environment()`; `stdin` is handed over in
-    memory, never through a file. Raises WorkloadError when it cannot start.
+    `env` is added to `base_environment()`; `stdin` is passed in memory, never
+    in a file. Raises WorkloadError when it cannot start.
     """
     source = os.memfd_create("stdin")
     try:
@@ -150,7 +153,7 @@ def spawn(
 
 
 def reap() -> None:
-    """Collects children that ended, so that none stays a zombie."""
+    """Reaps children that have ended, so that none stays a zombie."""
     for pid, child in list(_children.items()):
         if child.poll() is not None:
             del _children[pid]
@@ -170,7 +173,7 @@ def _scan() -> Iterator[Process]:
 
 
 def is_alive(process: Process) -> bool:
-    """Whether that very process (not another of its pid) still runs."""
+    """Whether that process (not another one of its pid) still runs."""
     reap()
     return any(found == process for found in _scan_one(process.pid))
 
@@ -185,31 +188,31 @@ def _scan_one(pid: int) -> Iterator[Process]:
 
 
 def _environment(pid: int) -> bytes:
-    """What stands in the environment of a process; nothing where it is another user's, or gone."""
+    """The environment of a process; b"" where it is another user's, or gone."""
     folder = f"/proc/{pid}"
     with suppress(OSError):
         for attempt in range(_EXEC_TRIES):
             if environment := Path(folder, "environ").read_bytes():
                 return environment
-            # Arguments come an instant before the environment; later than that, there is none.
-            named = Path(folder, "cmdline").read_bytes()
-            if (named and attempt >= _LAST_TRIES) or not _may_get_one(folder):
+            # Arguments appear an instant before the environment; a process that has only those has no environment.
+            arguments = Path(folder, "cmdline").read_bytes()
+            if (arguments and attempt >= _LAST_TRIES) or not _may_get_one(folder):
                 break
             time.sleep(_EXEC_PAUSE_SECONDS)
     return b""
 
 
 def _may_get_one(folder: str) -> bool:
-    """Whether a process without an environment may be in an exec: it is neither ending nor the kernel's."""
-    # proc(5): behind the name come the state, five numbers, and the flags.
+    """Whether a process without an environment may be in an exec: it is neither ending nor a kernel thread."""
+    # proc(5): after the name come the state, five numbers, and the flags.
     state, *fields = Path(folder, "stat").read_text().rpartition(")")[2].split()
     return state not in "ZX" and not int(fields[5]) & (_EXITING | _KERNEL)
 
 
 async def stop(process: Process, grace_seconds: float) -> bool:
-    """TERM, wait `grace_seconds`, KILL; the group too when it leads one. True when it went by itself.
+    """TERM, wait `grace_seconds`, KILL (its group too, when it leads one). True when TERM was enough.
 
-    Returns at once when it is gone already.
+    Returns at once when it has ended already.
     """
     try:
         handle = os.pidfd_open(process.pid)
@@ -234,7 +237,7 @@ def _signal(pid: int, handle: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(handle, number)
         if number is signal.SIGKILL and os.getpgid(pid) == pid:
             os.killpg(pid, number)
-    except OSError:  # it ended between the look and the signal
+    except OSError:  # it ended just before the signal
         return
 
 
@@ -255,7 +258,7 @@ async def _ended(handle: int, seconds: float) -> bool:
 
 
 async def wait_for_any_end(pids: Sequence[int]) -> None:
-    """Returns when one of `pids` ends (or is gone already); waits for ever when there are none."""
+    """Returns when one of `pids` ends or has ended; waits for ever when there are none."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     handles: list[int] = []

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and private ones that nobody else can read at any moment."""
+"""Private files, which no other user can read at any moment and which are always whole or absent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def private_folder(path: Path) -> Path:
-    """Makes `path` (and parents) if need be; mode 0700."""
+    """Creates `path` (and parents) if it is missing; mode 0700."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.chmod(0o700)
     return path

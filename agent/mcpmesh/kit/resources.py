@@ -1,4 +1,4 @@
-"""Finds what the program hands to Consul and Envoy: in the wheel, or in a source checkout."""
+"""Finds the files that the agent hands to Consul, Envoy and Kong: in the wheel, or in a source checkout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource_path(relative: str) -> Path:
-    """The file or folder `relative` ("consul/server.hcl") as it came with this program."""
+    """The path of the file or folder `relative` ("consul/server.hcl") of this installation."""
     for root in (_PACKAGE / "_handed", _PACKAGE.parent.parent):
         if (root / relative).exists():
             return root / relative

@@ -1,7 +1,7 @@
 """HTTP over unix sockets, by names that look like hosts.
 
 `http://FOLDER.NAME.sock/ready` goes to the socket FOLDER/NAME.sock below a
-root, every other URL over TCP; so who asks need not know how it is reached.
+root, every other URL over TCP. So callers use one client for both.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _SUFFIX = ".sock"
 
 
 def socket_host(folder: str, name: str) -> str:
-    """How a URL names the socket `folder`/`name`.sock; neither has a dot in it."""
+    """The host in a URL that stands for the socket `folder`/`name`.sock; neither has a dot in it."""
     return f"{folder}.{name}{_SUFFIX}"
 
 
 class SocketTransport(httpx.AsyncBaseTransport):
-    """Takes requests to names of sockets to the sockets below `root`; None knows no sockets."""
+    """Sends requests for names of sockets to the sockets below `root`; with None every request goes over TCP."""
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
@@ -31,7 +31,7 @@ class SocketTransport(httpx.AsyncBaseTransport):
         host = request.url.host
         if self._root is None:
             return await self._tcp.handle_async_request(request)
-        # Nobody knows the names, and addresses that come and go, that we have for them; all answer to this one.
+        # Servers don't know the names and changing addresses that we use for them; all accept this name.
         request.headers["Host"] = "localhost"
         if not host.endswith(_SUFFIX):
             return await self._tcp.handle_async_request(request)
@@ -39,10 +39,10 @@ class SocketTransport(httpx.AsyncBaseTransport):
         path = self._root / folder / f"{name}{_SUFFIX}"
         transport = self._sockets.get(path)
         if transport is None:
-            gone = [self._sockets.pop(known) for known in list(self._sockets) if not known.exists()]
+            removed = [self._sockets.pop(known) for known in list(self._sockets) if not known.exists()]
             transport = self._sockets[path] = httpx.AsyncHTTPTransport(uds=str(path), trust_env=False)
-            for each in gone:  # last, since others ask while one is closed
-                await each.aclose()
+            for old in removed:  # last, since other requests run while one is closed
+                await old.aclose()
         return await transport.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -52,5 +52,5 @@ class SocketTransport(httpx.AsyncBaseTransport):
 
 
 def http_client(root: Path | None, timeout: float) -> httpx.AsyncClient:
-    """A client that also knows the sockets below `root`, where there is one; `timeout` in seconds."""
+    """A client that also reaches the sockets below `root`, if one is given; `timeout` in seconds."""
     return httpx.AsyncClient(transport=SocketTransport(root), timeout=timeout, trust_env=False)

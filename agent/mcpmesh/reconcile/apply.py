@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from mcpmesh.envoy import envoy_program
-from mcpmesh.envoy.bootstrap import ConsulAddress, render, retry_budget
+from mcpmesh.envoy.bootstrap import ConsulAddress, render_bootstrap, retry_budget
 from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import MeshError, PeerError, WorkloadError
 from mcpmesh.ingress.kong.kong_control import KongControl
@@ -211,7 +211,7 @@ class Applier:
         settings = do.envoy_settings
 
         def bootstrap(admin: int | Path) -> Awaitable[str]:
-            return render(do.consul_address, deed.sidecar_id, admin, gateway=deed.gateway)
+            return render_bootstrap(do.consul_address, deed.sidecar_id, admin, gateway=deed.gateway)
 
         def arguments(path: Path) -> list[str]:
             return envoy_program.arguments(

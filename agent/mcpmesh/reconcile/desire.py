@@ -9,7 +9,7 @@ from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.consul.registration import LOOPBACK, registration
 from mcpmesh.ingress.api_gateway import ApiGateway
 from mcpmesh.ingress.interface import Ingress
-from mcpmesh.ingress.kong.document import Content, Document, document, rendered
+from mcpmesh.ingress.kong.document import Content, Document, document_from_content, render_content
 from mcpmesh.ingress.kong.kong_ingress import KongIngress
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.resources import resource_path
@@ -79,13 +79,13 @@ def kong_content(catalog: Catalog, mesh: str, kong: KongWish, leads: Collection[
     """What Kong is handed while it may lead to these services."""
     absent = kong.ports.keys() - set(leads)
     routed = {name: (catalog.services[name], kong.ports[name]) for name in leads}
-    ours = rendered(mesh, routed, kong.plugins, [catalog.services[name] for name in absent])
-    return kong.own.joined(ours, absent)
+    ours = render_content(mesh, routed, kong.plugins, [catalog.services[name] for name in absent])
+    return kong.own.merged_with(ours, absent)
 
 
 def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongWish) -> WantedKong:
     def handed_over(leads: Collection[str]) -> Document:
-        return document(kong_content(catalog, mesh, kong, leads))
+        return document_from_content(kong_content(catalog, mesh, kong, leads))
 
     return WantedKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over, kong.digest)
 

@@ -183,7 +183,7 @@ class Observer:
             active=report.active,
             rejected=report.rejected,
             clusters=report.clusters,
-            known=report.known,
+            known=report.endpoints,
         )
 
     async def any_end(self) -> None:
@@ -205,7 +205,7 @@ class Observer:
         address, port = ("127.0.0.1", 0) if process is None else ("127.0.0.1", process.mark.ports["public"])
         if desired.ingress:
             address, port = desired.ingress.registration["Address"], desired.ingress.port
-        return await self._kong(process, address, port)
+        return await self._kong.observe(process, address, port)
 
     async def _kong_upstreams(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
         """The sidecar of Kong, with the ports at which it listens for Kong's calls."""

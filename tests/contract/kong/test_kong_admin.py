@@ -10,10 +10,10 @@ import pytest
 from tests.support.kong.running import RunningKong
 
 from mcpmesh.errors import Broken, Refused, Unreachable
-from mcpmesh.ingress.kong.document import document, from_text, rendered
+from mcpmesh.ingress.kong.document import document_from_content, document_from_text, render_content
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.plugins import plugins
-from mcpmesh.ingress.kong.user_documents import UserDocuments, read_folder
+from mcpmesh.ingress.kong.user_documents import UserDocuments, read_documents
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
 from mcpmesh.settings import KongSettings
 
@@ -23,7 +23,7 @@ BOTH = {"files": (FILES, 7000), "web": (WEB, 7001)}
 
 
 def of_both(mesh: str = "m") -> dict[str, object]:
-    return rendered(mesh, BOTH, plugins(KongSettings()))
+    return render_content(mesh, BOTH, plugins(KongSettings()))
 
 
 async def test_a_kong_says_which_it_is(kong: RunningKong, admin: KongAdmin) -> None:
@@ -31,7 +31,7 @@ async def test_a_kong_says_which_it_is(kong: RunningKong, admin: KongAdmin) -> N
 
 
 async def test_a_document_is_taken_whole_and_told_by_the_hash_that_we_know(kong: RunningKong, admin: KongAdmin) -> None:
-    handed = document(of_both())
+    handed = document_from_content(of_both())
     assert await admin.hash(kong.admin) != handed.hash
     await admin.post(kong.admin, handed)
     assert await admin.hash(kong.admin) == handed.hash
@@ -41,22 +41,24 @@ async def test_a_document_is_taken_whole_and_told_by_the_hash_that_we_know(kong:
 
 
 async def test_a_document_handed_over_again_has_the_same_hash(kong: RunningKong, admin: KongAdmin) -> None:
-    await admin.post(kong.admin, document(of_both()))
+    await admin.post(kong.admin, document_from_content(of_both()))
     first = await admin.hash(kong.admin)
-    await admin.post(kong.admin, document(of_both()))
+    await admin.post(kong.admin, document_from_content(of_both()))
     assert await admin.hash(kong.admin) == first
 
 
 async def test_a_document_without_anything_in_it_has_the_hash_that_we_expect(
     kong: RunningKong, admin: KongAdmin
 ) -> None:
-    bare = document(rendered("m", {}, plugins(KongSettings(prometheus=False, correlation_header=""))))
+    bare = document_from_content(
+        render_content("m", {}, plugins(KongSettings(prometheus=False, correlation_header="")))
+    )
     await admin.post(kong.admin, bare)
     assert await admin.hash(kong.admin) == bare.hash
 
 
 async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
-    handed = document(of_both())
+    handed = document_from_content(of_both())
     await admin.post(kong.admin, handed)
     # As an object, with one field that differs, the way other programs do it.
     theirs = {**of_both(), "services": [{"name": "theirs", "host": "127.0.0.1", "port": 7009}]}
@@ -67,21 +69,21 @@ async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admi
 
 
 async def test_only_services_with_the_mark_of_that_mesh_are_told(kong: RunningKong, admin: KongAdmin) -> None:
-    await admin.post(kong.admin, document(of_both("other")))
+    await admin.post(kong.admin, document_from_content(of_both("other")))
     assert await admin.services(kong.admin, "m") == {}
     assert set(await admin.services(kong.admin, "other")) == {"files", "web"}
 
 
 async def test_more_services_than_a_page_holds_are_all_told(kong: RunningKong, admin: KongAdmin) -> None:
     many = {f"s{number}": (ServiceSpec(f"s{number}", Stdio("x"), route=f"/s{number}"), 7000) for number in range(1100)}
-    await admin.post(kong.admin, document(rendered("m", many, [])))
+    await admin.post(kong.admin, document_from_content(render_content("m", many, [])))
     assert len(await admin.services(kong.admin, "m")) == 1100
 
 
 async def test_a_refused_document_changes_nothing_and_is_told_with_entity_and_field(
     kong: RunningKong, admin: KongAdmin
 ) -> None:
-    await admin.post(kong.admin, document(of_both()))
+    await admin.post(kong.admin, document_from_content(of_both()))
     before = await admin.hash(kong.admin)
     wrong = of_both() | {
         "services": [
@@ -90,7 +92,7 @@ async def test_a_refused_document_changes_nothing_and_is_told_with_entity_and_fi
         "plugins": [{"name": "key-auth", "config": {"key_in_heder": True}}],
     }
     with pytest.raises(Refused) as caught:
-        await admin.post(kong.admin, document(wrong))
+        await admin.post(kong.admin, document_from_content(wrong))
     said = str(caught.value)
     assert "goes on with what it had" in said
     assert 'service "files" read_timeout: value should be between 1 and 2147483646' in said
@@ -116,14 +118,14 @@ async def test_each_reason_of_kong_reaches_the_person(
     kong: RunningKong, admin: KongAdmin, entities: dict[str, object], said: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        await admin.post(kong.admin, document({"_format_version": "3.0", **entities}))
+        await admin.post(kong.admin, document_from_content({"_format_version": "3.0", **entities}))
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "a: b: c"])
 async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: KongAdmin, text: str) -> None:
     with pytest.raises(Refused, match="refuses it"):
-        await admin.post(kong.admin, from_text(text))
+        await admin.post(kong.admin, document_from_text(text))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: K
 async def test_every_plugin_of_the_settings_is_taken(
     kong: RunningKong, admin: KongAdmin, changes: dict[str, object]
 ) -> None:
-    handed = document(rendered("m", BOTH, plugins(KongSettings.model_validate(changes))))
+    handed = document_from_content(render_content("m", BOTH, plugins(KongSettings.model_validate(changes))))
     await admin.post(kong.admin, handed)
     assert await admin.hash(kong.admin) == handed.hash
 
@@ -159,15 +161,15 @@ async def test_a_document_of_a_persons_own_is_taken_with_ours(
         "- {name: key-auth, service: files}\n"
         "- {name: acl, route: web, config: {allow: [team-a]}}\n"
     )
-    found: UserDocuments = read_folder(tmp_path)
-    found.check(of_both())
-    handed = document(found.joined(of_both()))
+    found: UserDocuments = read_documents(tmp_path)
+    found.check_conflicts(of_both())
+    handed = document_from_content(found.merged_with(of_both()))
     await admin.post(kong.admin, handed)
     assert await admin.hash(kong.admin) == handed.hash
 
 
 async def test_what_kong_has_can_be_read_back(kong: RunningKong, admin: KongAdmin) -> None:
-    await admin.post(kong.admin, document(of_both()))
+    await admin.post(kong.admin, document_from_content(of_both()))
     exported = httpx.get(f"{kong.admin}/config", trust_env=False, timeout=60).json()["config"]
     assert "name: files" in exported and "mcpmesh-owner:m" in exported
     (route,) = httpx.get(f"{kong.admin}/routes?tags=mcpmesh-owner:m&size=1", trust_env=False, timeout=60).json()["data"]
@@ -180,7 +182,7 @@ async def test_single_entities_cannot_be_written(kong: RunningKong) -> None:
 
 
 async def test_calls_are_counted_where_the_settings_say_so(kong: RunningKong, admin: KongAdmin) -> None:
-    await admin.post(kong.admin, document(of_both()))
+    await admin.post(kong.admin, document_from_content(of_both()))
     assert httpx.get(f"{kong.admin}/metrics", trust_env=False, timeout=60).status_code == httpx.codes.OK
 
 
@@ -223,7 +225,7 @@ async def test_kongs_other_answers_to_a_document_say_whether_to_try_again(
 ) -> None:
     admin = await answering(status, json.dumps(body).encode())
     with pytest.raises(error, match=body["message"]):
-        await admin.post("http://kong:8001", document({"_format_version": "3.0"}))
+        await admin.post("http://kong:8001", document_from_content({"_format_version": "3.0"}))
     await admin.close()
 
 

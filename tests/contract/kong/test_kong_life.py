@@ -18,7 +18,15 @@ import pytest
 from tests.support.kong.running import kong_program
 from tests.support.ports import KONG_PORTS
 
-from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, drain, end, end_leftover, forget, start
+from mcpmesh.ingress.kong.kong_process import (
+    ROLE,
+    KongListeners,
+    drain,
+    end,
+    end_leftover,
+    remove_working_folder,
+    start,
+)
 from mcpmesh.kit.marked_process import Mark, Process, find_marked
 from mcpmesh.settings import KongSettings
 
@@ -80,7 +88,7 @@ async def test_it_is_found_by_its_mark_and_ends_with_all_that_it_started(home: P
     assert len(working_in(home / "kong")) > 1
     await end(process)
     assert working_in(home / "kong") == [] and find_marked(home) == []
-    forget(home)
+    remove_working_folder(home)
     assert not (home / "kong").exists()
 
 

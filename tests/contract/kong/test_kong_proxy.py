@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.support.kong.running import RunningKong
 
-from mcpmesh.ingress.kong.document import document, rendered
+from mcpmesh.ingress.kong.document import document_from_content, render_content
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.plugins import plugins
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio
@@ -94,7 +94,7 @@ async def hand_over(
     kong: RunningKong, admin: KongAdmin, service: Service, settings: KongSettings, **more: object
 ) -> None:
     routed = {"files": (FILES, service.port), "web": (WEB, service.port)}
-    await admin.post(kong.admin, document({**rendered("m", routed, plugins(settings)), **more}))
+    await admin.post(kong.admin, document_from_content({**render_content("m", routed, plugins(settings)), **more}))
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ async def test_a_request_reaches_the_service_before_its_end(proxy: httpx.AsyncCl
 
 
 async def test_a_service_that_is_not_there_gives_502_once(kong: RunningKong, admin: KongAdmin) -> None:
-    await admin.post(kong.admin, document(rendered("m", {"files": (FILES, 1)}, [])))
+    await admin.post(kong.admin, document_from_content(render_content("m", {"files": (FILES, 1)}, [])))
     answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=60)
     assert answer.status_code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 
@@ -193,7 +193,7 @@ async def test_without_a_document_kong_says_try_again_and_never_not_found(kong: 
 async def test_a_service_that_is_to_come_says_try_again_at_its_own_paths_alone(
     kong: RunningKong, admin: KongAdmin, service: Service
 ) -> None:
-    await admin.post(kong.admin, document(rendered("m", {"web": (WEB, service.port)}, [], [FILES])))
+    await admin.post(kong.admin, document_from_content(render_content("m", {"web": (WEB, service.port)}, [], [FILES])))
     async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=60) as client:
         for path in ("/mcp/files", "/mcp/files/below"):
             answer = await client.get(path)

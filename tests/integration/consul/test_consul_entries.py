@@ -23,7 +23,7 @@ from tests.support.ports import CONSUL_PORTS
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.config_entries import service_entries
 from mcpmesh.consul.registration import registration
-from mcpmesh.envoy.bootstrap import ConsulAddress, render
+from mcpmesh.envoy.bootstrap import ConsulAddress, render_bootstrap
 from mcpmesh.envoy.envoy_program import find_envoy
 from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
 from mcpmesh.kit.resources import resource_path
@@ -179,7 +179,7 @@ async def start_envoy(
     mesh.admin[proxy_id] = CONSUL_PORTS.take()
     address = ConsulAddress(mesh.consul.binary, mesh.consul.address, mesh.consul.grpc_address)
     bootstrap = folder / f"{proxy_id}.json"
-    bootstrap.write_text(await render(address, proxy_id, mesh.admin[proxy_id], gateway=gateway))
+    bootstrap.write_text(await render_bootstrap(address, proxy_id, mesh.admin[proxy_id], gateway=gateway))
     log = stack.enter_context((folder / f"{proxy_id}.log").open("wb"))
     options = ["--disable-hot-restart", "--concurrency", "1", "--drain-time-s", "5", "--drain-strategy", "immediate"]
     process = subprocess.Popen(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from mcpmesh.errors import SettingsError
-from mcpmesh.ingress.kong.document import document, paths, rendered
+from mcpmesh.ingress.kong.document import document_from_content, render_content, route_paths
 from mcpmesh.ingress.kong.plugins import plugins
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Timeouts
 from mcpmesh.settings import KongSettings
@@ -25,7 +25,7 @@ NAMES = st.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 
 
 def only(spec: ServiceSpec, port: int = 7000) -> dict[str, Any]:
-    found: dict[str, Any] = rendered("m", {spec.name: (spec, port)}, [])["services"][0]
+    found: dict[str, Any] = render_content("m", {spec.name: (spec, port)}, [])["services"][0]
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_plain_service_is_led_to_at_its_root() -> None:
 )
 def test_a_route_takes_its_path_and_what_lies_below_it(route: str, taken: list[str], left: list[str]) -> None:
     def matches(path: str) -> bool:
-        patterns = paths(route)
+        patterns = route_paths(route)
         return any(re.match(p[1:], path) if p.startswith("~") else path.startswith(p) for p in patterns)
 
     assert all(map(matches, taken)) and not any(map(matches, left))
@@ -89,7 +89,7 @@ def test_the_digest_changes_with_anything_of_the_service_and_with_nothing_else()
     assert only(FILES)["tags"] == tags
     assert only(FILES, 7001)["tags"] != tags
     assert only(replace(FILES, route="/files"))["tags"] != tags
-    both = rendered("m", {"files": (FILES, 7000), "web": (WEB, 7001)}, [{"name": "prometheus", "config": {}}])
+    both = render_content("m", {"files": (FILES, 7000), "web": (WEB, 7001)}, [{"name": "prometheus", "config": {}}])
     assert both["services"][0]["tags"] == tags
 
 
@@ -98,13 +98,15 @@ def test_the_same_catalog_gives_the_same_text_whatever_its_order(ports: dict[str
     routed = {name: (replace(FILES, name=name, route=f"/mcp/{name}"), port) for name, port in ports.items()}
     shuffled = list(routed.items())
     random.shuffle(shuffled)
-    one, other = (document(rendered("m", each, plugins(KongSettings()))) for each in (routed, dict(shuffled)))
+    one, other = (
+        document_from_content(render_content("m", each, plugins(KongSettings()))) for each in (routed, dict(shuffled))
+    )
     assert one == other
     assert json.loads(one.text)["_format_version"] == "3.0"
 
 
 def test_a_document_does_not_show_its_text_where_it_is_logged() -> None:
-    assert "sesame" not in repr(document({"consumers": [{"key": "sesame"}]}))
+    assert "sesame" not in repr(document_from_content({"consumers": [{"key": "sesame"}]}))
 
 
 # --- plugins

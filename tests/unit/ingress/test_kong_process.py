@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import SettingsError, WorkloadError
-from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, environment, find_kong, reason_in, start
+from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, environment, error_line_in, find_kong, start
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import KongSettings
 
@@ -62,4 +62,4 @@ def test_a_folder_too_deep_for_its_sockets_is_told_before_it_starts(tmp_path: Pa
 def test_its_last_words_are_the_reason_and_no_advice(tmp_path: Path, text: str, reason: str) -> None:
     log = tmp_path / "kong.log"
     log.write_text(text)
-    assert reason_in(log) == reason
+    assert error_line_in(log) == reason

@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 from mcpmesh.errors import DocumentError
-from mcpmesh.ingress.kong.document import rendered
-from mcpmesh.ingress.kong.user_documents import UserDocuments, files, fingerprint, read_folder
+from mcpmesh.ingress.kong.document import render_content
+from mcpmesh.ingress.kong.user_documents import UserDocuments, document_files, fingerprint, read_documents
 from mcpmesh.model.service import ServiceSpec, Stdio
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
-OURS = rendered("m", {"files": (FILES, 7000)}, [{"name": "prometheus", "config": {}}])
+OURS = render_content("m", {"files": (FILES, 7000)}, [{"name": "prometheus", "config": {}}])
 
 
 def own(folder: Path, **documents: str) -> UserDocuments:
     """These documents, `_format_version` added."""
     for name, text in documents.items():
         (folder / f"{name}.yml").write_text('_format_version: "3.0"\n' + text)
-    return read_folder(folder)
+    return read_documents(folder)
 
 
 def test_entities_of_all_documents_are_joined_to_ours(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_entities_of_all_documents_are_joined_to_ours(tmp_path: Path) -> None:
         a="consumers:\n- username: ada\n  keyauth_credentials:\n  - key: sesame\n",
         b="services:\n- name: shop\n  host: shop.example\n",
     )
-    joined = found.joined(OURS)
+    joined = found.merged_with(OURS)
     assert [item["name"] for item in joined["services"]] == ["files", "shop"]
     assert joined["consumers"] == [{"username": "ada", "keyauth_credentials": [{"key": "sesame"}]}]
     assert len(OURS["services"]) == 1, "ours was changed"
@@ -38,26 +38,26 @@ def test_what_refers_to_a_service_goes_in_with_it(tmp_path: Path) -> None:
     found = own(
         tmp_path, a="plugins:\n- name: key-auth\n  service: files\n- name: acl\n  route: {name: files}\n- name: jwt\n"
     )
-    names = [item["name"] for item in found.joined(OURS)["plugins"]]
+    names = [item["name"] for item in found.merged_with(OURS)["plugins"]]
     assert names == ["prometheus", "key-auth", "acl", "jwt"]
-    assert [item["name"] for item in found.joined(OURS, ["files"])["plugins"]] == ["prometheus", "jwt"]
+    assert [item["name"] for item in found.merged_with(OURS, ["files"])["plugins"]] == ["prometheus", "jwt"]
 
 
 def test_a_folder_that_is_not_there_and_files_that_are_none_are_no_documents(tmp_path: Path) -> None:
-    assert read_folder(tmp_path / "kong.d") == UserDocuments()
+    assert read_documents(tmp_path / "kong.d") == UserDocuments()
     for name in ("readme.md", ".hidden.yml", "keys.yml~"):
         (tmp_path / name).write_text("nonsense: [")
-    assert files(tmp_path) == [] and read_folder(tmp_path) == UserDocuments()
+    assert document_files(tmp_path) == [] and read_documents(tmp_path) == UserDocuments()
 
 
 def test_a_document_of_comments_is_empty(tmp_path: Path) -> None:
     (tmp_path / "later.yml").write_text("# _format_version: 3.0\n")
-    assert read_folder(tmp_path) == UserDocuments()
+    assert read_documents(tmp_path) == UserDocuments()
 
 
 def test_json_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"_format_version": "3.0", "consumers": [{"username": "ada"}]}')
-    assert read_folder(tmp_path).joined(OURS)["consumers"] == [{"username": "ada"}]
+    assert read_documents(tmp_path).merged_with(OURS)["consumers"] == [{"username": "ada"}]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
 def test_what_is_no_document_is_named_with_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(DocumentError) as caught:
-        read_folder(tmp_path)
+        read_documents(tmp_path)
     (problem,) = caught.value.problems
     assert (problem.path, problem.line) == (tmp_path / "a.yml", line) and said in problem.message
 
@@ -98,7 +98,7 @@ def test_what_is_no_document_is_named_with_file_and_line(tmp_path: Path, text: s
 )
 def test_what_is_there_already_is_named_with_file_and_entity(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        own(tmp_path, a=text).check(OURS)
+        own(tmp_path, a=text).check_conflicts(OURS)
     (problem,) = caught.value.problems
     assert problem.path == tmp_path / "a.yml" and problem.line in (3, 4)
     assert said in str(problem)
@@ -115,20 +115,20 @@ def test_what_is_there_already_is_named_with_file_and_entity(tmp_path: Path, tex
     ],
 )
 def test_what_only_looks_alike_is_no_clash(tmp_path: Path, text: str) -> None:
-    own(tmp_path, a=text).check(OURS)
+    own(tmp_path, a=text).check_conflicts(OURS)
 
 
 def test_two_documents_that_want_the_same_are_both_named(tmp_path: Path) -> None:
     found = own(tmp_path, a="services:\n- {name: shop, host: a}\n", b="services:\n- {name: shop, host: b}\n")
     with pytest.raises(DocumentError, match=r"b\.yml:3: services\[0\].*a\.yml:3 as well"):
-        found.check(OURS)
+        found.check_conflicts(OURS)
 
 
 def test_a_key_that_stands_twice_is_not_shown(tmp_path: Path) -> None:
     credential = "keyauth_credentials: [{key: sesame}]"
     twice = f"consumers:\n- {{username: a, {credential}}}\n- {{username: b, {credential}}}\n"
     with pytest.raises(DocumentError, match=r"consumers\[1\]: the key of this keyauth_credential is taken") as caught:
-        own(tmp_path, a=twice).check(OURS)
+        own(tmp_path, a=twice).check_conflicts(OURS)
     assert "sesame" not in str(caught.value)
 
 
@@ -136,7 +136,7 @@ def test_the_paths_of_its_routes_are_told(tmp_path: Path) -> None:
     found = own(
         tmp_path, a="routes:\n- {paths: [/a]}\nservices:\n- {name: b, host: b, routes: [{paths: [/b, ~/c$]}]}\n"
     )
-    assert found.paths == ["/a", "/b", "~/c$"]
+    assert found.route_paths == ["/a", "/b", "~/c$"]
 
 
 def test_a_saved_a_new_and_a_removed_document_are_noticed(tmp_path: Path) -> None:

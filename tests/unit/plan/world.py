@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from mcpmesh.ingress.kong.document import Document, document
+from mcpmesh.ingress.kong.document import Document, document_from_content
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed import (
     Entry,
@@ -112,7 +112,7 @@ def kong_registrations(upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ..
 
 def kong_document(ports: Mapping[str, int]) -> Document:
     """A document that leads there."""
-    return document({"services": [{"name": name, "port": port} for name, port in sorted(ports.items())]})
+    return document_from_content({"services": [{"name": name, "port": port} for name, port in sorted(ports.items())]})
 
 
 NOTHING = Desired(MESH, INGRESS, {}, None)

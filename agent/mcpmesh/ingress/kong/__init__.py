@@ -1,1 +1,1 @@
-"""Kong at the ingress, without a database: a whole document rendered, handed over, and read back."""
+"""Kong as the ingress, without a database: a whole document is rendered, posted, and read back."""

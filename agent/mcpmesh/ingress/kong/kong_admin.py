@@ -1,8 +1,8 @@
-"""Kong's Admin API: the one place that speaks to it.
+"""A client of Kong's Admin API.
 
-Errors are translated once: Unreachable where nobody answers, Broken for 5xx
-and for what is no answer of Kong's, Refused with Kong's own words where it
-turns a document down; then it goes on with what it had.
+Errors: Unreachable without an answer, Broken for 5xx and for what is no answer
+of Kong's, Refused with Kong's own reasons where it rejects a document. Kong
+then keeps the document that it had.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import httpx
 from mcpmesh.errors import Broken, Refused, Unreachable
 from mcpmesh.ingress.kong.document import DIGEST_TAG, OWNER_TAG, Document
 
-# Kong answers in milliseconds; a large document takes it longer.
-_LOOK_SECONDS = 2.0
+# Kong answers in milliseconds; a large document takes longer.
+_READ_SECONDS = 2.0
 _POST_SECONDS = 30.0
-# Kong's greatest page.
-_PAGE = 1000
-# It loads one document at a time, and says so.
+# The largest page that Kong serves.
+_PAGE_SIZE = 1000
+# Kong loads one document at a time, and answers this meanwhile.
 _BUSY = 429
 _TOO_LARGE = 413
 
 
 @dataclass(frozen=True)
 class OwnedService:
-    """A service in Kong that bears a mesh's mark: where it leads, and the digest it was rendered with."""
+    """A service in Kong with a mesh's tag: the port to which it leads, and its digest tag."""
 
     port: int
     digest: str
 
 
 class KongAdmin:
-    """Speaks to Admin addresses ("http://host:port"), over `transport` where one is given; one serves them all.
+    """Sends requests to Admin addresses ("http://host:port"); one object serves them all.
 
-    `seconds` bounds each step of a question.
+    `seconds` bounds each step of a request. `transport` replaces the network in tests.
     """
 
-    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, seconds: float = _LOOK_SECONDS) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None, seconds: float = _READ_SECONDS) -> None:
         self._http = httpx.AsyncClient(timeout=seconds, trust_env=False, transport=transport)
 
     async def close(self) -> None:
@@ -48,17 +48,17 @@ class KongAdmin:
         await self._http.aclose()
 
     async def version(self, url: str) -> str:
-        """Such as "3.9.1"."""
+        """Kong's version, such as "3.9.1"."""
         return str((await self._get(url, "/"))["version"])
 
     async def hash(self, url: str) -> str:
-        """Of the document that it goes by (`Document.hash`)."""
+        """The hash of the document that it has (`Document.hash`)."""
         return str((await self._get(url, "/status"))["configuration_hash"])
 
     async def services(self, url: str, mesh: str) -> dict[str, OwnedService]:
-        """Its services with this mesh's mark, by name."""
+        """Its services with this mesh's tag, by name."""
         found: dict[str, OwnedService] = {}
-        path: str | None = f"/services?size={_PAGE}&tags={OWNER_TAG}{mesh}"
+        path: str | None = f"/services?size={_PAGE_SIZE}&tags={OWNER_TAG}{mesh}"
         while path:
             page = await self._get(url, path)
             for item in page["data"]:
@@ -69,8 +69,8 @@ class KongAdmin:
         return found
 
     async def post(self, url: str, document: Document) -> None:
-        """Replaces all that it has; in force when this returns. Refused changes nothing there."""
-        # As a text, so that Kong's hash of it is the one that we know.
+        """Replaces its whole configuration, which is in force when this returns. Refused changes nothing there."""
+        # As a text, so that Kong reports the hash that we compute.
         body = {"config": document.text, "flatten_errors": True}
         answer = await self._send(url, "POST", "/config", json=body, timeout=_POST_SECONDS)
         if answer.status_code == httpx.codes.CREATED:
@@ -99,23 +99,23 @@ class KongAdmin:
         try:
             return await self._http.request(method, f"{url.rstrip('/')}{path}", **more)
         except httpx.TransportError as error:
-            said = str(error) or type(error).__name__
-            raise Unreachable(f"cannot reach the Admin API of Kong at {url}: {said}") from error
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"cannot reach the Admin API of Kong at {url}: {reason}") from error
 
 
 class _Answer(dict[str, Any]):
-    """An object of Kong's; Broken where a key that it always has is not there."""
+    """A JSON object from Kong; raises Broken for a missing key."""
 
-    def __init__(self, body: Mapping[str, Any], what: str) -> None:
+    def __init__(self, body: Mapping[str, Any], source: str) -> None:
         super().__init__(body)
-        self._what = what
+        self._source = source
 
     def __missing__(self, key: str) -> Any:
-        raise Broken(f"cannot understand {self._what}: it lacks {key}; does it run without a database, as a Kong 3?")
+        raise Broken(f"cannot understand {self._source}: it lacks {key}; does it run without a database, as a Kong 3?")
 
 
 def refusal(status: int, body: object) -> list[str]:
-    """Kong's reasons, a line each, with the entity and the field; pure."""
+    """Kong's reasons for rejecting a document, one line each, with the entity and the field; pure."""
     if not isinstance(body, Mapping):
         return [f"HTTP {status}, without a reason"]
     lines = [line for item in _list(body.get("flattened_errors")) for line in _flattened(item)]
@@ -135,13 +135,13 @@ def _flattened(item: Any) -> Iterator[str]:
 
 
 def _fields(value: object, path: str) -> Iterator[tuple[str, str]]:
-    """What could not be told of one entity: reasons at the end of nested keys and places in lists."""
+    """Reasons that Kong gives for no single entity: they stand at the end of nested keys and list indices."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _fields(inner, path if key == "@entity" else f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
         for place, inner in enumerate(value, start=1):
-            # A list of reasons, or what is wrong with each of a list's entries.
+            # Either a list of reasons, or one value for each entry of a list.
             yield from _fields(inner, path if isinstance(inner, str) else f"{path}[{place}]")
     elif value is not None:
         yield path, str(value)

@@ -1,4 +1,4 @@
-"""What is done to the Kong of a mesh: start and end ours, hand it its document, or one that somebody else runs."""
+"""Actions on the Kong of a mesh: start, drain and end our own; post a document to ours or to an external one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.ingress.kong import kong_process
-from mcpmesh.ingress.kong.document import Document, from_text
+from mcpmesh.ingress.kong.document import Document, document_from_text
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
@@ -16,7 +16,7 @@ from mcpmesh.settings import IngressSettings, KongSettings
 
 
 class KongControl:
-    """Of the mesh at `home`, under the identity and at the host of `ingress`; `ports` has one for its Admin API."""
+    """For the mesh at `home`; Kong has the identity and the host of `ingress`, and an Admin port from `ports`."""
 
     def __init__(
         self,
@@ -37,45 +37,44 @@ class KongControl:
         self._posted: str | None = None
 
     def start(self, instance: str, port: int, taken: Collection[int]) -> int:
-        """Starts ours; raises WorkloadError without a program, SettingsError where the configured one is none."""
+        """Starts ours; raises WorkloadError without a program, SettingsError where the configured one is unusable."""
         program = kong_process.find_kong(self._settings.binary)
         if program is None:
             raise WorkloadError("cannot start Kong: there is none on PATH; install it, or set MCPMESH_KONG__BINARY")
-        listens = kong_process.KongListeners(self.host, port, self._ports.take(taken))
-        ports = {"public": port, "admin": listens.admin_port}
+        listeners = kong_process.KongListeners(self.host, port, self._ports.take(taken))
+        ports = {"public": port, "admin": listeners.admin_port}
         digest = kong_process.digest(program, self.host, self._settings)
         mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
-        return kong_process.start(program, mark, listens, self._settings)
+        return kong_process.start(program, mark, listeners, self._settings)
 
     def last_error_line(self, instance: str) -> str:
         """Why it ended, as far as its log tells."""
         log = kong_process.log_of(self._home, instance)
-        return f"its last words: {kong_process.reason_in(log)} (see {log})"
+        return f"the last line of its log: {kong_process.error_line_in(log)} (see {log})"
 
     def drain(self, process: Process) -> None:
         """Lets it finish its calls and end."""
         kong_process.drain(process)
 
     async def end(self, process: Process) -> None:
-        """Ends it and all that it started."""
+        """Ends it and everything that it started."""
         await kong_process.end(process)
 
     async def end_leftover(self) -> None:
-        """Ends what outlived the shell that kept it."""
+        """Ends what outlived the shell that kept its mark."""
         await kong_process.end_leftover(self._home)
 
     async def post(self, process: Process | None, document: Document) -> bool:
-        """Hands a document over; whether Kong had this very one from us before, and lost it."""
+        """Posts a document; returns whether Kong had this very one from us before and lost it."""
         url = self._url(process)
         await self._admin.post(url, document)
-        lost, self._posted = self._posted == document.hash, document.hash
-        return lost
+        was_lost, self._posted = self._posted == document.hash, document.hash
+        return was_lost
 
     async def close_routes(self) -> None:
-        """Leaves a Kong that somebody else runs with what it answers while no mesh has handed it a document."""
-        await self._admin.post(
-            self._url(None), from_text(resource_path("kong/waiting.yml").read_text(encoding="utf-8"))
-        )
+        """Leaves an external Kong with the document that it has before a mesh posts one: it answers 503."""
+        waiting = resource_path("kong/waiting.yml").read_text(encoding="utf-8")
+        await self._admin.post(self._url(None), document_from_text(waiting))
 
     def _url(self, process: Process | None) -> str:
         if self._settings.admin is not None:

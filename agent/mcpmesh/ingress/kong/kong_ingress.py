@@ -1,4 +1,4 @@
-"""Kong as a member of the mesh: a service like any other, whose sidecar listens for each routed service; pure."""
+"""Kong as a member of the mesh: a registered service whose sidecar listens for each routed service; pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Upstream
 
 @dataclass(frozen=True)
 class KongIngress:
-    """The Kong of `mesh`, known as `id` under the identity `service`, which listens at `host`:`port`."""
+    """The Kong of `mesh`, registered as `id` under the identity `service`; it listens at `host`:`port`.
+
+    `sidecar_host` is the address at which its sidecar listens for the mesh.
+    """
 
     mesh: str
     id: str
@@ -22,7 +25,7 @@ class KongIngress:
     port: int
     sidecar_port: int
     caller_lua: str
-    inside: str = LOOPBACK
+    sidecar_host: str = LOOPBACK
 
     def registrations(self, upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:
         """See Ingress."""
@@ -37,11 +40,11 @@ class KongIngress:
             sidecar_port=self.sidecar_port,
             upstream_ports=upstreams,
             info=None,
-            host=self.inside,
+            host=self.sidecar_host,
         )
 
     def entries(self) -> list[dict[str, Any]]:
-        """See Ingress; it calls as every sidecar does, so that sessions keep to their instances."""
+        """See Ingress; it has the callers' script of every sidecar, so that sessions stay with their instances."""
         defaults = {
             "Kind": "service-defaults",
             "Name": self.service,
@@ -50,6 +53,6 @@ class KongIngress:
         }
         return each_stamped([defaults], self.mesh)
 
-    def route(self, spec: ServiceSpec) -> None:  # noqa: ARG002 - it stands in Kong's document
+    def route(self, spec: ServiceSpec) -> None:  # noqa: ARG002 - routes are in Kong's document
         """See Ingress."""
         return

@@ -1,4 +1,4 @@
-"""One look at the Kong of a mesh: whether it listens, and by what document it goes."""
+"""The state of the mesh's Kong: whether it listens, and which document it has."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mcpmesh.model.observed import Kong, KongContent, Unknown
 
 
 class KongObserver:
-    """Looks at our own Kong (by its process's mark), or at the one at `external`.
+    """Observes our own Kong (by its process's mark), or the `external` one at that address.
 
-    Remembers what stands in a document by its hash, so that a pass costs one question.
+    Keeps the content of the latest document by its hash, so that a pass costs one request.
     """
 
     def __init__(self, mesh: str, admin: KongAdmin, external: str | None, start_seconds: float) -> None:
@@ -20,10 +20,10 @@ class KongObserver:
         self.start_seconds = start_seconds
         self._mesh = mesh
         self._admin = admin
-        self._seen: KongContent | None = None
+        self._latest: KongContent | None = None
 
-    async def __call__(self, process: Process | None, host: str, port: int) -> Kong | None:
-        """None where there is no process and no address; what Kong does not tell is Unknown."""
+    async def observe(self, process: Process | None, host: str, port: int) -> Kong | None:
+        """None where there is no process and no address; what Kong does not answer is Unknown."""
         url = self.address(process)
         if url is None:
             return None
@@ -37,13 +37,13 @@ class KongObserver:
         )
 
     def address(self, process: Process | None) -> str | None:
-        """Of the Admin API."""
+        """The URL of the Admin API; None where there is no Kong."""
         if self.external is not None:
             return self.external
         return f"http://127.0.0.1:{process.mark.ports['admin']}" if process else None
 
     async def hash(self, url: str) -> str | None:
-        """Of the document that the Kong at this address goes by; None where it does not tell."""
+        """The hash of the document that the Kong at this address has; None where it does not answer."""
         try:
             return await self._admin.hash(url)
         except PeerError:
@@ -52,11 +52,11 @@ class KongObserver:
     async def _content(self, url: str) -> KongContent | Unknown:
         try:
             found = await self._admin.hash(url)
-            if self._seen is None or self._seen.hash != found:
+            if self._latest is None or self._latest.hash != found:
                 services = await self._admin.services(url, self._mesh)
                 if await self._admin.hash(url) != found:
                     return Unknown("Kong was handed another document just now")
-                self._seen = KongContent(found, {name: held.port for name, held in services.items()})
+                self._latest = KongContent(found, {name: service.port for name, service in services.items()})
         except PeerError as error:
             return Unknown(str(error))
-        return self._seen
+        return self._latest

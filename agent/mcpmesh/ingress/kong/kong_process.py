@@ -1,7 +1,8 @@
-"""Our own Kong, from start to end: found again by the mark that a shell keeps for it (kong/keep.sh).
+"""The process of our own Kong, from start to end.
 
-The nginx below that shell shows no environment. Should the shell be killed
-alone, what it left is found by the folder in which it works.
+It is found by the mark of the shell that runs it (kong/keep.sh), since the
+nginx below that shell clears its environment. Should the shell alone be
+killed, the rest is found by its working folder.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from mcpmesh.settings import KongSettings
 
 ROLE = "kong"
 
-# Its working folder below the mesh's, which is empty of everything else.
+# Its working folder below the mesh's; nothing else works there.
 _PREFIX = "kong"
 
-# nginx ends in milliseconds when told to; a `kong start` that is still at its beginning takes a second or two.
+# nginx ends in milliseconds on a signal; a `kong start` that has just begun takes a second or two.
 _STOP_SECONDS = 5.0
 _LEFTOVER_SECONDS = 2.0
 _POLL_SECONDS = 0.05
-_MOST_WORDS = 8192
-_TELLING = re.compile(r"\b(error|emerg|alert|crit)\b", re.I)
-# sockaddr_un holds no longer path (unix(7)), and Kong has sockets in its prefix.
-_LONGEST_SOCKET = 107
+_LOG_TAIL_BYTES = 8192
+_ERROR_WORDS = re.compile(r"\b(error|emerg|alert|crit)\b", re.I)
+# The longest path in a sockaddr_un (unix(7)); Kong has sockets in its prefix.
+_LONGEST_SOCKET_PATH = 107
 _SOCKET = "sockets/we"
 
 
 @dataclass(frozen=True)
 class KongListeners:
-    """Where it listens: the proxy for clients, the Admin API on loopback."""
+    """Its addresses: the proxy for clients, and the Admin API on loopback."""
 
     host: str
     port: int
@@ -48,7 +49,7 @@ class KongListeners:
 
     @property
     def proxy(self) -> str:
-        """As nginx writes it."""
+        """The proxy's address as nginx writes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -59,20 +60,22 @@ def find_kong(configured: Path | None) -> Path | None:
         found = which("kong")
         return Path(found) if found else None
     if not configured.is_file() or not os.access(configured, os.X_OK):
-        raise SettingsError(f"cannot find a program at {configured}; mend MCPMESH_KONG__BINARY")
+        raise SettingsError(f"cannot find a program at {configured}; fix MCPMESH_KONG__BINARY")
     return configured
 
 
-def environment(home: Path, listens: KongListeners, settings: KongSettings, log: Path, *, root: bool) -> dict[str, str]:
+def environment(
+    home: Path, listeners: KongListeners, settings: KongSettings, log: Path, *, root: bool
+) -> dict[str, str]:
     """The settings of a Kong 3.9 without a database; pure."""
     found = {
         "KONG_DATABASE": "off",
         "KONG_DECLARATIVE_CONFIG": str(resource_path("kong/waiting.yml")),
         "KONG_NGINX_DAEMON": "off",
         "KONG_NGINX_WORKER_PROCESSES": str(settings.workers),
-        "KONG_PROXY_LISTEN": listens.proxy,
-        "KONG_ADMIN_LISTEN": f"127.0.0.1:{listens.admin_port}",
-        # By default these are open to everybody, or in the way of a second mesh.
+        "KONG_PROXY_LISTEN": listeners.proxy,
+        "KONG_ADMIN_LISTEN": f"127.0.0.1:{listeners.admin_port}",
+        # By default these are open to everybody, or conflict with the Kong of a second mesh.
         "KONG_ADMIN_GUI_LISTEN": "off",
         "KONG_STATUS_LISTEN": "off",
         "KONG_STREAM_LISTEN": "off",
@@ -92,16 +95,16 @@ def environment(home: Path, listens: KongListeners, settings: KongSettings, log:
 
 
 def digest(kong: Path | None, host: str, settings: KongSettings) -> str:
-    """Of all that a running Kong cannot change any more: another one means another process; pure."""
-    # Its ports are in its mark, its plugins in its document; spans need settings of its own.
+    """The digest of all that a running Kong can't change: with another digest it is started anew; pure."""
+    # Its ports are in its mark, its plugins in its document. Tracing needs settings of the process.
     parts = [str(kong), host, str(settings.workers), str(bool(settings.traces_url))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def start(kong: Path, mark: Mark, listens: KongListeners, settings: KongSettings) -> int:
-    """Starts it; returns the pid of the shell that keeps its mark. What it says goes to the mesh's logs."""
+def start(kong: Path, mark: Mark, listeners: KongListeners, settings: KongSettings) -> int:
+    """Starts it; returns the pid of the shell that keeps its mark. Its output goes to the mesh's logs."""
     home = Path(mark.home)
-    if len(str(home / _PREFIX / _SOCKET)) > _LONGEST_SOCKET:
+    if len(str(home / _PREFIX / _SOCKET)) > _LONGEST_SOCKET_PATH:
         raise WorkloadError(
             f"cannot start Kong: the path of its sockets in {home / _PREFIX} is too long for the system; set a shorter "
             "MCPMESH_STATE_DIR"
@@ -110,41 +113,41 @@ def start(kong: Path, mark: Mark, listens: KongListeners, settings: KongSettings
     private_folder(log.parent)
     for path in (log, log.with_suffix(".access.log")):
         path.touch(mode=0o600)
-    env = environment(home, listens, settings, log, root=os.getuid() == 0)
+    env = environment(home, listeners, settings, log, root=os.getuid() == 0)
     argv = ["/bin/sh", str(resource_path("kong/keep.sh")), str(kong), str(prefix)]
     return spawn(mark, argv, env=env, log=log, cwd=prefix)
 
 
 def log_of(home: Path, instance: str) -> Path:
-    """Where what it says goes."""
+    """The path of its log."""
     return home / "logs" / f"{instance}.{ROLE}.log"
 
 
-def reason_in(log: Path) -> str:
-    """The last line that tells of an error, else the last one: Kong ends each complaint with advice on verbosity."""
+def error_line_in(log: Path) -> str:
+    """The last line with an error, else the last one: Kong ends each error message with advice on verbosity."""
     try:
-        lines = log.read_bytes()[-_MOST_WORDS:].decode(errors="replace").splitlines()
+        lines = log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").splitlines()
     except OSError:
         lines = []
-    said = [line.strip() for line in lines if line.strip()]
-    telling = [line for line in said if _TELLING.search(line)]
-    return (telling or said or ["(none)"])[-1]
+    filled = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in filled if _ERROR_WORDS.search(line)]
+    return (errors or filled or ["(none)"])[-1]
 
 
 def drain(process: Process) -> None:
-    """Stops listening; what is under way goes on, and Kong ends with the last of it."""
+    """Makes Kong stop listening, finish the calls under way, and end."""
     with suppress(ProcessLookupError):
         os.kill(_master(Path(process.mark.home) / _PREFIX) or process.pid, signal.SIGQUIT)
 
 
 async def end(process: Process) -> None:
-    """TERM, then KILL to it and all that it started."""
+    """TERM, then KILL, to it and everything that it started."""
     await stop(process, _STOP_SECONDS)
     await end_leftover(Path(process.mark.home))
 
 
 async def end_leftover(home: Path) -> None:
-    """Ends what of this mesh's Kong outlived the shell that kept it; nobody else works in its prefix."""
+    """Ends the processes of this mesh's Kong that outlived their shell; nothing else works in its prefix."""
     for number, seconds in ((signal.SIGTERM, _LEFTOVER_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
         for pid in _inside(home / _PREFIX):
             with suppress(ProcessLookupError):
@@ -156,30 +159,30 @@ async def end_leftover(home: Path) -> None:
 
 
 def _inside(prefix: Path) -> list[int]:
-    """Processes of ours that work in `prefix`, and for no terminal, as nobody's shell does."""
+    """Processes of ours that work in `prefix` without a terminal (so a person's shell there is not one of them)."""
     found, folder = [], os.path.realpath(prefix)
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             with suppress(OSError, ValueError, IndexError):
-                if os.readlink(f"{entry.path}/cwd") == folder:  # noqa: PTH115 - of each process there is
-                    # proc(5): behind the name come the state, three numbers, and the terminal's.
+                if os.readlink(f"{entry.path}/cwd") == folder:  # noqa: PTH115 - for every process of the machine
+                    # proc(5): after the name come the state, three numbers, and the terminal's.
                     state, *numbers = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
                     if state not in "ZX" and numbers[3] == "0":
                         found.append(int(entry.name))
     return found
 
 
-def forget(home: Path) -> None:
-    """Removes what Kong kept for its next start: the document, and so the keys of consumers."""
+def remove_working_folder(home: Path) -> None:
+    """Removes what Kong keeps for its next start: the document, and with it the keys of consumers."""
     rmtree(home / _PREFIX, ignore_errors=True)
 
 
 def _master(prefix: Path) -> int | None:
-    """The living nginx whose number stands in `prefix`, by the prefix in its own command line."""
+    """The pid of the nginx master in `prefix`, if that process lives and has the prefix in its command line."""
     try:
         pid = int((prefix / "pids" / "nginx.pid").read_text().strip())
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except (OSError, ValueError):
         return None
-    # nginx writes its own title with spaces where the kernel has NULs.
-    return pid if str(prefix) in words.replace("\0", " ").split() else None
+    # nginx writes its own title, with spaces where the kernel puts NULs.
+    return pid if str(prefix) in title.replace("\0", " ").split() else None

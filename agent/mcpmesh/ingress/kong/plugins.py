@@ -1,7 +1,7 @@
-"""The plugins that the settings ask for, as Kong's documents name them (their 3.9 fields); pure.
+"""The plugins that the settings turn on, with the fields of Kong 3.9; pure.
 
-They are global: they act on every route, a person's own included. What goes
-for a single service belongs in a document of a person's own.
+They are global: they act on every route, the user's own included. A plugin for
+a single service belongs in a document of the user's own.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from mcpmesh.settings import KongSettings
 
 Plugin = dict[str, Any]
 
-# What a page in a browser has to be able to read of an answer.
+# The response headers that a page in a browser has to be able to read.
 _EXPOSED = ("Mcp-Session-Id", "Mcp-Protocol-Version", "WWW-Authenticate")
 _PREFLIGHT_SECONDS = 3600
 
 
 def plugins(settings: KongSettings) -> list[Plugin]:
-    """All that are on; raises SettingsError for headers that are none."""
+    """All that are on; raises SettingsError for malformed headers."""
     return [{"name": name, "config": config} for name, config in _configured(settings)]
 
 
@@ -30,11 +30,11 @@ def _configured(settings: KongSettings) -> Iterator[tuple[str, Mapping[str, Any]
     if settings.prometheus:
         yield "prometheus", {"status_code_metrics": True, "latency_metrics": True}
     if settings.key_auth:
-        # In a query it would stand in logs; a body would have to be read whole.
+        # A key in a query would end up in logs; for one in a body Kong would have to read the whole body.
         yield "key-auth", {"hide_credentials": True, "key_in_header": True, "key_in_query": False, "key_in_body": False}
     if settings.jwt:
         yield "jwt", {"claims_to_verify": ["exp"], "header_names": ["authorization"], "uri_param_names": []}
-    if groups := listed(settings.acl_allow):
+    if groups := split_list(settings.acl_allow):
         yield "acl", {"allow": groups, "hide_groups_header": True}
     if settings.calls_per_minute is not None:
         yield "rate-limiting", {"minute": settings.calls_per_minute, "limit_by": "consumer", "policy": "local"}
@@ -43,13 +43,13 @@ def _configured(settings: KongSettings) -> Iterator[tuple[str, Mapping[str, Any]
             "request-size-limiting",
             {"allowed_payload_size": settings.request_megabytes, "size_unit": "megabytes"},
         )
-    if origins := listed(settings.cors_origins):
+    if origins := split_list(settings.cors_origins):
         yield (
             "cors",
             {
                 "origins": origins,
                 "methods": ["GET", "POST", "DELETE", "OPTIONS"],
-                "exposed_headers": [*_EXPOSED, *listed(settings.correlation_header)],
+                "exposed_headers": [*_EXPOSED, *split_list(settings.correlation_header)],
                 "max_age": _PREFLIGHT_SECONDS,
             },
         )
@@ -60,15 +60,15 @@ def _configured(settings: KongSettings) -> Iterator[tuple[str, Mapping[str, Any]
         yield "opentelemetry", config
 
 
-def listed(text: str) -> list[str]:
-    """The words between commas."""
-    return [word for part in text.split(",") if (word := part.strip())]
+def split_list(text: str) -> list[str]:
+    """The items of a comma-separated list, without empty ones."""
+    return [item for part in text.split(",") if (item := part.strip())]
 
 
 def _headers(settings: KongSettings) -> dict[str, str]:
     text = settings.traces_headers.get_secret_value() if settings.traces_headers else ""
     found: dict[str, str] = {}
-    for item in listed(text):
+    for item in split_list(text):
         name, equals, value = item.partition("=")
         if not equals or not name.strip():
             raise SettingsError('cannot use MCPMESH_KONG__TRACES_HEADERS: each header has to be "name=value"')

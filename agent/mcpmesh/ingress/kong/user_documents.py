@@ -1,7 +1,8 @@
-"""A person's own documents for Kong: `kong.d/*.yml`, read with their lines and joined to ours.
+"""The user's own documents for Kong (`kong.d/*.yml`): read with their lines, checked, and merged with ours.
 
-What they hold is Kong's to judge; here is looked only whether it is a document
-at all, and whether two of them, or one and the mesh, want the same thing.
+Kong validates what is in them. Checked here are only the form of a document,
+and conflicts: two entities, of two documents or of one and the mesh, with the
+same name, key, path or plugin scope.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from mcpmesh.ingress.kong.document import FORMAT, Content
 
 SUFFIXES = (".yml", ".yaml", ".json")
 
-# Said of a document as a whole; `_comment` and `_ignore` are for its reader.
-_WHOLE = ("_format_version", "_transform", "_comment", "_ignore")
-# What tells one entity of a kind from another, beside its id.
-_NAMES = {"consumers": ("username", "custom_id"), "keyauth_credentials": ("key",), "jwt_secrets": ("key",)}
-# Of two plugins of one name Kong takes only one for each of these.
+# Keys of the whole document, not kinds of entities; `_comment` and `_ignore` are for people.
+_DOCUMENT_KEYS = ("_format_version", "_transform", "_comment", "_ignore")
+# The keys that are unique among entities of a kind, beside the id; for all other kinds it is `name`.
+_UNIQUE_KEYS = {"consumers": ("username", "custom_id"), "keyauth_credentials": ("key",), "jwt_secrets": ("key",)}
+# Kong accepts only one plugin of a name for each combination of these.
 _SCOPES = ("service", "route", "consumer", "consumer_group", "instance_name")
-# A route with one of these is told from others of its path.
-_NARROWER = ("hosts", "methods", "headers", "snis", "sources", "destinations")
-# Not entities, whatever they look like.
+# A route with one of these may share its path with another route.
+_NARROWING_KEYS = ("hosts", "methods", "headers", "snis", "sources", "destinations")
+# Lists under these keys hold no entities.
 _OPAQUE = ("config", "headers", "tags")
 
 
@@ -38,40 +39,42 @@ class UserDocuments:
 
     entities: tuple[tuple[str, Node], ...] = ()
 
-    def joined(self, ours: Content, absent: Collection[str] = ()) -> Content:
-        """Ours and these in one document, without what refers to a service of the catalog that is `absent` from ours.
+    def merged_with(self, ours: Content, absent: Collection[str] = ()) -> Content:
+        """Our content with these entities, except those that refer to a service that is `absent` from ours.
 
-        Kong refuses a reference to nothing; it goes in together with that service.
+        Kong refuses a dangling reference; such an entity is added together with its service.
         """
-        whole = {key: list(value) if isinstance(value, list) else value for key, value in ours.items()}
+        merged = {key: list(value) if isinstance(value, list) else value for key, value in ours.items()}
         for kind, node in self.entities:
-            if not {_referred(node, key) for key in ("service", "route")} & set(absent):
-                whole.setdefault(kind, []).append(node.plain())
-        return whole
+            if not {_reference(node, key) for key in ("service", "route")} & set(absent):
+                merged.setdefault(kind, []).append(node.plain())
+        return merged
 
-    def check(self, ours: Content) -> None:
-        """Raises DocumentError naming file and entity for everything that stands twice."""
-        taken = {claim: "the mesh itself renders one" for kind, item in _top(ours) for claim in _claims(kind, item, {})}
+    def check_conflicts(self, ours: Content) -> None:
+        """Raises DocumentError, with file and entity, for every conflict."""
+        taken = {
+            key: "the mesh itself renders one" for kind, item in _entities(ours) for key in _unique_keys(kind, item, {})
+        }
         problems: list[Problem] = []
         for kind, node in self.entities:
-            for claim in _claims(kind, node.plain(), {}):
-                if (before := taken.get(claim)) is not None:
-                    problems.append(node.problem(f"{_worded(claim)} is taken: {before}; {_step(claim)}"))
+            for key in _unique_keys(kind, node.plain(), {}):
+                if (before := taken.get(key)) is not None:
+                    problems.append(node.problem(f"{_description(key)} is taken: {before}; {_next_step(key)}"))
                 else:
-                    taken[claim] = f"it stands at {node.path}:{node.line} as well"
+                    taken[key] = f"it stands at {node.path}:{node.line} as well"
         if problems:
             raise DocumentError(problems)
 
     @property
-    def paths(self) -> list[str]:
-        """What its routes take, as Kong writes paths."""
-        found = (_nested(kind, node.plain(), {}) for kind, node in self.entities)
-        routes = [item for entities in found for kind, item, _ in entities if kind == "routes"]
+    def route_paths(self) -> list[str]:
+        """The paths of all routes, as Kong writes them."""
+        nested = (_nested(kind, node.plain(), {}) for kind, node in self.entities)
+        routes = [item for entities in nested for kind, item, _ in entities if kind == "routes"]
         return [path for item in routes for path in item.get("paths") or () if isinstance(path, str)]
 
 
-def files(folder: Path) -> list[Path]:
-    """The documents in `folder`, in the order in which they are joined; none where there is no such folder."""
+def document_files(folder: Path) -> list[Path]:
+    """The documents in `folder`, in the order in which they are merged; none where there is no such folder."""
     try:
         found = [path for path in folder.iterdir() if path.suffix in SUFFIXES and not path.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -81,16 +84,16 @@ def files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def read_folder(folder: Path) -> UserDocuments:
-    """All documents in `folder`; raises DocumentError with every mistake in how they are written."""
-    return read_all(files(folder))
+def read_documents(folder: Path) -> UserDocuments:
+    """All documents in `folder`; raises DocumentError with every mistake in their form."""
+    return read_all(document_files(folder))
 
 
 def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
-    """Tells whether there is another document in `folder` than before, or another text in one."""
+    """Equal for two reads of `folder` between which no document was added, removed or changed."""
     found: dict[Path, bytes | None] = {}
     try:
-        paths = files(folder) if folder else []
+        paths = document_files(folder) if folder else []
     except DocumentError:
         return {} if folder is None else {folder: None}
     for path in paths:
@@ -102,7 +105,7 @@ def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
 
 
 def read_all(paths: Collection[Path]) -> UserDocuments:
-    """All of them; raises DocumentError with every mistake in how they are written."""
+    """All of `paths`; raises DocumentError with every mistake in their form."""
     entities: list[tuple[str, Node]] = []
     problems: list[Problem] = []
     for path in paths:
@@ -110,16 +113,16 @@ def read_all(paths: Collection[Path]) -> UserDocuments:
         # A file of nothing but comments is no mistake: it is a document that is still to be written.
         problems += [problem for problem in wrong if problem.kind is not ProblemKind.EMPTY]
         if root is not None:
-            problems += _mistakes(root)
+            problems += _form_problems(root)
             entities += [
-                (kind, item) for kind, node in root.mapping.items() if kind not in _WHOLE for item in node.items
+                (kind, item) for kind, node in root.mapping.items() if kind not in _DOCUMENT_KEYS for item in node.items
             ]
     if problems:
         raise DocumentError(problems)
     return UserDocuments(tuple(entities))
 
 
-def _mistakes(root: Node) -> Iterator[Problem]:
+def _form_problems(root: Node) -> Iterator[Problem]:
     if not isinstance(root.value, dict):
         yield root.problem('has to be a declarative document of Kong\'s, with `_format_version: "3.0"` and lists')
         return
@@ -129,7 +132,7 @@ def _mistakes(root: Node) -> Iterator[Problem]:
     if root.get("_transform").value is False:
         yield root.get("_transform").problem("credentials have to be written in the clear here; leave it out")
     for kind, node in root.mapping.items():
-        if kind in _WHOLE:
+        if kind in _DOCUMENT_KEYS:
             continue
         if not isinstance(node.value, list):
             yield node.problem("has to be a list of entities")
@@ -137,17 +140,18 @@ def _mistakes(root: Node) -> Iterator[Problem]:
             yield from (item.problem("has to be a mapping") for item in node.items if not isinstance(item.value, dict))
 
 
-Claim = tuple[str, ...]
+# What no second entity may have: the kind, the key, its value, and for a plugin its scope.
+UniqueKey = tuple[str, ...]
 
 
-def _top(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _entities(content: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for kind, items in content.items():
         if isinstance(items, list):
             yield from ((kind, item) for item in items)
 
 
-def _claims(kind: str, item: Mapping[str, Any], parents: Mapping[str, str]) -> Iterator[Claim]:
-    """All that this entity and those inside it want for themselves."""
+def _unique_keys(kind: str, item: Mapping[str, Any], parents: Mapping[str, str]) -> Iterator[UniqueKey]:
+    """The unique keys of this entity and of those nested in it."""
     for inner, entity, above in _nested(kind, item, parents):
         if entity.get("id") is not None:
             yield (inner, "id", str(entity["id"]))
@@ -155,17 +159,17 @@ def _claims(kind: str, item: Mapping[str, Any], parents: Mapping[str, str]) -> I
             scope = (above.get(key) or _name(entity.get(key)) for key in _SCOPES)
             yield ("plugins", "name", str(entity.get("name")), *(value or "" for value in scope))
             continue
-        for key in _NAMES.get(inner, ("name",)):
+        for key in _UNIQUE_KEYS.get(inner, ("name",)):
             if entity.get(key) is not None:
                 yield (inner, key, str(entity[key]))
-        if inner == "routes" and not any(entity.get(key) for key in _NARROWER):
-            yield from (("routes", "path", _folded(str(path))) for path in entity.get("paths") or ())
+        if inner == "routes" and not any(entity.get(key) for key in _NARROWING_KEYS):
+            yield from (("routes", "path", _normalized(str(path))) for path in entity.get("paths") or ())
 
 
 def _nested(
     kind: str, item: Mapping[str, Any], parents: Mapping[str, str]
 ) -> Iterator[tuple[str, Mapping[str, Any], Mapping[str, str]]]:
-    """An entity and those that stand inside it, each with its kind and the names of what it stands in."""
+    """An entity and those nested in it, each with its kind and the names of its parents by kind."""
     yield kind, item, parents
     below = {**parents, kind.removesuffix("s"): str(item.get("name") or item.get("username") or item.get("id") or "")}
     for key, value in item.items():
@@ -175,8 +179,8 @@ def _nested(
                     yield from _nested(key, inner, below)
 
 
-def _folded(path: str) -> str:
-    """One word for the path of a route, however its two halves are written."""
+def _normalized(path: str) -> str:
+    """The same text for a path of a route, whether it is written as a regular expression or as a prefix."""
     if path.startswith("~"):
         return path.removeprefix("~").removesuffix("$").replace("[.]", ".").replace("\\.", ".")
     return path.rstrip("/") or "/"
@@ -188,19 +192,19 @@ def _name(reference: object) -> str:
     return "" if reference is None else str(reference)
 
 
-def _referred(node: Node, key: str) -> str:
+def _reference(node: Node, key: str) -> str:
     return _name(node.get(key).plain())
 
 
-def _worded(claim: Claim) -> str:
-    kind, key, value, *scope = claim
-    if kind in _NAMES and key == "key":  # which opens a door
+def _description(unique: UniqueKey) -> str:
+    kind, key, value, *scope = unique
+    if kind in _UNIQUE_KEYS and key == "key":  # the value is a secret
         return f"the {key} of this {kind.removesuffix('s')}"
-    on = [f"{name} {word}" for name, word in zip(_SCOPES, scope, strict=False) if word]
+    on = [f"{name} {parent}" for name, parent in zip(_SCOPES, scope, strict=False) if parent]
     return f'{kind.removesuffix("s")} {key} "{value}"' + (f" on {' and '.join(on)}" if on else "")
 
 
-def _step(claim: Claim) -> str:
-    if claim[0] == "plugins":
+def _next_step(unique: UniqueKey) -> str:
+    if unique[0] == "plugins":
         return "leave one out (MCPMESH_KONG__… turns the mesh's own off), or put this one on a service or route"
     return "rename one of them"
