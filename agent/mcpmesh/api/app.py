@@ -23,7 +23,7 @@ from mcpmesh.api.operations import Operations
 from mcpmesh.api.replies import Failure, Json, LinesOfJson, Problem
 from mcpmesh.api.streams import Streams
 from mcpmesh.errors import MeshError
-from mcpmesh.model.status import Claim, Event, MeshStatus
+from mcpmesh.model.mesh_status import Claim, Event, MeshStatus
 
 # Arguments of a tool may hold a file; more than this belongs in one that the server reads itself.
 BODY_BYTES = 16 * 1024 * 1024

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from mcpmesh.api import presence, wire
 from mcpmesh.api.problems import NoAgent, error_from
 from mcpmesh.errors import Broken, Refused
-from mcpmesh.model.status import Claim, Event, MeshStatus, Step, Tool
+from mcpmesh.model.mesh_status import Claim, Event, MeshStatus, Step, Tool
 
 # The agent answers from memory, unless it asks servers first: see `SLOW_SECONDS`.
 ANSWER_SECONDS = 15.0

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from mcpmesh.model.status import Claim, Event, MeshStatus, Step, Tool
+from mcpmesh.model.mesh_status import Claim, Event, MeshStatus, Step, Tool
 
 
 class Operations(Protocol):

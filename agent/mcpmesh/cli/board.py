@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mcpmesh.cli.output import Line, wrapped
-from mcpmesh.model.status import MeshStatus, ServiceStatus, State
+from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 
 STYLES = {
     State.READY: "green",

@@ -15,7 +15,7 @@ from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.settling import Settling
 from mcpmesh.errors import Broken, MeshError, Unreachable
-from mcpmesh.model.status import MeshStatus
+from mcpmesh.model.mesh_status import MeshStatus
 
 _LOOK_SECONDS = 0.5
 # From the last word of an agent to its end.

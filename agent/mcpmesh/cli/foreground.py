@@ -19,7 +19,7 @@ from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.status import show
 from mcpmesh.daemon import launch
 from mcpmesh.errors import Refused
-from mcpmesh.model.status import MeshStatus
+from mcpmesh.model.mesh_status import MeshStatus
 
 
 async def bring_up(

@@ -10,7 +10,7 @@ from mcpmesh.cli.output import Output, harmless
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from mcpmesh.model.status import MeshStatus
+    from mcpmesh.model.mesh_status import MeshStatus
 
 
 class Picture:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mcpmesh.cli.output import Output, harmless
-from mcpmesh.model.status import Event, Level, MeshStatus, State
+from mcpmesh.model.mesh_status import Event, Level, MeshStatus, State
 
 if TYPE_CHECKING:
     from rich.console import Group

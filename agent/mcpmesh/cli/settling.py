@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mcpmesh.cli.board import wanted
-from mcpmesh.model.status import MeshStatus, ServiceStatus, State
+from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 
 # All services answer, but the ingress or the last pass is still behind them.
 _REST_SECONDS = 30.0

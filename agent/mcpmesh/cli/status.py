@@ -10,7 +10,7 @@ from mcpmesh.cli import exits
 from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 
 if TYPE_CHECKING:
-    from mcpmesh.model.status import MeshStatus
+    from mcpmesh.model.mesh_status import MeshStatus
 
 
 def status(

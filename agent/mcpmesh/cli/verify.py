@@ -12,7 +12,7 @@ from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 from mcpmesh.cli.output import wrapped
 
 if TYPE_CHECKING:
-    from mcpmesh.model.status import Claim
+    from mcpmesh.model.mesh_status import Claim
 
 
 def verify(

@@ -13,7 +13,7 @@ from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.output import Output
 from mcpmesh.cli.progress import Progress
 from mcpmesh.cli.settling import Serving, has_begun
-from mcpmesh.model.status import MeshStatus
+from mcpmesh.model.mesh_status import MeshStatus
 
 # From the agent's start: servers may be downloaded then, and whoever waits sees what for.
 _SECONDS = 300.0

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from mcpmesh.cli.invocation import Invocation
 from mcpmesh.cli.picture import Picture
-from mcpmesh.model.status import MeshStatus
+from mcpmesh.model.mesh_status import MeshStatus
 
 # Changes show at once: the agent's events wake the picture. This is for what makes no event.
 _LOOK_SECONDS = 2.0

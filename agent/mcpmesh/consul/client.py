@@ -18,7 +18,7 @@ from mcpmesh.consul.cas_writer import CasWriter, none_if_missing
 from mcpmesh.consul.ownership import OWNER
 from mcpmesh.consul.transport import ErrorAnswer, Http, Library, gather_or_cancel, translate_errors
 from mcpmesh.errors import NotOurs, Refused
-from mcpmesh.model.observed import Entry, Intention, Registration
+from mcpmesh.model.observed_state import Entry, Intention, Registration
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from mcpmesh.consul.ownership import DIGEST, OWNER, POLICY, owner_in_description
 from mcpmesh.model.instance import canonical
-from mcpmesh.model.observed import Entry, Intention, Registration
+from mcpmesh.model.observed_state import Entry, Intention, Registration
 
 Json = Mapping[str, Any]
 T = TypeVar("T")

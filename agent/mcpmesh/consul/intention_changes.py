@@ -14,7 +14,7 @@ from typing import Any
 
 from mcpmesh.consul.ownership import owner_description, owner_in_description
 from mcpmesh.model.instance import canonical
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 
 
 def missing_and_stale(

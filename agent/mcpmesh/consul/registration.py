@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcpmesh.consul.ownership import stamped
-from mcpmesh.model.observed import ServerInfo
+from mcpmesh.model.observed_state import ServerInfo
 from mcpmesh.model.service import Protocol, ServiceSpec
 
 LOOPBACK = "127.0.0.1"

@@ -11,8 +11,8 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.watcher import changes
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError
+from mcpmesh.model.mesh_status import Level
 from mcpmesh.model.service import Catalog
-from mcpmesh.model.status import Level
 
 
 class ActiveCatalog:

@@ -18,10 +18,10 @@ from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import release_expired
+from mcpmesh.model.mesh_status import Event, Level
 from mcpmesh.model.service import Catalog
-from mcpmesh.model.status import Event, Level
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.loop import Loop
+from mcpmesh.reconcile.reconcile_loop import Loop
 from mcpmesh.settings import Settings
 
 # After `down`, what Consul can no longer help to drain is ended by its mark; calls have their time on top.

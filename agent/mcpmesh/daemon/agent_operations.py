@@ -18,10 +18,10 @@ from mcpmesh.daemon.mesh_consul import ConsulConnection
 from mcpmesh.daemon.tool_calls import Sidecar, call_tool, list_tools
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.mesh_status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.model.service import Catalog, ServiceSpec
-from mcpmesh.model.status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
-from mcpmesh.reconcile.loop import Loop
+from mcpmesh.reconcile.reconcile_loop import Loop
 from mcpmesh.verify.verification import World, verify
 
 

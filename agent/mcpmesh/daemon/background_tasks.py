@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mcpmesh.model.status import Level
+from mcpmesh.model.mesh_status import Level
 from mcpmesh.reconcile.journal import Journal
 
 

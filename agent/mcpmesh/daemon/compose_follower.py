@@ -9,7 +9,7 @@ from mcpmesh.daemon.active_catalog import ActiveCatalog
 from mcpmesh.daemon.compose_signal import ComposeSignal
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import MeshError
-from mcpmesh.model.status import Level
+from mcpmesh.model.mesh_status import Level
 
 # How often is looked whether the ingress is at another address.
 _INGRESS_SECONDS = 1.0

@@ -19,16 +19,16 @@ from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import kong_process
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.model.mesh_status import Level
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
-from mcpmesh.model.status import Level
-from mcpmesh.plan.desired import Desired
-from mcpmesh.reconcile.apply import Applier, Hands
-from mcpmesh.reconcile.desire import desire, nothing
+from mcpmesh.plan.desired_state import Desired
+from mcpmesh.reconcile.applier import Applier, Hands
+from mcpmesh.reconcile.desired_from_catalog import desire, nothing
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.loop import Loop
-from mcpmesh.reconcile.observe import Observer
+from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.prover import Prover
+from mcpmesh.reconcile.reconcile_loop import Loop
 from mcpmesh.settings import Settings
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
 from mcpmesh.workload.process_runtime import ProcessRuntime

@@ -16,8 +16,8 @@ from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
 from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.model.mesh_status import Level
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
-from mcpmesh.model.status import Level
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
 

@@ -20,8 +20,8 @@ from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog
-from mcpmesh.reconcile.desire import KongWish, kong_content, nothing
-from mcpmesh.reconcile.loop import Loop
+from mcpmesh.reconcile.desired_from_catalog import KongWish, kong_content, nothing
+from mcpmesh.reconcile.reconcile_loop import Loop
 from mcpmesh.settings import Settings
 from mcpmesh.verify.finding import ANSWER_SECONDS
 from mcpmesh.verify.target import KongWorld

@@ -7,7 +7,7 @@ from typing import Any
 
 from mcpmesh.ingress.kong.document import Document
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Intention, Stray
+from mcpmesh.model.observed_state import Intention, Stray
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from mcpmesh.model.observed import Observed, Unknown
-from mcpmesh.model.status import Step
-from mcpmesh.plan import downward, edge, upward
+from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.observed_state import Observed, Unknown
+from mcpmesh.plan import kong_setup, service_removal, service_setup
 from mcpmesh.plan.actions import Action, EndStray, StartWorkload
-from mcpmesh.plan.desired import Desired, Wanted
-from mcpmesh.plan.look import Look
+from mcpmesh.plan.desired_state import Desired, Wanted
+from mcpmesh.plan.mesh_state import Look
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,21 @@ def plan(desired: Desired, observed: Observed) -> Plan:
     else:
         look = Look(desired, observed, registrations, entries, intentions)
         if desired.ingress is None:
-            gather(desired.ingress_service, downward.ingress(look))
+            gather(desired.ingress_service, service_removal.ingress(look))
         elif desired.ingress.kong:
-            gather(desired.ingress_service, edge.kong(look, desired.ingress, desired.ingress.kong))
+            gather(desired.ingress_service, kong_setup.kong(look, desired.ingress, desired.ingress.kong))
             # Apart from the rest: a document that Kong refuses holds nothing else up.
-            gather(edge.DOCUMENT, edge.document(look, desired.ingress, desired.ingress.kong))
+            gather(kong_setup.DOCUMENT, kong_setup.document(look, desired.ingress, desired.ingress.kong))
         else:
-            gather(desired.ingress_service, upward.gateway(look, desired.ingress))
+            gather(desired.ingress_service, service_setup.gateway(look, desired.ingress))
         # On the way down the ingress goes first, so that no caller meets a half-stopped mesh.
         kong_runs = observed.kong is not None and observed.kong.pid is not None
         closing = desired.ingress is None and (desired.ingress_id in observed.sidecars or kong_runs)
         names = set() if closing else look.services_seen() | desired.services.keys()
         for name in sorted(names):
             if wanted_here := desired.services.get(name):
-                gather(name, upward.service(look, wanted_here))
-            gather(name, downward.service(look, name, desired.services.get(name)))
+                gather(name, service_setup.service(look, wanted_here))
+            gather(name, service_removal.service(look, name, desired.services.get(name)))
     gather("mesh", map(EndStray, observed.strays))
     return Plan({name: tuple(found) for name, found in deeds.items()}, tuple(waiting))
 

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from mcpmesh.model.status import Event, Level
+from mcpmesh.model.mesh_status import Event, Level
 
 log = logging.getLogger("mcpmesh")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mcpmesh.errors import MeshError
 from mcpmesh.mcp.mcp_client import RpcError
 from mcpmesh.mcp.through_sidecar import Door, http_through, mcp_through, tls_through
-from mcpmesh.model.observed import Proof
+from mcpmesh.model.observed_state import Proof
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec
 
 # A failed proof is tried again sooner than a good one is renewed.

@@ -15,9 +15,9 @@ from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.mcp.through_sidecar import Door
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Entry, Intention, Registration, Unknown
+from mcpmesh.model.observed_state import Entry, Intention, Registration, Unknown
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.claims.route_paths import UNDECLARED
 from mcpmesh.verify.finding import ANSWER_SECONDS, CannotTry
 from mcpmesh.verify.probes import foreign_certificate

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from mcpmesh.kit.unix_http import http_client
-from mcpmesh.model.status import Claim
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.model.mesh_status import Claim
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.claims import (
     access_policy,
     consul_leftovers,

@@ -20,7 +20,7 @@ from mcpmesh.kit.ports import OPENED_WITHIN_SECONDS, PortAllocator, accepts_conn
 from mcpmesh.kit.private_files import private_folder, write_private
 from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import Plain, ServiceSpec, Stdio
 from mcpmesh.workload.log_tail import last_line
 from mcpmesh.workload.runtime import PLAIN, SHIM, EnvoyLaunch, Neighbour, PreferredPorts, PublishedPort

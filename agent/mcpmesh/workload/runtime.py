@@ -14,7 +14,7 @@ from typing import Protocol
 
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import ServiceSpec
 
 SHIM = "shim"

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed import ServerInfo, ToolDigest, Workload
+from mcpmesh.model.observed_state import ServerInfo, ToolDigest, Workload
 
 
 def starting_workload(process: Process) -> Workload:

@@ -20,7 +20,7 @@ from mcpmesh.consul.ownership import stamped
 from mcpmesh.consul.registration import registration
 from mcpmesh.errors import NotOurs
 from mcpmesh.ingress.api_gateway import gateway_registration
-from mcpmesh.model.observed import Entry, Registration, ServerInfo, ToolDigest
+from mcpmesh.model.observed_state import Entry, Registration, ServerInfo, ToolDigest
 from mcpmesh.model.service import Health, ServiceSpec, Stdio
 
 INFO = ServerInfo("files", "1.2.3", ("2025-11-25",), (ToolDigest("read", "d"),))

@@ -9,7 +9,7 @@ from tests.support.consul import RealConsul, entry_write, interposed
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.intention_changes import missing_and_stale
 from mcpmesh.errors import NotOurs
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 
 
 async def pairs(consul: Consul, destination: str) -> dict[str, tuple[str, str | None]]:

@@ -18,7 +18,7 @@ from tests.e2e.composed import until as until_now
 
 from mcpmesh.errors import Unreachable, WorkloadError
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import Isolation, ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings, Settings
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime

@@ -9,17 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpmesh.errors import MeshError
-from mcpmesh.model.status import (
-    Claim,
-    Event,
-    InstanceStatus,
-    Level,
-    MeshStatus,
-    ServiceStatus,
-    State,
-    Step,
-    Tool,
-)
+from mcpmesh.model.mesh_status import Claim, Event, InstanceStatus, Level, MeshStatus, ServiceStatus, State, Step, Tool
 
 FILES = ServiceStatus(
     name="files",

@@ -21,7 +21,7 @@ from mcpmesh.errors import (
     Unreachable,
     WorkloadError,
 )
-from mcpmesh.model.status import Claim
+from mcpmesh.model.mesh_status import Claim
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "openapi.json"
 

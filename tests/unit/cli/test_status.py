@@ -11,7 +11,7 @@ from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
 from mcpmesh.cli.board import all_ready, board
-from mcpmesh.model.status import MeshStatus, State
+from mcpmesh.model.mesh_status import MeshStatus, State
 
 BOTH = replace(BOARD, services=(FILES, POSTGRES))
 

@@ -16,7 +16,7 @@ import pytest
 from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh
 
-from mcpmesh.model.status import Claim, Level, State, Tool
+from mcpmesh.model.mesh_status import Claim, Level, State, Tool
 
 LONG = replace(
     FILES, name="sequentialthinking", address="http://127.0.0.1:8000/mcp/sequentialthinking", wanted=12, ready=12

@@ -14,7 +14,7 @@ from tests.unit.api.standin import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn
-from mcpmesh.model.status import Level, State
+from mcpmesh.model.mesh_status import Level, State
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mcpmesh.cli.leaving import answering
 from mcpmesh.cli.output import Output
 from mcpmesh.cli.settling import Serving, Settling
 from mcpmesh.errors import Unreachable
-from mcpmesh.model.status import InstanceStatus, MeshStatus, State
+from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, State
 
 STARTING = replace(FILES, state=State.STARTING, ready=0, address=None, instances=())
 NOT_BEGUN = replace(BOARD, in_sync=False, ingress=None, ingress_ready=False, consul_ready=False, services=(STARTING,))

@@ -8,7 +8,7 @@ import pytest
 from mcpmesh.consul.ownership import digest_of
 from mcpmesh.consul.registration import registration
 from mcpmesh.ingress.api_gateway import gateway_registration
-from mcpmesh.model.observed import ServerInfo, ToolDigest
+from mcpmesh.model.observed_state import ServerInfo, ToolDigest
 from mcpmesh.model.service import Health, Plain, Protocol, ServiceSpec, Stdio, Upstream
 
 FILES = ServiceSpec("files", Stdio("server"), tags=("docs",), upstreams=(Upstream("db"), Upstream("later")))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mcpmesh.consul.decoding import intentions
 from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest, with_source, without_source
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 
 OURS = "written by mcpmesh (m)"
 

@@ -17,7 +17,7 @@ from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, Unreachable
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
-from mcpmesh.reconcile.desire import nothing
+from mcpmesh.reconcile.desired_from_catalog import nothing
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from world import INGRESS, MESH, NOTHING, World, desired, spec
+from tests.unit.plan.fake_mesh import INGRESS, MESH, NOTHING, World, desired, spec
 
-from mcpmesh.model.observed import Entry, Intention, Stray, Unknown
+from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.observed_state import Entry, Intention, Stray, Unknown
 from mcpmesh.model.service import Plain, Protocol
-from mcpmesh.model.status import Step
 from mcpmesh.plan.actions import (
     Allow,
     DeleteEntry,

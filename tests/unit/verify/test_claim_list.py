@@ -13,7 +13,7 @@ from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
-from mcpmesh.reconcile.desire import KongWish, desire
+from mcpmesh.reconcile.desired_from_catalog import KongWish, desire
 from mcpmesh.settings import Settings
 from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.verify.verification import trials

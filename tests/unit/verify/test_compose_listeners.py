@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.claims.compose_listeners import keep_to_the_edge
 from mcpmesh.verify.probes.listening_sockets import Listener, Sockets
 from mcpmesh.verify.probes.namespaces import Ground

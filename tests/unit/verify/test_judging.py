@@ -16,9 +16,9 @@ from mcpmesh.errors import Broken, Refused, Unreachable
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.observed import Entry, Intention, Registration
+from mcpmesh.model.observed_state import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
-from mcpmesh.reconcile import desire as reconcile
+from mcpmesh.reconcile import desired_from_catalog as reconcile
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import target as world
 from mcpmesh.verify.claims import (

@@ -18,9 +18,9 @@ from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.observed import Registration
+from mcpmesh.model.observed_state import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
-from mcpmesh.reconcile.desire import KongWish, desire
+from mcpmesh.reconcile.desired_from_catalog import KongWish, desire
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify.claims import ingress_port, kong_at_ingress
 from mcpmesh.verify.finding import CannotTry

@@ -6,7 +6,7 @@ from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.kit.ports import accepts_connections
-from mcpmesh.model.observed import Kong, KongContent, Unknown
+from mcpmesh.model.observed_state import Kong, KongContent, Unknown
 
 
 class KongObserver:

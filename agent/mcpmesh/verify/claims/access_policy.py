@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 from mcpmesh.model.service import Protocol
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.claims import envoys, intentions
 from mcpmesh.verify.claims.call_verdict import ruling
 from mcpmesh.verify.claims.sidecars import at_each_sidecar

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.mcp_client import Forbidden
-from mcpmesh.model.observed import Intention, Unknown
+from mcpmesh.model.observed_state import Intention, Unknown
 from mcpmesh.verify.claims import intentions
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.snapshot import Facts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.probes.listening_sockets import parse
 from mcpmesh.verify.probes.namespaces import Ground

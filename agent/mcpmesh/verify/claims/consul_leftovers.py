@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.observed import Entry, Intention, Registration
-from mcpmesh.plan.desired import Desired
+from mcpmesh.model.observed_state import Entry, Intention, Registration
+from mcpmesh.plan.desired_state import Desired
 from mcpmesh.verify.claims import intentions as rulings
 from mcpmesh.verify.claims.consul_records import not_wanted
 from mcpmesh.verify.finding import Finding, bad, good

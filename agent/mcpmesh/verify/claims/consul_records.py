@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mcpmesh.consul.ownership import DIGEST
-from mcpmesh.model.observed import Registration, Unknown
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.model.observed_state import Registration, Unknown
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.probes.consul_catalog import Entry
 from mcpmesh.verify.snapshot import Facts, Seat, known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcpmesh.errors import PeerError
 from mcpmesh.kit.ports import accepts_connections
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.probes import shim_info
 from mcpmesh.verify.snapshot import Facts, Seat

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 
 ALLOW = "allow"
 DENY = "deny"

@@ -7,7 +7,7 @@ import httpx
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import OwnedService
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.plan.desired import WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import WantedIngress, WantedKong
 from mcpmesh.verify.claims.sidecars import holder
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.verify.snapshot import Facts

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.desired_state import Desired
 from mcpmesh.verify.claims import compose_listeners
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.probes.listening_sockets import Listener

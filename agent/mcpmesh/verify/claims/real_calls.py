@@ -10,7 +10,7 @@ from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import Forbidden, Unauthorized
 from mcpmesh.mcp.through_sidecar import Door, tls_through
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.claims import intentions
 from mcpmesh.verify.claims.access_policy import cut_off
 from mcpmesh.verify.claims.call_verdict import as_ruled, ruling

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.through_sidecar import tls_through
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import Wanted
 from mcpmesh.verify.finding import Finding, bad, each, good
 from mcpmesh.verify.probes import foreign_certificate
 from mcpmesh.verify.probes.tcp_probe import KNOCK_SECONDS, Outcome, Reply, knock, request

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.probes.process_tree import Tree
 from mcpmesh.verify.snapshot import Facts

@@ -15,7 +15,7 @@ from typing import Any
 
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.probes import listening_sockets
 from mcpmesh.verify.probes import process_tree as tree
 from mcpmesh.verify.probes.listening_sockets import Sockets, Table

@@ -12,7 +12,7 @@ from pathlib import Path
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.kit.unix_http import http_client
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import ServiceSpec
 from mcpmesh.settings import Settings
 from mcpmesh.workload.containers import layout

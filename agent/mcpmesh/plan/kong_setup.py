@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.observed import Kong, KongContent, Unknown
-from mcpmesh.model.status import Step
+from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.observed_state import Kong, KongContent, Unknown
 from mcpmesh.plan.actions import (
     Action,
     DeleteEntry,
@@ -21,8 +21,8 @@ from mcpmesh.plan.actions import (
     StopKong,
     StopSidecar,
 )
-from mcpmesh.plan.desired import WantedIngress, WantedKong
-from mcpmesh.plan.look import Look, matches
+from mcpmesh.plan.desired_state import WantedIngress, WantedKong
+from mcpmesh.plan.mesh_state import Look, matches
 
 # What the deeds and failures of Kong's document are filed under; no service can have a name with a space.
 DOCUMENT = "kong document"

@@ -19,7 +19,7 @@ from mcpmesh.ingress.kong.kong_observer import KongObserver
 from mcpmesh.ingress.kong.kong_process import ROLE as KONG
 from mcpmesh.kit.marked_process import Process, find_marked
 from mcpmesh.kit.ports import PortAllocator, accepts_connections
-from mcpmesh.model.observed import (
+from mcpmesh.model.observed_state import (
     Entry,
     Intention,
     Kong,
@@ -31,10 +31,10 @@ from mcpmesh.model.observed import (
     Workload,
 )
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired import Desired, Wanted
-from mcpmesh.plan.look import Look
+from mcpmesh.plan.desired_state import Desired, Wanted
+from mcpmesh.plan.mesh_state import Look
+from mcpmesh.reconcile.liveness import Silence
 from mcpmesh.reconcile.prover import Prover
-from mcpmesh.reconcile.silence import Silence
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SHIM, SIDECAR, Runtime
 
 # They account for themselves.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcpmesh.model.observed import Observed, ServerInfo, Workload
-from mcpmesh.model.status import InstanceStatus, ServiceStatus, State
-from mcpmesh.plan.desired import Desired, Wanted
-from mcpmesh.plan.look import Look
+from mcpmesh.model.mesh_status import InstanceStatus, ServiceStatus, State
+from mcpmesh.model.observed_state import Observed, ServerInfo, Workload
+from mcpmesh.plan.desired_state import Desired, Wanted
+from mcpmesh.plan.mesh_state import Look
 
 # Words of a shim that mean: it will not come up by waiting.
 _HOPELESS = ("failed", "crash-loop", "unreachable")

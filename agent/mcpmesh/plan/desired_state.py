@@ -8,7 +8,7 @@ from typing import Any
 
 from mcpmesh.ingress.kong.document import Document
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import ServiceSpec
 
 # Both registrations (instance, sidecar) of an instance as it runs.

@@ -14,10 +14,10 @@ from mcpmesh.ingress.kong.kong_ingress import KongIngress
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.resources import resource_path
 from mcpmesh.model.instance import Instance, instances
-from mcpmesh.model.observed import Workload
+from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.model.service import Catalog, ServiceSpec
-from mcpmesh.plan.desired import Desired, Wanted, WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import Desired, Wanted, WantedIngress, WantedKong
 
 
 @dataclass(frozen=True)

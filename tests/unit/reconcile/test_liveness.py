@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcpmesh.reconcile.silence import Silence
+from mcpmesh.reconcile.liveness import Silence
 
 BOUNDS = {7: 10.0}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.status import Step
+from mcpmesh.model.mesh_status import Step
 from mcpmesh.plan.actions import Action, CloseKong, DeleteEntry, Deregister, Drain, StopKong, StopSidecar, StopWorkload
-from mcpmesh.plan.desired import Wanted
-from mcpmesh.plan.look import Look
+from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.mesh_state import Look
 
 
 def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | Step]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from world import INGRESS, NOTHING, World, desired, spec
+from tests.unit.plan.fake_mesh import INGRESS, NOTHING, World, desired, spec
 
-from mcpmesh.model.observed import Observed, Proof, Unknown
-from mcpmesh.model.status import ServiceStatus, State
-from mcpmesh.plan.desired import Desired
-from mcpmesh.reconcile.board import board
+from mcpmesh.model.mesh_status import ServiceStatus, State
+from mcpmesh.model.observed_state import Observed, Proof, Unknown
+from mcpmesh.plan.desired_state import Desired
+from mcpmesh.reconcile.status_report import board
 
 FILES = spec("files")
 URL = "http://127.0.0.1:8000"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mcpmesh.model.instance import Instance
-from mcpmesh.model.observed import Observed, Registration, Workload
-from mcpmesh.model.status import Step
+from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.observed_state import Observed, Registration, Workload
 from mcpmesh.plan.actions import (
     Action,
     CloseKong,
@@ -19,8 +19,8 @@ from mcpmesh.plan.actions import (
     StopSidecar,
     StopWorkload,
 )
-from mcpmesh.plan.desired import Wanted, WantedIngress
-from mcpmesh.plan.look import Look, matches
+from mcpmesh.plan.desired_state import Wanted, WantedIngress
+from mcpmesh.plan.mesh_state import Look, matches
 
 
 def service(look: Look, wanted: Wanted) -> Iterator[Action | Step]:

@@ -22,8 +22,8 @@ from mcpmesh.ingress.kong.kong_control import KongControl
 from mcpmesh.kit.backoff import Backoff
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.kit.ports import is_free
-from mcpmesh.model.observed import Intention, Observed
-from mcpmesh.model.status import Level
+from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.observed_state import Intention, Observed
 from mcpmesh.plan.actions import (
     Action,
     Allow,
@@ -43,10 +43,10 @@ from mcpmesh.plan.actions import (
     StopWorkload,
     WriteEntry,
 )
-from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.desired_state import Desired
 from mcpmesh.plan.planner import Plan
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.observe import Observer
+from mcpmesh.reconcile.observer import Observer
 from mcpmesh.settings import EnvoySettings
 from mcpmesh.workload.runtime import GATEWAY, SIDECAR, EnvoyLaunch, PreferredPorts, Runtime
 

@@ -8,15 +8,15 @@ from contextlib import suppress
 
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed import Observed, Unknown
-from mcpmesh.model.status import Level, ServiceStatus, State, Step
-from mcpmesh.plan.desired import Desired
-from mcpmesh.plan.edge import DOCUMENT
+from mcpmesh.model.mesh_status import Level, ServiceStatus, State, Step
+from mcpmesh.model.observed_state import Observed, Unknown
+from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.kong_setup import DOCUMENT
 from mcpmesh.plan.planner import Plan, plan
-from mcpmesh.reconcile.apply import Applier
-from mcpmesh.reconcile.board import board
+from mcpmesh.reconcile.applier import Applier
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.observe import Observer
+from mcpmesh.reconcile.observer import Observer
+from mcpmesh.reconcile.status_report import board
 
 # While something is under way the next look follows soon, then ever later.
 _FIRST_LOOK_SECONDS = 0.2

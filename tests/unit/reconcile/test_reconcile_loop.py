@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.unit.plan.world import NOTHING, World
+from tests.unit.plan.fake_mesh import NOTHING, World
 
 from mcpmesh.errors import MeshError, SettingsError, Unreachable, WorkloadError
-from mcpmesh.model.observed import Observed
+from mcpmesh.model.observed_state import Observed
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.loop import Loop
+from mcpmesh.reconcile.reconcile_loop import Loop
 
 
 class Looks:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.plan.world import INGRESS, MESH, NOTHING, World, behind_kong, desired, kong_document, spec
+from tests.unit.plan.fake_mesh import INGRESS, MESH, NOTHING, World, behind_kong, desired, kong_document, spec
 
-from mcpmesh.model.observed import Entry, KongContent, Unknown
+from mcpmesh.model.observed_state import Entry, KongContent, Unknown
 from mcpmesh.plan.actions import (
     CloseKong,
     Deregister,
@@ -20,7 +20,7 @@ from mcpmesh.plan.actions import (
     StopKong,
     StopSidecar,
 )
-from mcpmesh.plan.edge import DOCUMENT
+from mcpmesh.plan.kong_setup import DOCUMENT
 from mcpmesh.plan.planner import plan
 
 FILES, TIME = spec("files"), spec("time")

@@ -10,7 +10,7 @@ from typing import Any
 
 from mcpmesh.ingress.kong.document import Document, document_from_content
 from mcpmesh.model.instance import Instance, instances
-from mcpmesh.model.observed import (
+from mcpmesh.model.observed_state import (
     Entry,
     Intention,
     Kong,
@@ -42,7 +42,7 @@ from mcpmesh.plan.actions import (
     StopWorkload,
     WriteEntry,
 )
-from mcpmesh.plan.desired import Desired, Wanted, WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import Desired, Wanted, WantedIngress, WantedKong
 from mcpmesh.plan.planner import Plan, plan
 
 MESH = "test"

@@ -9,10 +9,10 @@ from typing import Any
 from mcpmesh.consul.config_entries import with_reconnect_digest
 from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest
 from mcpmesh.consul.ownership import DIGEST, POLICY
-from mcpmesh.model.observed import Entry, Intention, Observed, Registration, Unknown
-from mcpmesh.model.status import Step
+from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.observed_state import Entry, Intention, Observed, Registration, Unknown
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
-from mcpmesh.plan.desired import Desired, Wanted
+from mcpmesh.plan.desired_state import Desired, Wanted
 
 Payload = dict[str, Any]
 
