@@ -1,8 +1,13 @@
-"""Why a call got no answer from its server, as the caller is told.
+"""Failures: what a caller gets when the shim, not the server, answers with an error.
 
-The codes are JSON-RPC's and those of MCP 2026-07-28 (basic/index.mdx). Where
-the shim itself fails a call the code is -32603 and `data.reason` says which
-case it is, since MCP reserves the rest of the range.
+The codes are JSON-RPC's and those of MCP 2026-07-28 (basic/index.mdx). When
+the shim itself fails a call, the code is -32603 and `data.reason` names the
+case, since MCP reserves the rest of the range.
+
+    Failure
+      unavailable()    503, nothing was started: retry, here or elsewhere
+      answer_lost()    the server got the call: do not retry blindly
+      refused()        the request itself is wrong: retrying does not help
 """
 
 from __future__ import annotations
@@ -32,15 +37,14 @@ MODERN_STATUS: Final = {
     METHOD_NOT_FOUND: 404,
 }
 
-
 NOTHING_STARTED: Final = "; nothing was started"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure(Exception):
-    """A JSON-RPC error with the HTTP status it travels with, where nothing was sent yet.
+    """A JSON-RPC error, and the HTTP status to send it with when the answer has not begun.
 
-    `retry_after` (seconds) is set only where nothing was started.
+    `retry_after` (seconds) is set only when nothing was started.
     """
 
     code: int
@@ -57,7 +61,7 @@ class Failure(Exception):
 
     @property
     def reason(self) -> str:
-        """Which of the shim's own cases it is."""
+        """The shim's own case, as in `data.reason`; empty for other failures."""
         return str((self.data or {}).get("reason", ""))
 
     def __str__(self) -> str:
@@ -65,29 +69,29 @@ class Failure(Exception):
 
 
 def header_lines(failure: Failure) -> bytes:
-    """What a failure adds to the head of its answer."""
+    """The header lines that a failure adds to its answer."""
     lines = b"".join(f"{key}: {text}\r\n".encode("latin-1") for key, text in failure.headers.items())
     return lines if failure.retry_after is None else lines + b"retry-after: %d\r\n" % failure.retry_after
 
 
 def unavailable(message: str, reason: str, retry_after: int = 1) -> Failure:
-    """503: the call was not started and may be sent again, here or elsewhere."""
+    """503: the call was not started and may be retried, here or elsewhere."""
     return Failure(
         INTERNAL_ERROR,
         message + NOTHING_STARTED,
         {"reason": reason, "started": False},
         status=503,
         retry_after=retry_after,
-        # What a caller's proxy in the mesh looks for before it tries another instance.
+        # A caller's proxy in the mesh looks for this header before it tries another instance.
         headers={"X-Mcpmesh-Not-Started": "1"},
     )
 
 
-def lost(message: str, reason: str, **more: Any) -> Failure:
-    """The call was given to the server and its answer will not come; it may have taken effect."""
+def answer_lost(message: str, reason: str, **more: Any) -> Failure:
+    """The server got the call and its answer will not come; the call may have taken effect."""
     return Failure(INTERNAL_ERROR, message, {"reason": reason, "started": True, **more})
 
 
 def refused(status: int, message: str, code: int = INVALID_REQUEST, **headers: str) -> Failure:
-    """A request that is wrong as HTTP or JSON-RPC; sending it again will be refused again."""
+    """The request is wrong as HTTP or JSON-RPC; sending it again is refused again."""
     return Failure(code, message, status=status, headers={key.replace("_", "-"): text for key, text in headers.items()})

@@ -1,4 +1,4 @@
-"""The shim's own lines in the instance's log, told apart from the server's by their beginning."""
+"""The shim's own lines in the instance's log. They begin with "mcpmesh-shim: ", so the server's lines differ."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import os
 
 
-def say(message: str, *words: object) -> None:
-    """One line to stderr; a stderr that is gone is no reason to stop."""
-    line = f"mcpmesh-shim: {message % words if words else message}\n"
+def log(message: str, *values: object) -> None:
+    """Write one line to stderr; a closed stderr does not stop the shim."""
+    line = f"mcpmesh-shim: {message % values if values else message}\n"
     with contextlib.suppress(OSError):
         os.write(2, line.encode("utf-8", "replace"))

@@ -1,6 +1,6 @@
-"""Counters of one shim, as Prometheus text.
+"""Counters of one shim, exposed as Prometheus text.
 
-Plain integers in dictionaries: counting a call costs well under a microsecond.
+They are plain integers in dictionaries: counting a call costs well under a microsecond.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
-# A caller chooses the method's name: unknown ones share a label, so that nobody can fill the memory with labels.
+# Callers choose the method's name. Unknown names share one label, so that callers can't fill the memory with labels.
 METHODS: Final = frozenset(
     (
         "initialize",
@@ -54,7 +54,7 @@ EVENTS: Final = {
 
 
 class Metrics:
-    """Counts calls by era, method and outcome, their durations, and events."""
+    """Counts calls by era, method and outcome; their durations; and events."""
 
     def __init__(self) -> None:
         self.calls: dict[tuple[str, str, str], int] = {}
@@ -63,16 +63,19 @@ class Metrics:
         self.http: dict[int, int] = {}
 
     def count(self, event: str, by: int = 1) -> None:
-        """One more of an event."""
+        """Count an event."""
         self.events[event] += by
 
     def status(self, status: int) -> None:
-        """An HTTP answer that is no JSON-RPC answer of a server."""
+        """Count an HTTP answer of the shim's own, one that carries no server's answer."""
         self.http[status] = self.http.get(status, 0) + 1
 
     def call(self, era: str, method: str, outcome: str, seconds: float) -> None:
-        """A call ended: outcome is ok, error (JSON-RPC), tool_error, input_required (its client was asked for more and
-        is to send it again), failed (no answer) or cancelled (by its client)."""
+        """Count a call that ended.
+
+        The outcome is ok, error (JSON-RPC), tool_error, input_required (the client was asked for input and sends the
+        call again), failed (no answer) or cancelled (by the client).
+        """
         if method not in METHODS:
             method = "other"
         key = (era, method, outcome)
@@ -84,14 +87,14 @@ class Metrics:
         series[-1] += seconds
 
     def text(self, gauges: Mapping[str, tuple[str, float]], labels: Mapping[str, str]) -> str:
-        """The exposition: `gauges` are name → (help, value); `labels` go on every sample."""
+        """The Prometheus text. `gauges` maps a name to (help, value); every sample gets `labels`."""
         common = ",".join(f'{key}="{_escape(text)}"' for key, text in labels.items())
         lines: list[str] = []
 
         def sample(name: str, value: float, **more: str) -> None:
-            own = ",".join(f'{key}="{_escape(text)}"' for key, text in more.items())
-            both = ",".join(part for part in (common, own) if part)
-            lines.append(f"mcpmesh_shim_{name}{{{both}}} {value:.17g}")
+            specific = ",".join(f'{key}="{_escape(text)}"' for key, text in more.items())
+            all_labels = ",".join(part for part in (common, specific) if part)
+            lines.append(f"mcpmesh_shim_{name}{{{all_labels}}} {value:.17g}")
 
         for name, (text, value) in gauges.items():
             lines += [f"# HELP mcpmesh_shim_{name} {text}", f"# TYPE mcpmesh_shim_{name} gauge"]

@@ -1,86 +1,89 @@
-"""Whom a kept server's own words are for.
+"""Attribution: for which caller a shared server's requests and log messages are.
 
-A server on stdio does not say which call a request or a log message of its own
-belongs to. It is passed on only when exactly one caller has a call there, and
-no call is there that was given up and may still be at work: better not asked
-than another's question shown (docs/decisions/0012).
+A server on stdio does not say which call its request or log message belongs to.
+It is passed on only when exactly one caller has a call there, and no abandoned
+call may still be running: no answer is better than another caller's question
+(docs/decisions/0012).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpmesh.shim.calls.multiplexed_call import CallerCall
+from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.multiplexed_call import MultiplexedCall
 from mcpmesh.shim.errors import METHOD_NOT_FOUND
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.protocol import modern_request
+from mcpmesh.shim.protocol.modern_request import LOG_LEVELS
 from mcpmesh.shim.protocol.translation import NO_ROOTS
-from mcpmesh.shim.server.peer import Child
-from mcpmesh.shim.server.stdio_process import Exit
+from mcpmesh.shim.server.channel import ServerExit
+from mcpmesh.shim.server.peer import Peer
+from mcpmesh.shim.server.tool_list import ToolListRefresher
+from mcpmesh.shim.subscriptions.hub import SubscriptionHub
 
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
 
+class ServerMessages:
+    """Receives the messages of shared servers (a PeerListener)."""
 
-class Attribution:
-    """Listens to kept processes."""
+    def __init__(self, resources: CallResources, hub: SubscriptionHub, tool_list: ToolListRefresher) -> None:
+        self.metrics = resources.context.metrics
+        self.history = resources.history
+        self.hub = hub
+        self.tool_list = tool_list
 
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    def asked(self, child: Child, message: Any) -> None:
+    def server_request(self, peer: Peer, message: Any) -> None:
         if message.method == "ping":
-            child.answer_itself(message.id, b"{}")
+            peer.answer_from_shim(message.id, b"{}")
             return
-        calls = [call for call in calls_of_clients(child) if call.may_ask]
+        calls = [call for call in client_calls(peer) if call.may_ask_client]
         callers = {call.caller: call for call in calls}
-        if len(callers) == 1 and not child.haunted:
+        if len(callers) == 1 and not peer.has_abandoned_calls:
             (call,) = callers.values()
-            call.asked = True
-            call.ask(child, message)
+            call.led_to_server_request = True
+            call.server_request(peer, message)
             return
         for call in calls:
-            call.asked = True
-            if call.askable:
-                self.app.kept.askers.suspect(call.subject)
-        self._refuse(child, message, "it can't be told for which caller" if calls else "no caller is there")
+            call.led_to_server_request = True
+            if call.can_ask_client:
+                self.history.suspect(call.target)
+        self._refuse(peer, message, "it can't be told for which caller" if calls else "no caller is there")
 
-    def _refuse(self, child: Child, message: Any, reason: str) -> None:
+    def _refuse(self, peer: Peer, message: Any, reason: str) -> None:
         if message.method == "roots/list":
-            child.answer_itself(message.id, NO_ROOTS)
+            peer.answer_from_shim(message.id, NO_ROOTS)
             return
-        self.app.metrics.count("refused_requests")
-        child.refuse(message.id, METHOD_NOT_FOUND, f"cannot ask for {message.method}: {reason}")
+        self.metrics.count("refused_requests")
+        peer.refuse(message.id, METHOD_NOT_FOUND, f"cannot ask for {message.method}: {reason}")
 
-    def notified(self, child: Child, message: Any) -> None:
-        self.app.server_notified(message.method)
+    def server_notification(self, peer: Peer, message: Any) -> None:
+        self.tool_list.notification(message.method)
         if message.method == "notifications/message":
-            self._log(child, message)
-        elif not self.app.subscriptions.notified(child, message):
-            self.app.metrics.count("dropped_notifications")
+            self._log_message(peer, message)
+        elif not self.hub.server_notification(peer, message):
+            self.metrics.count("dropped_notifications")
 
-    def _log(self, child: Child, message: Any) -> None:
-        callers = {call.caller: call for call in calls_of_clients(child)}
-        if len(callers) == 1 and not child.haunted_lately:
+    def _log_message(self, peer: Peer, message: Any) -> None:
+        callers = {call.caller: call for call in client_calls(peer)}
+        if len(callers) == 1 and not peer.has_recently_abandoned_calls:
             (call,) = callers.values()
             if call.wants_log(level_of(message.params)):
-                call.log(message.params)
+                call.log_message(message.params)
                 return
-        self.app.metrics.count("dropped_notifications")
+        self.metrics.count("dropped_notifications")
 
-    def ended(self, child: Child, _exit: Exit) -> None:
-        self.app.subscriptions.ended(child)
+    def server_exited(self, peer: Peer, _exit: ServerExit) -> None:
+        self.hub.server_exited(peer)
 
 
-def calls_of_clients(child: Child) -> list[CallerCall]:
-    """The calls at a process of which it may speak; a subscription is none."""
-    return [call for call in child.calls.values() if isinstance(call, CallerCall) and call.at_work]
+def client_calls(peer: Peer) -> list[MultiplexedCall]:
+    """The calls at a process for which the server works; subscriptions don't count."""
+    return [call for call in peer.calls.values() if isinstance(call, MultiplexedCall) and call.works_for_client]
 
 
 def level_of(params: codec.Buffer) -> str:
     """The level of a log message."""
     try:
-        level = codec.value(codec.members(params).get("level", b'"info"'))
+        level = codec.decode(codec.members(params).get("level", b'"info"'))
     except codec.Malformed:
         return "debug"
-    return level if level in modern_request.LOG_LEVELS else "debug"
+    return level if level in LOG_LEVELS else "debug"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from shim_running import ACCEPT, FAKE, descendants, messages, running, until
 
-from mcpmesh.shim.server.rlimits import MOST
+from mcpmesh.shim.server.rlimits import MAX_OPEN_FILES
 
 # Answers its first line with a number that JSON allows and no program can hold.
 HUGE_NUMBER = """
@@ -99,7 +99,7 @@ def test_the_shim_may_open_more_files_than_its_servers(start):
         shim = start()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, mine)
-    assert resource.prlimit(shim.process.pid, resource.RLIMIT_NOFILE)[0] == min(mine[1], MOST)
+    assert resource.prlimit(shim.process.pid, resource.RLIMIT_NOFILE)[0] == min(mine[1], MAX_OPEN_FILES)
     assert {resource.prlimit(pid, resource.RLIMIT_NOFILE)[0] for pid in shim.servers()} == {1000}
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from shim_running import events, until
 
-from mcpmesh.shim.sessions.session import MAX_ASKED
+from mcpmesh.shim.sessions.session import MAX_SERVER_REQUESTS
 
 SAMPLING, ELICITATION, ROOTS = "sampling/createMessage", "elicitation/create", "roots/list"
 CAPABILITY = {SAMPLING: "sampling", ELICITATION: "elicitation", ROOTS: "roots"}
@@ -62,10 +62,10 @@ def test_of_too_many_questions_the_oldest_are_refused_and_the_others_can_be_answ
     # In a session of its own another call goes to the same server; in a shared process another session's does.
     other = client if isolation == "session" else legacy(shim)
     with client.stream(
-        "tools/call", {"name": "pester", "arguments": {"times": MAX_ASKED + 3, "stay": True}}
+        "tools/call", {"name": "pester", "arguments": {"times": MAX_SERVER_REQUESTS + 3, "stay": True}}
     ) as response:
         stream = events(response)
-        ids = [next(stream)["id"] for _ in range(MAX_ASKED + 3)]
+        ids = [next(stream)["id"] for _ in range(MAX_SERVER_REQUESTS + 3)]
         assert len(set(ids)) == len(ids)
         refused = {"p0": "error", "p1": "error", "p2": "error"}
         until(lambda: json.loads(other.text("replies")) == refused)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpmesh.shim.errors import Failure
-from mcpmesh.shim.http.head import BadHead, Head, Known, Rules, parse
+from mcpmesh.shim.http.head import BadRequest, Head, HeadTemplate, HostRules, parse
 from mcpmesh.shim.protocol import modern_request, param_headers, translation
 from mcpmesh.shim.server.remote_headers import header_value
 
-RULES = Rules(["mesh.example"], ["https://app.example"])
+RULES = HostRules(["mesh.example"], ["https://app.example"])
 
 
 def head(*lines: str, first: str = "POST /mcp HTTP/1.1", host: str = "Host: localhost"):
@@ -29,7 +29,7 @@ def test_a_head_is_read():
     assert found.accepts_sse
     assert found.body_json
     assert found.keep_alive
-    assert found.wrong is None
+    assert found.rejection is None
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_head_is_read():
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(lines):
-    with pytest.raises(BadHead):
+    with pytest.raises(BadRequest):
         head(*lines)
 
 
@@ -65,7 +65,7 @@ SESSIONS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_si
 )
 def test_a_known_head_is_found_again_whatever_its_bodys_length_and_its_session(first, second, one, other, name):
     data = request_head(first, one, name)
-    known = Known(parse(data, RULES)[0], data)
+    known = HeadTemplate(parse(data, RULES)[0], data)
     again = request_head(second, other, name)
     assert known.end_in(again + b'{"a":1}') == len(again)
     fresh = parse(again, RULES)[0]
@@ -89,7 +89,7 @@ def proxied(number: int) -> bytes:
 
 
 def test_a_proxys_own_ids_are_nothing_to_a_known_head():
-    known = Known(parse(proxied(1), RULES)[0], proxied(1))
+    known = HeadTemplate(parse(proxied(1), RULES)[0], proxied(1))
     assert known.end_in(proxied(23)) == len(proxied(23))
     assert known.head.length == 23
     assert known.end_in(proxied(4).replace(b"*/*", b"*")) == 0
@@ -97,7 +97,7 @@ def test_a_proxys_own_ids_are_nothing_to_a_known_head():
 
 def test_of_a_header_that_is_there_twice_nothing_may_vary():
     data = request_head("7\r\nMcp-Session-Id: s0")
-    known = Known(parse(data, RULES)[0], data)
+    known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(data) == len(data) and known.head.duplicated == "Mcp-Session-Id"
     assert known.end_in(data.replace(b"s0", b"s2")) == 0
 
@@ -129,14 +129,14 @@ def test_of_a_header_that_is_there_twice_nothing_may_vary():
 )
 def test_what_differs_in_more_is_not_a_known_head(other):
     data = request_head(7)
-    known = Known(parse(data, RULES)[0], data)
+    known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(other) == 0
     assert (known.head.length, known.head.session, known.head.headers[b"mcp-session-id"]) == (7, "s1", b"s1")
 
 
 def test_a_head_without_a_body_is_known_as_it_is():
     data = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    known = Known(parse(data, RULES)[0], data)
+    known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(data) == len(data)
     assert known.end_in(data.replace(b"health", b"ready")) == 0
 
@@ -165,14 +165,14 @@ def test_without_accept_nothing_is_accepted():
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9000", "[::1]:9", "mesh.example:8000"])
 def test_loopback_and_configured_hosts_are_right(host):
-    assert head(host=f"Host: {host}").wrong is None
+    assert head(host=f"Host: {host}").rejection is None
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1", "1.2.3.4"]
 )
 def test_other_hosts_are_refused(host):
-    found = head(host=f"Host: {host}").wrong
+    found = head(host=f"Host: {host}").rejection
     assert found is not None
     assert found[0] == 403
 
@@ -181,12 +181,12 @@ def test_other_hosts_are_refused(host):
     "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5", "https://app.example"]
 )
 def test_loopback_and_configured_origins_are_right(origin):
-    assert head(f"Origin: {origin}").wrong is None
+    assert head(f"Origin: {origin}").rejection is None
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost.evil", "file://localhost"])
 def test_other_origins_are_refused(origin):
-    found = head(f"Origin: {origin}").wrong
+    found = head(f"Origin: {origin}").rejection
     assert found is not None
     assert found[0] == 403
 
@@ -205,20 +205,20 @@ def test_what_one_side_encodes_the_other_decodes(text):
     value = header_value(text)
     assert value.isascii()
     assert "\n" not in value
-    assert modern_request.decode(value, strict=True) == text
+    assert modern_request.decode_header_value(value, strict=True) == text
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
 def test_a_needless_encoding_is_malformed_where_policy_looks(text):
     encoded = f"=?base64?{base64.b64encode(text.encode()).decode()}?="
     if not (text.startswith("=?base64?") and text.endswith("?=")):
-        assert modern_request.decode(encoded, strict=True) is None
-    assert modern_request.decode(encoded) == text
+        assert modern_request.decode_header_value(encoded, strict=True) is None
+    assert modern_request.decode_header_value(encoded) == text
 
 
 @pytest.mark.parametrize("value", ["=?base64?SGVsbG8?=", "=?base64?!!!?=", "=?base64?/w==?=", "caf\xe9", "a\x7f"])
 def test_broken_values_decode_to_nothing(value):
-    assert modern_request.decode(value) is None
+    assert modern_request.decode_header_value(value) is None
 
 
 def schema(**properties):
@@ -229,7 +229,7 @@ REGION = {"type": "string", "x-mcp-header": "Region"}
 
 
 def test_declared_parameters_are_found_in_nested_objects():
-    found = param_headers.declared(schema(a=schema(b=REGION), n={"type": "integer", "x-mcp-header": "N"}))
+    found = param_headers.declared_params(schema(a=schema(b=REGION), n={"type": "integer", "x-mcp-header": "N"}))
     assert {(parameter.path, parameter.header) for parameter in found} == {
         (("a", "b"), b"mcp-param-region"),
         (("n",), b"mcp-param-n"),
@@ -250,7 +250,7 @@ def test_declared_parameters_are_found_in_nested_objects():
     ],
 )
 def test_a_tool_whose_annotations_break_a_rule_declares_nothing(broken):
-    assert param_headers.declared(broken) == ()
+    assert param_headers.declared_params(broken) == ()
 
 
 @pytest.mark.parametrize(
@@ -271,14 +271,14 @@ def test_a_tool_whose_annotations_break_a_rule_declares_nothing(broken):
     ],
 )
 def test_headers_and_arguments_must_agree(kind, value, header, right):
-    declared = param_headers.declared(schema(a={"type": kind, "x-mcp-header": "A"}))
+    declared = param_headers.declared_params(schema(a={"type": kind, "x-mcp-header": "A"}))
     lines = [f"Mcp-Param-A: {header}"] if header is not None else []
     params = json.dumps({"arguments": {"a": value} if value is not None else {}}).encode()
     if right:
-        param_headers.check(declared, head(*lines), params)
+        param_headers.check_param_headers(declared, head(*lines), params)
     else:
         with pytest.raises(Failure):
-            param_headers.check(declared, head(*lines), params)
+            param_headers.check_param_headers(declared, head(*lines), params)
 
 
 @pytest.mark.parametrize(
@@ -294,13 +294,13 @@ def test_headers_and_arguments_must_agree(kind, value, header, right):
     ],
 )
 def test_what_a_client_can_be_asked_follows_from_its_capabilities(method, params, capabilities, lacks):
-    assert translation.lacking(method, params, capabilities) == lacks
+    assert translation.missing_capability(method, params, capabilities) == lacks
 
 
 @pytest.mark.parametrize("result", [b"{}", b"{ }", b'{"content":[]}', b' {"tools":[1]}'])
 @pytest.mark.parametrize("method", ["tools/call", "tools/list"])
 def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, method):
-    dressed = json.loads(translation.dress(result, method, {"name": "s"}))
+    dressed = json.loads(translation.to_modern_result(result, method, {"name": "s"}))
     for key, value in json.loads(result).items():
         assert dressed[key] == value
     assert dressed["resultType"] == "complete"
@@ -309,11 +309,13 @@ def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, metho
 
 
 def test_a_results_own_metadata_is_not_overwritten():
-    assert json.loads(translation.dress(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {"a": 1}
+    assert json.loads(translation.to_modern_result(b'{"_meta":{"a":1}}', "tools/call", {"name": "s"}))["_meta"] == {
+        "a": 1
+    }
 
 
 @pytest.mark.parametrize("slash", ["/", "\\/", "\\u002f"])
 def test_a_request_claims_to_be_modern_however_its_slash_is_written(slash):
     params = f'{{"_meta":{{"io.modelcontextprotocol{slash}protocolVersion":"2026-07-28"}}}}'
-    assert modern_request.mentions_version(params.encode())
-    assert not modern_request.mentions_version(b'{"protocolVersion":"2025-11-25"}')
+    assert modern_request.claims_modern(params.encode())
+    assert not modern_request.claims_modern(b'{"protocolVersion":"2025-11-25"}')

@@ -1,0 +1,1 @@
+"""Calls of clients at servers that many callers share."""

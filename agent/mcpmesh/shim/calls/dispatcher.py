@@ -1,163 +1,151 @@
-"""Many callers over few processes: where a call goes.
+"""Sends the calls of many callers to few server processes.
 
-Calls are multiplexed. A call of which it is known that its server asks its
-client something gets a process without other calls that could be asked, where
-isolation allows more than one, so that the question finds its caller.
+Calls are multiplexed. A call that is known to make the server ask the client
+gets a process without other calls that could be asked, if the isolation allows
+more than one process; so the server request finds its caller.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpmesh.shim.calls.client_call import needs_rewrite, put_meta, rewrite
-from mcpmesh.shim.calls.input_required import InputCall, retried
-from mcpmesh.shim.calls.modern_to_legacy import TranslatedCall
-from mcpmesh.shim.calls.multiplexed_call import CallerCall, ModernCall
-from mcpmesh.shim.calls.server_request_history import Askers
+from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.client_call import fill_meta, needs_rewrite, rewrite
+from mcpmesh.shim.calls.input_required import InputRequiredCall, retry_params
+from mcpmesh.shim.calls.modern_to_legacy import ModernToLegacyCall
+from mcpmesh.shim.calls.multiplexed_call import ModernCall, MultiplexedCall
 from mcpmesh.shim.errors import Failure, unavailable
 from mcpmesh.shim.http.exchange import Exchange
 from mcpmesh.shim.http.head import Head
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.protocol import modern_request, translation
-from mcpmesh.shim.protocol.server_info import SUPPORTED
-from mcpmesh.shim.server.peer import Child
-from mcpmesh.shim.server.pool import Use
-
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
+from mcpmesh.shim.protocol import translation
+from mcpmesh.shim.protocol.modern_request import RequestMeta, invalid_params
+from mcpmesh.shim.server.peer import Peer
+from mcpmesh.shim.server.placement import Placement
 
 
-class Kept:
-    """Sends calls to kept processes."""
+class Dispatcher:
+    """Chooses a process for each call, and sends the call or lets it wait."""
 
-    def __init__(self, app: App) -> None:
-        self.app = app
-        self.askers = Askers()
+    def __init__(self, resources: CallResources) -> None:
+        config = resources.context.config
+        self.resources = resources
+        self.context = resources.context
+        self.pool = resources.pool
+        self.server_info = resources.server_info
+        self.history = resources.history
+        self.suspended = resources.suspended
+        self.max_waiting = resources.context.limits.waiting
         self.waiting = 0
-        self.own_states = bool(app.config.affinity) or app.config.isolation == "request"
-        """Whether a modern server's requestState is given out changed, so that its retry comes back here."""
+        """Calls that wait for a process."""
+        self.replaces_states = bool(config.affinity) or config.isolation == "request"
+        """Whether a modern server's requestState is changed on its way out, so that the retry comes back here."""
 
     # Modern clients.
 
-    def call(self, exchange: Exchange, head: Head, message: Any, meta: modern_request.Meta) -> None:
-        """A modern client's request; raises Failure when nothing was sent."""
+    def send_modern(self, exchange: Exchange, head: Head, message: Any, meta: RequestMeta) -> None:
+        """Send a modern client's request; raises Failure when nothing was sent."""
         id = codec.id_json(message.id)
-        if not self.app.profile.modern:
-            self._translated(exchange, head, message, meta, id)
+        if not self.server_info.modern:
+            self._send_to_legacy(exchange, head, message, meta, id)
             return
-        params, child = message.params, None
-        if self.own_states and message.method in translation.MAY_ASK:
-            call: ModernCall = InputCall(self.app, exchange, id, message.method, params)
+        params, peer = message.params, None
+        if self.replaces_states and message.method in translation.INPUT_METHODS:
+            call: ModernCall = InputRequiredCall(self.resources, exchange, id, message.method, params)
             if b'"requestState"' in bytes(params):
-                params, child = retried(self.app, message.method, params)
+                params, peer = retry_params(self.resources, message.method, params)
         else:
-            call = ModernCall(self.app, exchange, id, message.method)
+            call = ModernCall(self.resources, exchange, id, message.method)
         call.log_level = meta.log_level or None
 
-        def send(child: Child) -> None:
-            self._send_modern(child, call, head, params)
+        def send(peer: Peer) -> None:
+            self._write_modern(peer, call, head, params)
 
-        if child is not None:
-            self._put(call, child, Use.SHARED, send)
+        if peer is not None:
+            self._send_to(peer, call, Placement.SHARED, send)
         else:
-            self.place(call, send)
+            self.dispatch(call, send)
 
-    def _send_modern(self, child: Child, call: ModernCall, head: Head, params: codec.Buffer) -> None:
-        child.reserve(call)
+    def _write_modern(self, peer: Peer, call: ModernCall, head: Head, params: codec.Buffer) -> None:
+        peer.register(call)
         if needs_rewrite(head, params):
             params = rewrite(call, params, head)
-        child.process.write(codec.request(call.id, call.method, params))
+        peer.channel.write(codec.request(call.id, call.method, params))
 
-    def _translated(self, exchange: Exchange, head: Head, message: Any, meta: modern_request.Meta, id: bytes) -> None:
-        params, inner = translation.split(message.params)
-        if "requestState" in params and self._retry(exchange, message.method, params, inner, id):
+    def _send_to_legacy(self, exchange: Exchange, head: Head, message: Any, meta: RequestMeta, id: bytes) -> None:
+        params, request_meta = translation.split_meta(message.params)
+        if "requestState" in params and self._resume(exchange, message.method, params, request_meta, id):
             return
-        capabilities = codec.value(meta.capabilities)
-        call = TranslatedCall(self.app, exchange, id, message.method, params, capabilities)
+        capabilities = codec.decode(meta.capabilities)
+        call = ModernToLegacyCall(self.resources, exchange, id, message.method, params, capabilities)
         call.log_level = meta.log_level or None
 
-        def send(child: Child) -> None:
-            child.reserve(call)
-            put_meta(call, inner, head)
-            child.process.write(codec.request(call.id, message.method, translation.strip(params, inner)))
+        def send(peer: Peer) -> None:
+            peer.register(call)
+            fill_meta(call, request_meta, head)
+            legacy_params = translation.to_legacy_params(params, request_meta)
+            peer.channel.write(codec.request(call.id, message.method, legacy_params))
 
-        self.place(call, send)
+        self.dispatch(call, send)
 
-    def _retry(self, exchange: Exchange, method: str, params: dict[str, Any], meta: dict[str, Any], id: bytes) -> bool:
-        """Go on with a suspended call; False when the request is to be sent as a new one."""
-        state = codec.value(params["requestState"])
+    def _resume(self, exchange: Exchange, method: str, params: dict[str, Any], meta: dict[str, Any], id: bytes) -> bool:
+        """Continue a suspended call; answers False when the request is to be sent as a new call."""
+        state = codec.decode(params["requestState"])
         if not isinstance(state, str):
-            raise modern_request.invalid("requestState must be a text")
+            raise invalid_params("requestState must be a text")
         try:
             answers = codec.members(params.get("inputResponses", b"{}"))
         except codec.Malformed:
-            raise modern_request.invalid("inputResponses must be an object") from None
-        call = self.app.suspended.take(state, method, params)
-        if not isinstance(call, TranslatedCall):
+            raise invalid_params("inputResponses must be an object") from None
+        call = self.suspended.take(state, method, params)
+        if not isinstance(call, ModernToLegacyCall):
             return False
         call.resume(exchange, id, meta.get("progressToken"), answers)
         return True
 
-    def discovered(self) -> dict[str, Any]:
-        """The discover result: the server's abilities, both eras."""
-        profile = self.app.profile
-        own = profile.discovered
-        result: dict[str, Any] = {
-            "resultType": "complete",
-            "supportedVersions": list(SUPPORTED),
-            "capabilities": {key: item for key, item in profile.capabilities.items() if key != "tasks"},
-            "ttlMs": own.get("ttlMs", 0),
-            "cacheScope": own.get("cacheScope", "private"),
-        }
-        if profile.instructions is not None:
-            result["instructions"] = profile.instructions
-        if profile.server:
-            result["_meta"] = {codec.SERVER_INFO_KEY: profile.server}
-        return result
-
     # Any caller.
 
-    def place(self, call: CallerCall, send: Callable[[Child], None]) -> None:
-        """Send a call to a process, at once where one is free. Raises Failure when nothing was sent."""
-        use = self._use(call)
-        child = self.app.supply.pick(use)
-        if child is not None:
-            self._put(call, child, use, send)
+    def dispatch(self, call: MultiplexedCall, send: Callable[[Peer], None]) -> None:
+        """Send a call to a process, at once if one is free. Raises Failure when nothing was sent."""
+        placement = self._placement(call)
+        peer = self.pool.choose(placement)
+        if peer is not None:
+            self._send_to(peer, call, placement, send)
             return
-        self.wait()
-        self.app.spawn(self._place_later(call, use, send), "wait for a server")
+        self.add_waiting()
+        self.context.spawn(self._dispatch_later(call, placement, send), "wait for a server")
 
-    def wait(self) -> None:
-        """One more call waits for a process; raises Failure when too many do."""
-        if self.waiting >= self.app.limits.waiting:
+    def add_waiting(self) -> None:
+        """Count one more call that waits for a process; raises Failure when too many wait."""
+        if self.waiting >= self.max_waiting:
             raise unavailable(f"cannot take the call: {self.waiting} wait for a server already", "busy")
         self.waiting += 1
 
-    def _use(self, call: CallerCall) -> Use:
-        if not call.may_ask:
-            return Use.PLAIN
-        if not call.askable:
-            return Use.SHARED
-        return Use.ALONE if call.subject in self.askers else Use.ASKABLE
+    def _placement(self, call: MultiplexedCall) -> Placement:
+        if not call.may_ask_client:
+            return Placement.ANY
+        if not call.can_ask_client:
+            return Placement.SHARED
+        return Placement.EXCLUSIVE if call.target in self.history else Placement.ASKABLE
 
-    def _put(self, call: CallerCall, child: Child, use: Use, send: Callable[[Child], None]) -> None:
-        call.child = child
-        if use is Use.ALONE and use.fits(child):
-            child.lease = call
+    def _send_to(self, peer: Peer, call: MultiplexedCall, placement: Placement, send: Callable[[Peer], None]) -> None:
+        call.peer = peer
+        if placement is Placement.EXCLUSIVE and placement.fits(peer):
+            peer.lease = call
         try:
-            send(child)
+            send(peer)
         except Failure:
             call.release()
             raise
 
-    async def _place_later(self, call: CallerCall, use: Use, send: Callable[[Child], None]) -> None:
+    async def _dispatch_later(self, call: MultiplexedCall, placement: Placement, send: Callable[[Peer], None]) -> None:
         try:
-            child = await self.app.supply.obtain(use)
+            peer = await self.pool.obtain(placement)
             if call.exchange.live:
-                self._put(call, child, use, send)
+                self._send_to(peer, call, placement, send)
             else:
-                self.app.supply.released(child)
+                self.pool.release(peer)
                 call.dropped()
         except Failure as failure:
             if call.exchange.live:

@@ -1,101 +1,101 @@
-"""A modern server that asks for input: its retry goes on where the first call was.
+"""A modern server that asks for input: the client's retry continues where the first call stopped.
 
 The official SDK's servers seal their `requestState` with a key that only their
-process has, so a retry that reaches another process is refused. Behind the
-state stands the address of this instance, as in a session's id; where each call
-has a process of its own, that process waits for the retry.
+process has, so a retry that reaches another process is refused. Therefore the
+address of this instance is appended to the state, as to a session's id; and in
+request isolation the call's process waits for the retry.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from mcpmesh.shim.calls.call_resources import CallResources
 from mcpmesh.shim.calls.multiplexed_call import ModernCall
 from mcpmesh.shim.calls.suspended_calls import without_address
-from mcpmesh.shim.errors import Failure, lost
+from mcpmesh.shim.errors import Failure, answer_lost
 from mcpmesh.shim.http.exchange import Exchange
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import translation
-from mcpmesh.shim.protocol.modern_request import invalid
-from mcpmesh.shim.server.peer import Child
-
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
+from mcpmesh.shim.protocol.modern_request import invalid_params
+from mcpmesh.shim.server.peer import Peer
+from mcpmesh.shim.server.pool import Pool
 
 STATE: Final = "requestState"
-NEEDED: Final = b'"input_required"'
-# In a result longer than both together it stands at one of its ends; looking through all of a long one costs a third of
-# a millisecond per MiB.
+INPUT_REQUIRED: Final = b'"input_required"'
+# In a longer result the marker is near one of the ends; searching a long result whole costs a third of a millisecond
+# per MiB.
 WINDOW_BYTES: Final = 64 * 1024
 
 
-def asks(result: codec.Buffer) -> bool:
+def may_require_input(result: codec.Buffer) -> bool:
     """Whether a result may be one that asks for input."""
     view = memoryview(result)
     if view.nbytes <= 2 * WINDOW_BYTES:
-        return NEEDED in bytes(view)
-    return NEEDED in bytes(view[:WINDOW_BYTES]) or NEEDED in bytes(view[-WINDOW_BYTES:])
+        return INPUT_REQUIRED in bytes(view)
+    return INPUT_REQUIRED in bytes(view[:WINDOW_BYTES]) or INPUT_REQUIRED in bytes(view[-WINDOW_BYTES:])
 
 
-class Paused:
-    """A process that asked for input, and the state that it gave; kept for the retry alone."""
+class SuspendedPeer:
+    """A process that asked for input, with the state that it gave. It is kept for the retry alone."""
 
-    def __init__(self, app: App, child: Child, state: codec.Buffer) -> None:
-        self.app = app
-        self.child = child
+    def __init__(self, pool: Pool, peer: Peer, state: codec.Buffer) -> None:
+        self.pool = pool
+        self.peer = peer
         self.state = state
 
-    def hindered(self) -> Failure | None:
-        """The process can't take the retry."""
-        return self.child.full()
+    def obstacle(self) -> Failure | None:
+        return self.peer.overload()
 
     def abandon(self, _reason: str) -> None:
-        """The client did not come back in time."""
-        self.app.supply.released(self.child)
+        self.pool.release(self.peer)
 
 
-class InputCall(ModernCall):
+class InputRequiredCall(ModernCall):
     """A call of a modern client at a modern server that may ask for input."""
 
     __slots__ = ("params",)
 
-    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, params: codec.Buffer) -> None:
-        super().__init__(app, exchange, client_id, method)
+    def __init__(
+        self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str, params: codec.Buffer
+    ) -> None:
+        super().__init__(resources, exchange, client_id, method)
         self.params = params
 
     def answered(self, message: Any) -> None:
-        if message.result and asks(message.result):
+        if message.result and may_require_input(message.result):
             result = codec.members(message.result)
-            if bytes(result.get("resultType", b"")) == NEEDED and bytes(result.get(STATE, b"")).startswith(b'"'):
-                self._give_state(message, result)
+            asks = bytes(result.get("resultType", b"")) == INPUT_REQUIRED
+            if asks and bytes(result.get(STATE, b"")).startswith(b'"'):
+                self._replace_state(message, result)
                 return
         super().answered(message)
 
-    def _give_state(self, message: Any, result: dict[str, Any]) -> None:
-        suspended = self.app.suspended
-        if self.app.config.isolation != "request":
-            state: str | None = codec.value(result[STATE]) + suspended.address
+    def _replace_state(self, message: Any, result: dict[str, Any]) -> None:
+        suspended = self.resources.suspended
+        if self.context.config.isolation != "request":
+            state: str | None = codec.decode(result[STATE]) + suspended.address
         else:
-            assert self.child is not None
-            paused = Paused(self.app, self.child, result[STATE])
-            state = suspended.hold(paused, self.method, translation.split(self.params)[0])
+            assert self.peer is not None
+            waiting = SuspendedPeer(self.resources.pool, self.peer, result[STATE])
+            state = suspended.suspend(waiting, self.method, translation.split_meta(self.params)[0])
             if state is None:
-                self.failed(lost("too many calls wait for input (limits.suspended)", "busy"))
+                self.failed(answer_lost("too many calls wait for input (limits.suspended)", "busy"))
                 return
-            self.child = None  # not released: it waits
+            self.peer = None  # not released: it waits for the retry
         message.result = codec.Raw(codec.encode({**result, STATE: state}))
         super().answered(message)
 
 
-def retried(app: App, method: str, params: codec.Buffer) -> tuple[codec.Buffer, Child | None]:
-    """A retry's params as the server knows them, and the process that waits for it; raises Failure."""
-    whole, _ = translation.split(params)
-    state = codec.value(whole[STATE]) if STATE in whole else None
+def retry_params(resources: CallResources, method: str, params: codec.Buffer) -> tuple[codec.Buffer, Peer | None]:
+    """A retry's params with the server's own state, and the process that waits for it, if any; raises Failure."""
+    whole, _ = translation.split_meta(params)
+    state = codec.decode(whole[STATE]) if STATE in whole else None
     if not isinstance(state, str):
         return params, None
-    if app.config.isolation != "request":
+    if resources.context.config.isolation != "request":
         return codec.encode({**whole, STATE: without_address(state)}), None
-    paused = app.suspended.take(state, method, whole)
-    if not isinstance(paused, Paused) or not paused.child.alive:
-        raise invalid("requestState has lapsed; send the request again without it")
-    return codec.encode({**whole, STATE: paused.state}), paused.child
+    waiting = resources.suspended.take(state, method, whole)
+    if not isinstance(waiting, SuspendedPeer) or not waiting.peer.alive:
+        raise invalid_params("requestState has lapsed; send the request again without it")
+    return codec.encode({**whole, STATE: waiting.state}), waiting.peer

@@ -1,88 +1,89 @@
-"""Calls at a process that is kept for everybody: each knows its caller, and what its caller may be told."""
+"""Calls at a server process that many callers share: each knows its caller, and what that caller may receive."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpmesh.shim.calls.client_call import RelayCall, status_of, timed_out
-from mcpmesh.shim.errors import Failure
+from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.client_call import ClientCall, status_of, timeout_failure
+from mcpmesh.shim.calls.server_request_history import Target
+from mcpmesh.shim.errors import METHOD_NOT_FOUND, Failure
 from mcpmesh.shim.http.exchange import Exchange
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol.modern_request import LOG_LEVELS
-from mcpmesh.shim.protocol.translation import MAY_ASK
-from mcpmesh.shim.server.peer import Child
-
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
+from mcpmesh.shim.protocol.translation import INPUT_METHODS
+from mcpmesh.shim.server.peer import Peer
 
 
-class CallerCall(RelayCall):
-    """A call at a shared process: knows who its caller is, and takes what the server says to that caller."""
+class MultiplexedCall(ClientCall):
+    """A call at a shared process. It receives what the server sends to its caller."""
 
-    __slots__ = ("asked", "child", "log_level")
+    __slots__ = ("led_to_server_request", "log_level", "peer", "resources")
 
-    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
-        super().__init__(app, exchange, client_id, method, era)
-        self.child: Child | None = None
+    def __init__(self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
+        super().__init__(resources.context, exchange, client_id, method, era)
+        self.resources = resources
+        self.peer: Peer | None = None
         self.log_level: str | None = None
-        self.asked = False
-        """Whether the server asked its client something, or may have."""
+        self.led_to_server_request = False
+        """Whether the server sent a request because of it, or may have."""
 
     @property
-    def at_work(self) -> bool:
+    def works_for_client(self) -> bool:
         return True
 
     @property
-    def may_ask(self) -> bool:
-        return self.method in MAY_ASK
+    def may_ask_client(self) -> bool:
+        return self.method in INPUT_METHODS
 
     @property
     def caller(self) -> object:
-        """The same for all calls of one client, as far as that is known."""
+        """The same for all calls of one client, as far as the shim knows."""
         return self
 
     @property
-    def askable(self) -> bool:
-        """Whether its client can be asked anything."""
+    def can_ask_client(self) -> bool:
+        """Whether the client can answer server requests."""
         return False
 
     @property
-    def subject(self) -> tuple[str, bytes]:
+    def target(self) -> Target:
         """What is called, without its arguments."""
         return self.method, b""
 
     def wants_log(self, level: str) -> bool:
-        """Whether its client asked for log messages of this level."""
+        """Whether the client asked for log messages of this level."""
         return self.log_level is not None and LOG_LEVELS.index(level) >= LOG_LEVELS.index(self.log_level)
 
-    def ask(self, child: Child, message: Any) -> None:
-        """The server asks this call's client something."""
-        self.app.metrics.count("refused_requests")
-        child.refuse(message.id, -32601, f"{message.method} can't be asked in this revision")
+    def server_request(self, peer: Peer, message: Any) -> None:
+        """The server sent a request to this call's client."""
+        self.context.metrics.count("refused_requests")
+        peer.refuse(message.id, METHOD_NOT_FOUND, f"{message.method} can't be asked in this revision")
 
     def dropped(self) -> None:
-        """Its client left, or cancelled it, before there was a process for it: it was never sent."""
+        """The client left or cancelled before there was a process: the call was never sent."""
 
-    def log(self, message: codec.Buffer) -> None:
-        """A log message that belongs to this call and is wanted."""
+    def log_message(self, params: codec.Buffer) -> None:
+        """Pass on a log message of the server that belongs to this call."""
         if self.exchange.live:
-            self.exchange.event([codec.notification("notifications/message", message)])
+            self.exchange.event([codec.notification("notifications/message", params)])
 
     def release(self) -> None:
-        """The call is over for its process."""
-        if self.child is not None:
-            if self.child.lease is self:
-                self.child.lease = None
-            self.app.supply.released(self.child)
+        """The call has ended for its process."""
+        peer = self.peer
+        if peer is not None:
+            if peer.lease is self:
+                peer.lease = None
+            self.resources.pool.release(peer)
 
 
-class ModernCall(CallerCall):
+class ModernCall(MultiplexedCall):
     """A call of a modern client at a modern server."""
 
     __slots__ = ()
 
-    def __init__(self, app: App, exchange: Exchange, client_id: bytes, method: str) -> None:
-        super().__init__(app, exchange, client_id, method, "modern")
+    def __init__(self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str) -> None:
+        super().__init__(resources, exchange, client_id, method, "modern")
 
     def answered(self, message: Any) -> None:
         self.release()
@@ -96,15 +97,16 @@ class ModernCall(CallerCall):
         self.release()
         super().failed(failure)
 
-    def gone(self) -> None:
+    def client_gone(self) -> None:
         self.count("cancelled")
-        self._cancel("the client closed the response stream")
+        self.cancel("the client closed the response stream")
 
     def expired(self) -> None:
-        self._cancel("the time for an answer is over")
-        self.failed(timed_out(self.app.config.request_seconds))
+        self.cancel("the time for an answer is over")
+        self.failed(timeout_failure(self.context.config.request_seconds))
 
-    def _cancel(self, reason: str) -> None:
-        if self.child is not None:
-            self.child.cancel(self, reason)
+    def cancel(self, reason: str) -> None:
+        """Tell the server that the answer is not wanted."""
+        if self.peer is not None:
+            self.peer.cancel(self, reason)
             self.release()

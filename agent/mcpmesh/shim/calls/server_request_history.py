@@ -1,44 +1,44 @@
-"""Which calls make a server ask its client something: learned from what was seen, and not for ever."""
+"""Remembers which calls make a server send its client a request. It is learned from what happened, and bounded."""
 
 from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-# The names of tools, prompts and resources come from callers; of more than this many the oldest are forgotten.
-REMEMBERED: Final = 512
+# Callers choose the names of tools, prompts and resources; beyond this number the oldest are forgotten.
+MAX_REMEMBERED: Final = 512
 
-Subject: TypeAlias = tuple[str, bytes]
+Target: TypeAlias = tuple[str, bytes]
 """A method, and the name or the URI that it is called with."""
 
 
-class Askers:
-    """What was seen to ask, and what is suspected of it until it ended without having asked."""
+class ServerRequestHistory:
+    """Targets whose calls led to a server request, or are suspected of it until one ends without."""
 
     def __init__(self) -> None:
-        self._seen: dict[Subject, bool] = {}
+        self._certain: dict[Target, bool] = {}
 
-    def __contains__(self, subject: Subject) -> bool:
-        return subject in self._seen
+    def __contains__(self, target: Target) -> bool:
+        return target in self._certain
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._certain)
 
-    def seen(self, subject: Subject) -> None:
-        """It asked."""
-        self._remember(subject, True)
+    def record(self, target: Target) -> None:
+        """A call of this target led to a server request."""
+        self._remember(target, True)
 
-    def suspect(self, subject: Subject) -> None:
-        """It, or another beside it, asked."""
-        if subject not in self._seen:
-            self._remember(subject, False)
+    def suspect(self, target: Target) -> None:
+        """A call of this target, or another that ran beside it, led to a server request."""
+        if target not in self._certain:
+            self._remember(target, False)
 
-    def cleared(self, subject: Subject) -> None:
-        """It ended, and had not asked."""
-        if self._seen.get(subject) is False:
-            del self._seen[subject]
+    def clear(self, target: Target) -> None:
+        """A call of this target ended without a server request: a mere suspicion is dropped."""
+        if self._certain.get(target) is False:
+            del self._certain[target]
 
-    def _remember(self, subject: Subject, certain: bool) -> None:
-        self._seen.pop(subject, None)
-        if len(self._seen) >= REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        self._seen[subject] = certain
+    def _remember(self, target: Target, certain: bool) -> None:
+        self._certain.pop(target, None)
+        if len(self._certain) >= MAX_REMEMBERED:
+            del self._certain[next(iter(self._certain))]
+        self._certain[target] = certain

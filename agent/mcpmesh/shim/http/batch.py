@@ -1,21 +1,21 @@
-"""JSON-RPC batches, which the revision 2025-03-26 had: many messages in, their answers in one body.
+"""JSON-RPC batches (revision 2025-03-26 and earlier): many messages in one body, their answers in one body.
 
-Each request of a batch gets a part of the exchange that looks like an exchange
-of its own; the whole is answered when the last part is.
+Each request of a batch gets its own part of the exchange, which behaves like an
+exchange. The batch is answered when its last part is.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from mcpmesh.shim.http.exchange import Exchange, Owner
+from mcpmesh.shim.http.exchange import Exchange, Responder
 from mcpmesh.shim.jsonrpc.codec import Buffer
 
 
-class Part(Exchange):
-    """One request's share of a batch."""
+class BatchPart(Exchange):
+    """The exchange of one request in a batch."""
 
-    __slots__ = ("batch", "part_owner")
+    __slots__ = ("batch",)
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch.exchange.conn, batch.exchange.head, batch.exchange.started)
@@ -24,7 +24,7 @@ class Part(Exchange):
     def reply(self, _status: int, pieces: list[Buffer], _media: bytes = b"", extra: bytes = b"") -> None:  # noqa: ARG002
         if self.live:
             self.live = False
-            self.batch.finished(pieces)
+            self.batch.part_answered(pieces)
 
     def open_stream(self) -> None:
         self.streaming = True
@@ -38,47 +38,47 @@ class Part(Exchange):
     def end(self) -> None:
         if self.live:
             self.live = False
-            self.batch.finished([])
+            self.batch.part_answered([])
 
 
-class Batch(Owner):
-    """The exchange of a batch."""
+class Batch(Responder):
+    """Answers the exchange of a whole batch."""
+
+    is_call = True
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.parts: list[Part] = []
+        self.parts: list[BatchPart] = []
         self.answers: list[list[Buffer]] = []
-        self.left = 1  # held until all parts are given out
-        exchange.owner = self
+        self.remaining = 1  # one for close(), so that nothing is answered while parts are still being added
+        exchange.responder = self
 
-    def part(self) -> Part:
-        """A share for one request."""
-        part = Part(self)
+    def add_part(self) -> BatchPart:
+        """Add the exchange of one request."""
+        part = BatchPart(self)
         self.parts.append(part)
-        self.left += 1
+        self.remaining += 1
         return part
 
-    def finished(self, pieces: list[Buffer]) -> None:
-        """A part has its answer; an empty one was sent as an event already."""
-        self.left -= 1
+    def part_answered(self, pieces: list[Buffer]) -> None:
+        """A part has its answer; without pieces it was sent as an event already."""
+        self.remaining -= 1
         if pieces:
             if self.exchange.streaming:
                 self.exchange.event(pieces)
             else:
                 self.answers.append(pieces)
-        self.finish_if_done()
+        if self.remaining == 0:
+            self._answer()
 
     def close(self) -> None:
-        """All parts are given out."""
+        """All parts have been added."""
         if not self.parts:
             self.exchange.reply(202, [])
         else:
-            self.finished([])
+            self.part_answered([])
 
-    def finish_if_done(self) -> None:
-        """Answer the whole when nothing is left."""
-        if self.left:
-            return
+    def _answer(self) -> None:
         if self.exchange.streaming:
             for pieces in self.answers:
                 self.exchange.event(pieces)
@@ -90,16 +90,13 @@ class Batch(Owner):
             body[-1] = b"]"
             self.exchange.reply(200, body)
 
-    def _owners(self) -> list[Owner]:
-        return [part.owner for part in self.parts if part.live and part.owner is not None]
-
-    def gone(self) -> None:
+    def client_gone(self) -> None:
         for part in self.parts:
             part.live = False
         for part in self.parts:
-            if part.owner is not None:
-                part.owner.gone()
+            if part.responder is not None:
+                part.responder.client_gone()
 
     def expired(self) -> None:
-        for owner in self._owners():
-            owner.expired()
+        for responder in [part.responder for part in self.parts if part.live and part.responder is not None]:
+            responder.expired()

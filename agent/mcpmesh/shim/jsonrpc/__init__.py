@@ -1,0 +1,1 @@
+"""JSON-RPC messages as bytes, and the lines that carry them."""

@@ -1,21 +1,21 @@
-"""Bytes into lines, with a bound on a line and none on their number."""
+"""Split a byte stream into lines: each line is bounded, their number is not."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-# Who has seen this much of a line, and no end, has a long one before it.
+# An unfinished line of this length counts as long.
 LONG_BYTES: Final = 64 * 1024
-# Of a line that is too long this much is kept from either end, to find the id of the call that it answers.
-KEPT_BYTES: Final = 4096
+# Of a line over the limit this much is kept of either end, to find the id of the call that it answers.
+END_BYTES: Final = 4096
 
 
-class Lines:
-    """Splits a stream.
+class LineSplitter:
+    """Splits a stream into lines.
 
-    `on_line` gets each line without its break, `on_oversize` the ends of one that was too long, `on_rest` what has no
-    line break when the stream ends. `on_long` is called once, while the first long line comes.
+    `on_line` gets each line without its line break, `on_oversize` both ends and the length of a line over the limit,
+    `on_rest` the unfinished line when the stream ends. `on_long` is called once, while the first long line arrives.
     """
 
     __slots__ = (
@@ -51,56 +51,56 @@ class Lines:
         self._tail = b""
 
     def feed(self, data: bytes) -> None:
-        """The next bytes of the stream."""
+        """Take the next bytes of the stream."""
         if self._size == 0:
             # The usual case: a chunk of whole lines.
             if data.endswith(b"\n"):
                 if data.count(b"\n") == 1:
-                    self._whole(data[:-1])
+                    self._emit_whole(data[:-1])
                     return
                 for line in data[:-1].split(b"\n"):
-                    self._whole(line)
+                    self._emit_whole(line)
                 return
         elif b"\n" not in data:
-            self._grow(data)
+            self._append(data)
             return
         *lines, rest = data.split(b"\n")
         for line in lines:
             if self._size:
-                self._grow(line)
-                self._end(self.on_line)
+                self._append(line)
+                self._emit_collected(self.on_line)
             else:
-                self._whole(line)
+                self._emit_whole(line)
         if rest:
-            self._grow(rest)
+            self._append(rest)
 
     def end(self) -> None:
         """The stream ended."""
         if self._size:
-            self._end(self.on_rest)
+            self._emit_collected(self.on_rest)
 
-    def _whole(self, line: bytes) -> None:
+    def _emit_whole(self, line: bytes) -> None:
         if len(line) > self.limit:
-            self.on_oversize(line[:KEPT_BYTES], line[-KEPT_BYTES:], len(line))
+            self.on_oversize(line[:END_BYTES], line[-END_BYTES:], len(line))
         else:
             self.on_line(line)
 
-    def _grow(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> None:
         self._size += len(data)
         if self._size >= LONG_BYTES and self.on_long is not None:
             on_long, self.on_long = self.on_long, None
             on_long()
         if self._dropped:
             self._dropped += len(data)
-            self._tail = (self._tail + data)[-KEPT_BYTES:]
+            self._tail = (self._tail + data)[-END_BYTES:]
             return
         self._chunks.append(data)
         if self._size > self.limit:
             whole = b"".join(self._chunks)
             self._chunks.clear()
-            self._head, self._tail, self._dropped = whole[:KEPT_BYTES], whole[-KEPT_BYTES:], self._size
+            self._head, self._tail, self._dropped = whole[:END_BYTES], whole[-END_BYTES:], self._size
 
-    def _end(self, on_line: Callable[[bytes], None]) -> None:
+    def _emit_collected(self, on_line: Callable[[bytes], None]) -> None:
         if self._dropped:
             head, tail, size = self._head, self._tail, self._size
             self._head = self._tail = b""

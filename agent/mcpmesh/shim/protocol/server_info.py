@@ -1,7 +1,7 @@
-"""What is known of the server behind this shim, learnt from its own words.
+"""What the server says about itself: eras, versions, capabilities, tools.
 
-Filled by the first process that answers and refreshed by later ones; the eras
-that the server speaks are a property of the program, not of one process.
+The first process that answers fills this in and later ones update it. The eras
+are a property of the program, not of one process.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-MODERN: Final = "2026-07-28"
-LEGACY: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
-LATEST_LEGACY: Final = LEGACY[-1]
-SUPPORTED: Final = (MODERN, *reversed(LEGACY))
+from mcpmesh.shim.protocol.meta_keys import SERVER_INFO_KEY
+from mcpmesh.shim.protocol.versions import LEGACY, MODERN, SUPPORTED
 
-# Asked of a server that is used for many callers: whoever calls may be able to do any of these.
+# Announced to a server that is used for many callers, since any of them may have any of these.
 ALL_CAPABILITIES: Final[dict[str, Any]] = {
     "roots": {"listChanged": True},
     "sampling": {"context": {}, "tools": {}},
@@ -25,70 +23,85 @@ ALL_CAPABILITIES: Final[dict[str, Any]] = {
 
 
 @dataclass
-class Profile:
-    """The server's identity and abilities."""
+class ServerInfo:
+    """One server, as the shim knows it."""
 
     modern: bool | None = None
-    """Answers server/discover; None while unknown."""
+    """Whether it answers server/discover; None while unknown."""
     legacy: bool | None = None
-    """Answers initialize; None while unknown."""
+    """Whether it answers initialize; None while unknown."""
     versions: set[str] = field(default_factory=set)
-    server: dict[str, Any] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, Any] = field(default_factory=dict)
     instructions: str | None = None
     tools: list[dict[str, Any]] = field(default_factory=list)
-    discovered: dict[str, Any] = field(default_factory=dict)
-    """The server's own discover result, where it has one."""
+    discover_result: dict[str, Any] = field(default_factory=dict)
+    """The server's own result of server/discover; empty for a legacy server."""
 
     @property
     def eras(self) -> list[str]:
-        """Eras that the server itself speaks; clients get both whatever they are."""
+        """The eras that the server itself speaks; clients are served in both."""
         return [name for name, known in (("legacy", self.legacy), ("modern", self.modern)) if known]
 
-    def learn_discovered(self, result: dict[str, Any]) -> None:
-        """From a discover result."""
+    def update_from_discover(self, result: dict[str, Any]) -> None:
+        """Take over a result of server/discover."""
         self.modern = True
-        self.discovered = result
+        self.discover_result = result
         versions = [item for item in result.get("supportedVersions", []) if isinstance(item, str)]
         self.versions.update(versions or [MODERN])
         if any(item in LEGACY for item in versions):
             self.legacy = True
         meta = result.get("_meta")
-        info = meta.get("io.modelcontextprotocol/serverInfo") if isinstance(meta, dict) else None
-        self._identity(info if isinstance(info, dict) else result.get("serverInfo"), result)
+        info = meta.get(SERVER_INFO_KEY) if isinstance(meta, dict) else None
+        self._update(info if isinstance(info, dict) else result.get("serverInfo"), result)
 
-    def learn_initialized(self, result: dict[str, Any]) -> None:
-        """From an initialize result."""
+    def update_from_initialize(self, result: dict[str, Any]) -> None:
+        """Take over a result of initialize."""
         self.legacy = True
         version = result.get("protocolVersion")
         if isinstance(version, str):
             self.versions.add(version)
-        self._identity(result.get("serverInfo"), result)
+        self._update(result.get("serverInfo"), result)
 
-    def learn_legacy(self, version: object) -> None:
+    def update_legacy_version(self, version: object) -> None:
         """A modern server turned out to speak the older protocol too."""
         self.legacy = True
         if isinstance(version, str):
             self.versions.add(version)
 
-    def _identity(self, info: Any, result: dict[str, Any]) -> None:
+    def _update(self, info: Any, result: dict[str, Any]) -> None:
         if isinstance(info, dict):
-            self.server = info
+            self.identity = info
         capabilities = result.get("capabilities")
         if isinstance(capabilities, dict):
-            # What is no object promises nothing.
+            # A capability must be an object; anything else promises nothing.
             self.capabilities = {key: item for key, item in capabilities.items() if isinstance(item, dict)}
         instructions = result.get("instructions")
         if isinstance(instructions, str):
             self.instructions = instructions
 
+    def discover_answer(self) -> dict[str, Any]:
+        """The shim's result of server/discover: the server's capabilities, and both eras."""
+        result: dict[str, Any] = {
+            "resultType": "complete",
+            "supportedVersions": list(SUPPORTED),
+            "capabilities": {key: item for key, item in self.capabilities.items() if key != "tasks"},
+            "ttlMs": self.discover_result.get("ttlMs", 0),
+            "cacheScope": self.discover_result.get("cacheScope", "private"),
+        }
+        if self.instructions is not None:
+            result["instructions"] = self.instructions
+        if self.identity:
+            result["_meta"] = {SERVER_INFO_KEY: self.identity}
+        return result
+
     def tool_digests(self) -> list[dict[str, str]]:
         """Each tool's name and the SHA-256 of its canonical JSON (sorted keys, no spaces, UTF-8)."""
-        return [{"name": str(tool.get("name")), "digest": digest(tool)} for tool in self.tools]
+        return [{"name": str(tool.get("name")), "digest": tool_digest(tool)} for tool in self.tools]
 
 
-def digest(tool: dict[str, Any]) -> str:
-    """The hex digest of the canonical JSON."""
+def tool_digest(tool: dict[str, Any]) -> str:
+    """The hex SHA-256 of a tool's canonical JSON."""
     import hashlib  # here and not at the start of every shim
 
     canonical = msgspec.json.encode(tool, order="sorted")

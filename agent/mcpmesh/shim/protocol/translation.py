@@ -1,8 +1,8 @@
-"""From one era's wording to the other's; pure functions on raw JSON.
+"""Translation of requests, results and errors between the eras; pure functions on raw JSON.
 
-A modern result must say `resultType`, some must carry cache hints, all should
-name the server; a legacy one has none of these and needs none taken off, since
-results are open objects. Requests differ in the envelope in `_meta`.
+A modern result must have `resultType`, some must have cache hints, all should
+name the server. A legacy result has none of these; a legacy client accepts
+them, since results are open objects. Requests differ in the envelope in `_meta`.
 """
 
 from __future__ import annotations
@@ -13,69 +13,76 @@ from typing import Any, Final
 
 from mcpmesh.shim.errors import INVALID_PARAMS
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.protocol.server_info import MODERN
+from mcpmesh.shim.protocol.meta_keys import (
+    CAPABILITIES_KEY,
+    CLIENT_INFO_KEY,
+    LOG_LEVEL_KEY,
+    PROGRESS_TOKEN,
+    SERVER_INFO_KEY,
+    VERSION_KEY,
+)
+from mcpmesh.shim.protocol.versions import MODERN
 
-CACHED: Final = frozenset(
+CACHEABLE_METHODS: Final = frozenset(
     ("tools/list", "prompts/list", "resources/list", "resources/templates/list", "resources/read")
 )
-ENVELOPE: Final = (codec.VERSION_KEY, codec.CAPABILITIES_KEY, codec.CLIENT_INFO_KEY, codec.LOG_LEVEL_KEY)
+ENVELOPE: Final = (VERSION_KEY, CAPABILITIES_KEY, CLIENT_INFO_KEY, LOG_LEVEL_KEY)
 RESOURCE_NOT_FOUND: Final = -32002
 ELICITATION_REQUIRED: Final = -32042
-PROGRESS: Final = "progressToken"
 NO_ROOTS: Final = b'{"roots":[]}'
 # 2026-07-28/basic/patterns/mrtr.mdx, Supported Requests.
-MAY_ASK: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
+INPUT_METHODS: Final = frozenset(("tools/call", "prompts/get", "resources/read"))
 
 
 _EMPTY: Final = re.compile(rb"\{\s*\}")
 
 
-def dress(result: codec.Buffer, method: str, server: dict[str, Any]) -> bytes:
-    """A legacy result with what a modern one must have, put in front so that the rest stays as it came."""
+def to_modern_result(result: codec.Buffer, method: str, server: dict[str, Any]) -> bytes:
+    """A legacy result with the members that a modern one must have; they go first, so the rest stays unchanged."""
     raw = bytes(result).lstrip()
     if not raw.startswith(b"{"):
         return raw
     front = b'{"resultType":"complete"'
-    if method in CACHED:
-        # Nothing is known of its freshness or of who may see it.
+    if method in CACHEABLE_METHODS:
+        # How long it is fresh, and whether others may see it, is unknown.
         front += b',"ttlMs":0,"cacheScope":"private"'
     if server and b'"_meta"' not in raw:
-        front += b',"_meta":' + codec.encode({codec.SERVER_INFO_KEY: server})
-    # Joined around a view: a long result is copied once.
+        front += b',"_meta":' + codec.encode({SERVER_INFO_KEY: server})
+    # Joined with a view, so that a long result is copied only once.
     return b"".join((front, b"" if _EMPTY.match(raw) else b",", memoryview(raw)[1:]))
 
 
-def modern_error(error: codec.Buffer) -> codec.Buffer:
-    """A legacy error as a modern one: "resource not found" has another code."""
+def to_modern_error(error: codec.Buffer) -> codec.Buffer:
+    """A legacy error as a modern one: "resource not found" has a different code."""
     if b"-32002" not in bytes(error):
         return error
-    whole = codec.value(error)
+    whole = codec.decode(error)
     if isinstance(whole, dict) and whole.get("code") == RESOURCE_NOT_FOUND:
         whole["code"] = INVALID_PARAMS
         return codec.encode(whole)
     return error
 
 
-def visits(error: codec.Buffer) -> dict[str, Any] | None:
-    """The input requests that 2025-11-25's error "URL elicitation required" amounts to; None for any other error."""
+def url_elicitations(error: codec.Buffer) -> dict[str, Any] | None:
+    """The input requests that the error "URL elicitation required" of 2025-11-25 stands for; None for other errors."""
     if b"-32042" not in bytes(error):
         return None
-    whole = codec.value(error)
+    whole = codec.decode(error)
     data = whole.get("data") if isinstance(whole, dict) and whole.get("code") == ELICITATION_REQUIRED else None
-    asked = data.get("elicitations") if isinstance(data, dict) else None
-    if not isinstance(asked, list) or not all(isinstance(one, dict) for one in asked):
+    elicitations = data.get("elicitations") if isinstance(data, dict) else None
+    if not isinstance(elicitations, list) or not all(isinstance(one, dict) for one in elicitations):
         return None
     return {
         f"u{n}": {
             "method": "elicitation/create",
             "params": {"mode": "url", **{key: item for key, item in one.items() if key != "elicitationId"}},
         }
-        for n, one in enumerate(asked)
+        for n, one in enumerate(elicitations)
     }
 
 
-def strip(params: dict[str, Any], meta: dict[str, Any]) -> bytes:
-    """A modern request's params for a legacy server, some of which refuse the envelope."""
+def to_legacy_params(params: dict[str, Any], meta: dict[str, Any]) -> bytes:
+    """A modern request's params for a legacy server, without the envelope, which some servers refuse."""
     rest = {key: item for key, item in meta.items() if key not in ENVELOPE}
     whole = {key: item for key, item in params.items() if key not in ("_meta", "inputResponses", "requestState")}
     if rest:
@@ -83,41 +90,49 @@ def strip(params: dict[str, Any], meta: dict[str, Any]) -> bytes:
     return codec.encode(whole) if whole else b""
 
 
-def envelop(params: dict[str, Any], meta: dict[str, Any], client: dict[str, Any], log_level: str | None) -> bytes:
-    """A legacy request's params for a modern server: the session's facts become the request's."""
-    envelope: dict[str, Any] = {codec.VERSION_KEY: MODERN, codec.CAPABILITIES_KEY: client.get("capabilities", {})}
+def to_modern_params(
+    params: dict[str, Any], meta: dict[str, Any], client: dict[str, Any], log_level: str | None
+) -> bytes:
+    """A legacy request's params for a modern server: the envelope repeats what the session's client declared."""
+    envelope: dict[str, Any] = {VERSION_KEY: MODERN, CAPABILITIES_KEY: client.get("capabilities", {})}
     if "clientInfo" in client:
-        envelope[codec.CLIENT_INFO_KEY] = client["clientInfo"]
+        envelope[CLIENT_INFO_KEY] = client["clientInfo"]
     if log_level is not None:
-        envelope[codec.LOG_LEVEL_KEY] = log_level
+        envelope[LOG_LEVEL_KEY] = log_level
     return codec.encode({**params, "_meta": {**meta, **envelope}})
 
 
-def split(params: codec.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Members of params and of their `_meta`, each a raw span; a `_meta` that is no object is left out.
+def split_meta(params: codec.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The members of params and of their `_meta`, each a raw span; a `_meta` that is not an object is left out.
 
-    Both are empty where the params are no object.
+    Both are empty when the params are not an object.
     """
     try:
-        return parts(params)
+        return split_meta_strictly(params)
     except codec.Malformed:
         with contextlib.suppress(codec.Malformed):
             return {key: item for key, item in codec.members(params).items() if key.casefold() != "_meta"}, {}
         return {}, {}
 
 
-def parts(params: codec.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same, without what a server could take for their `_meta` or its progress token; raises Malformed."""
+def split_meta_strictly(params: codec.Buffer) -> tuple[dict[str, Any], dict[str, Any]]:
+    """As split_meta, but raises Malformed.
+
+    Both leave out members that a server could mistake for `_meta` or its progress token.
+    """
     whole = codec.members(params) if params else {}
-    _only("_meta", whole)
+    _drop_other_spellings("_meta", whole)
     meta = codec.members(whole["_meta"]) if "_meta" in whole else {}
-    if _only(PROGRESS, meta):
+    if _drop_other_spellings(PROGRESS_TOKEN, meta):
         whole["_meta"] = codec.Raw(codec.encode(meta))
     return whole, meta
 
 
-def _only(key: str, members: dict[str, Any]) -> bool:
-    """Whether there was another way to write the same name; Go's encoding/json goes by no letter's case."""
+def _drop_other_spellings(key: str, members: dict[str, Any]) -> bool:
+    """Drop members that differ from `key` in case only; answers whether there were any.
+
+    Go's encoding/json ignores case.
+    """
     folded = key.casefold()
     others = [name for name in members if name != key and name.casefold() == folded]
     for name in others:
@@ -125,17 +140,17 @@ def _only(key: str, members: dict[str, Any]) -> bool:
     return bool(others)
 
 
-def lacking(method: str, params: codec.Buffer, capabilities: dict[str, Any]) -> dict[str, Any] | None:
-    """The capability that a client lacks to be asked this; None when it can be asked."""
+def missing_capability(method: str, params: codec.Buffer, capabilities: dict[str, Any]) -> dict[str, Any] | None:
+    """The capability that a client lacks for this server request; None when it has it, empty for unknown methods."""
     if method == "sampling/createMessage":
         needed: dict[str, Any] = {"sampling": {}}
     elif method == "roots/list":
         needed = {"roots": {}}
     elif method == "elicitation/create":
-        whole, _ = split(params)
+        whole, _ = split_meta(params)
         if bytes(whole.get("mode", b'"form"')) == b'"url"':
-            has = capabilities.get("elicitation")
-            return None if isinstance(has, dict) and "url" in has else {"elicitation": {"url": {}}}
+            elicitation = capabilities.get("elicitation")
+            return None if isinstance(elicitation, dict) and "url" in elicitation else {"elicitation": {"url": {}}}
         needed = {"elicitation": {}}
     else:
         return {}

@@ -1,4 +1,4 @@
-"""The shim's side of the guard: start servers below it, signal them, hear of their end."""
+"""The shim's side of the guard process: it starts servers below the guard, signals them, and learns of their exit."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class SpawnError(Exception):
     """A server's program can't be started; the message is a sentence with the next step."""
 
 
-class Spawned(Protocol):
-    """What the guardian tells about one server."""
+class SpawnListener(Protocol):
+    """Is told what happens to one server process."""
 
-    def started(self, pid: int) -> None: ...
-    def not_started(self, error: OSError) -> None: ...
-    def exited(self, status: int) -> None: ...
+    def process_started(self, pid: int) -> None: ...
+    def start_failed(self, error: OSError) -> None: ...
+    def process_exited(self, status: int) -> None: ...
 
 
-def child_environment(config: Config) -> dict[str, str]:
+def server_environment(config: Config) -> dict[str, str]:
     """The shim's own environment without its MCPMESH_ variables, and the configured one on top."""
     inherited = {key: text for key, text in os.environ.items() if not key.startswith("MCPMESH_")}
     return {**inherited, **config.env}
 
 
-def child_mark() -> dict[str, Any]:
-    """The mark in the environment of a server: the shim's own, as a server's and without ports."""
+def server_mark() -> dict[str, Any]:
+    """The mark for a server's environment: the shim's own, with the role of a server and without ports."""
     try:
-        mark = codec.value(os.environ.get("MCPMESH_MARK", "{}").encode("utf-8", "surrogateescape"))
+        mark = codec.decode(os.environ.get("MCPMESH_MARK", "{}").encode("utf-8", "surrogateescape"))
     except codec.Malformed:
         mark = {}
     if not isinstance(mark, dict):
@@ -50,7 +50,7 @@ def child_mark() -> dict[str, Any]:
 
 
 def find_program(command: str, environment: dict[str, str], cwd: str) -> str:
-    """The absolute path of the program; raises SpawnError in words."""
+    """The absolute path of the program; raises SpawnError."""
     if not Path(cwd).is_dir():
         raise SpawnError(f'cannot start "{command}": its working directory {cwd} does not exist')
     if "/" in command:
@@ -67,24 +67,24 @@ def find_program(command: str, environment: dict[str, str], cwd: str) -> str:
     raise SpawnError(f'cannot start "{command}": no such program on PATH; install it or give its full path')
 
 
-class Guardian:
-    """Owner of the guard process and of the socket to it."""
+class GuardClient:
+    """Owns the guard process and the socket to it."""
 
     def __init__(self, config: Config, on_lost: Callable[[], None]) -> None:
-        """`on_lost` is called once when the guard is gone while it was needed."""
+        """`on_lost` is called once if the guard ends while it is needed."""
         self.config = config
         self.on_lost = on_lost
         self.pid = 0
         self._socket: socket.socket | None = None
-        self._servers: dict[int, Spawned] = {}
-        self._next = 1
+        self._servers: dict[int, SpawnListener] = {}
+        self._next_number = 1
         self._closing = False
 
     def launch(self) -> None:
         """Start the guard; raises SpawnError when the server's program can't be found."""
         assert self.config.command is not None
-        environment = child_environment(self.config)
-        mark = child_mark()
+        environment = server_environment(self.config)
+        mark = server_mark()
         spec: dict[str, Any] = {
             "command": find_program(self.config.command, environment, self.config.cwd),
             "args": list(self.config.args),
@@ -117,17 +117,17 @@ class Guardian:
         self._socket = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
 
-    def spawn(self, server: Spawned, stdin: int, stdout: int, stderr: int) -> int:
-        """Start a server on these descriptors, which are closed here; answers its number."""
-        number = self._next
-        self._next += 1
+    def spawn(self, server: SpawnListener, stdin: int, stdout: int, stderr: int) -> int:
+        """Start a server on these descriptors, and close them here; answers the server's number."""
+        number = self._next_number
+        self._next_number += 1
         self._servers[number] = server
         try:
             if self._socket is None:
                 raise BrokenPipeError
             socket.send_fds(self._socket, [b"S %d" % number], [stdin, stdout, stderr])
         except OSError as error:
-            asyncio.get_running_loop().call_soon(self._not_started, number, error)
+            asyncio.get_running_loop().call_soon(self._start_failed, number, error)
         finally:
             for fd in (stdin, stdout, stderr):
                 os.close(fd)
@@ -138,11 +138,11 @@ class Guardian:
         self._send(b"T %d" % number)
 
     def kill(self, number: int) -> None:
-        """SIGKILL to the server and all that came of it."""
+        """SIGKILL to the server and all its descendants."""
         self._send(b"K %d" % number)
 
     async def close(self) -> None:
-        """End the guard, and with it whatever still runs below it; returns when all of it is gone."""
+        """End the guard, and with it everything below it; returns when all of it has exited."""
         self._closing = True
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket.fileno())
@@ -155,7 +155,7 @@ class Guardian:
 
     def _send(self, packet: bytes) -> None:
         if self._socket is not None:
-            with contextlib.suppress(OSError):  # a guard that is gone is seen by _receive
+            with contextlib.suppress(OSError):  # _receive notices that the guard has ended
                 self._socket.send(packet)
 
     def _receive(self) -> None:
@@ -172,14 +172,14 @@ class Guardian:
                 return
             verb, number, detail = packet.decode().split()
             if verb == "P":
-                self._servers[int(number)].started(int(detail))
+                self._servers[int(number)].process_started(int(detail))
             elif verb == "F":
-                self._not_started(int(number), OSError(int(detail), os.strerror(int(detail))))
+                self._start_failed(int(number), OSError(int(detail), os.strerror(int(detail))))
             elif verb == "E":
-                self._servers.pop(int(number)).exited(int(detail))
+                self._servers.pop(int(number)).process_exited(int(detail))
 
-    def _not_started(self, number: int, error: OSError) -> None:
-        self._servers.pop(number).not_started(error)
+    def _start_failed(self, number: int, error: OSError) -> None:
+        self._servers.pop(number).start_failed(error)
 
     def _lost(self) -> None:
         assert self._socket is not None
@@ -192,13 +192,13 @@ class Guardian:
         self.pid = 0
         kill_descendants()
         for server in list(self._servers.values()):
-            server.exited(9)
+            server.process_exited(9)
         self._servers.clear()
         self.on_lost()
 
 
 def kill_descendants() -> None:
-    """SIGKILL to all that is below this process, until nothing is."""
+    """SIGKILL to all descendants of this process, until there are none."""
     while left := guard_process.descendants_of(os.getpid()):
         for pid in left:
             guard_process.send_signal(pid, 9)

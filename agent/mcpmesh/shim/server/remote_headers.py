@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from mcpmesh.shim.config import HEADER_VALUE
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.protocol.modern_request import NAMED
-from mcpmesh.shim.protocol.param_headers import Mirrors, argument
-from mcpmesh.shim.protocol.server_info import Profile
+from mcpmesh.shim.protocol.meta_keys import VERSION_KEY
+from mcpmesh.shim.protocol.modern_request import NAME_KEYS
+from mcpmesh.shim.protocol.param_headers import ParamHeaders, argument_value
+from mcpmesh.shim.protocol.server_info import ServerInfo
 
 TRACE: Final = ("traceparent", "tracestate", "baggage")
 _ENCODED = re.compile(r"=\?base64\?.*\?=")
@@ -28,53 +29,57 @@ def header_value(text: str) -> str:
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
 
 
-class Headers:
+class RemoteHeaders:
     """What goes with each message to one remote server. `session` and `version` are those of the older protocol."""
 
-    def __init__(self, given: Mapping[str, str], profile: Profile) -> None:
+    def __init__(self, configured: Mapping[str, str], server_info: ServerInfo) -> None:
         # In small letters, so that none stands beside the same one of the protocol.
-        self._given = {name.lower(): text for name, text in given.items()}
-        self._profile = profile
-        self._mirrors = Mirrors()
-        self.session: str | None = None
+        self._configured = {name.lower(): text for name, text in configured.items()}
+        self._server_info = server_info
+        self._param_headers = ParamHeaders()
+        self.session_id: str | None = None
         self.version: str | None = None
 
-    def of(self, message: Any) -> dict[str, str]:
+    def for_message(self, message: Any) -> dict[str, str]:
         """A POST's; raises Malformed where the message can't be read."""
         params: dict[str, Any] = codec.members(message.params) if message.params else {}
         meta: dict[str, Any] = codec.members(params["_meta"]) if "_meta" in params else {}
-        headers = {**self._given, "accept": "application/json, text/event-stream", "content-type": "application/json"}
+        headers = {
+            **self._configured,
+            "accept": "application/json, text/event-stream",
+            "content-type": "application/json",
+        }
         for key in TRACE:
-            if key in meta and isinstance(value := codec.value(meta[key]), str) and HEADER_VALUE.fullmatch(value):
+            if key in meta and isinstance(value := codec.decode(meta[key]), str) and HEADER_VALUE.fullmatch(value):
                 headers[key] = value
         # Not searched for as bytes: the slash in the name may be escaped, as PHP does it.
-        if self.version is None and codec.VERSION_KEY in meta:
-            return headers | self._modern(message.method, params, codec.value(meta[codec.VERSION_KEY]))
-        return headers | self._older()
+        if self.version is None and VERSION_KEY in meta:
+            return headers | self._modern(message.method, params, codec.decode(meta[VERSION_KEY]))
+        return headers | self._legacy()
 
-    def of_session(self) -> dict[str, str]:
+    def for_session(self) -> dict[str, str]:
         """A GET's and a DELETE's, which the older protocol has."""
-        return self._given | self._older()
+        return self._configured | self._legacy()
 
     def _modern(self, method: Any, params: dict[str, Any], version: Any) -> dict[str, str]:
         headers = {"mcp-protocol-version": header_value(str(version)), "mcp-method": header_value(str(method))}
-        if (key := NAMED.get(method)) is not None and key in params:
-            name = str(codec.value(params[key]))
+        if (key := NAME_KEYS.get(method)) is not None and key in params:
+            name = str(codec.decode(params[key]))
             headers["mcp-name"] = header_value(name)
             if method == "tools/call":
-                headers |= self._mirrored(name, params)
+                headers |= self._mirrored_params(name, params)
         return headers
 
-    def _mirrored(self, tool: str, params: dict[str, Any]) -> dict[str, str]:
+    def _mirrored_params(self, tool: str, params: dict[str, Any]) -> dict[str, str]:
         headers: dict[str, str] = {}
-        for parameter in self._mirrors.of(self._profile.tools, tool):
-            value = argument(params.get("arguments", b"{}"), parameter.path)
+        for parameter in self._param_headers.for_tool(self._server_info.tools, tool):
+            value = argument_value(params.get("arguments", b"{}"), parameter.path)
             if isinstance(value, bool):
                 value = "true" if value else "false"
             if isinstance(value, str | int | float):
                 headers[parameter.header.decode()] = header_value(str(value))
         return headers
 
-    def _older(self) -> dict[str, str]:
-        headers = {"mcp-session-id": self.session, "mcp-protocol-version": self.version}
+    def _legacy(self) -> dict[str, str]:
+        headers = {"mcp-session-id": self.session_id, "mcp-protocol-version": self.version}
         return {name: text for name, text in headers.items() if text is not None}

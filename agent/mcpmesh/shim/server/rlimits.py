@@ -1,6 +1,6 @@
-"""How many files the shim may have open: as many as the system lets it; its servers keep the limit that it was given.
+"""The limit of open files: the shim raises its own to what the system allows, servers keep the original one.
 
-A server that looks at its descriptors with select() can't use numbers above 1023, so a higher limit is not for all.
+A server that passes descriptors to select() can't use numbers above 1023, so servers don't get the raised limit.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import resource
 from typing import Final
 
 # All connections and processes of a shim at their bounds need less than a tenth of it.
-MOST: Final = 65536
+MAX_OPEN_FILES: Final = 65536
 
-_given = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-
-def raise_limit() -> None:
-    """Raise the soft limit to the hard one, within a bound."""
-    soft, hard = _given
-    most = MOST if hard == resource.RLIM_INFINITY else min(hard, MOST)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+_original = resource.getrlimit(resource.RLIMIT_NOFILE)
 
 
-def give_back(pid: int) -> None:
-    """Let a process, and all that it starts from now on, have the limit that was given to the shim."""
+def raise_open_files_limit() -> None:
+    """Raise the soft limit to the hard one, up to MAX_OPEN_FILES."""
+    soft, hard = _original
+    target = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+
+
+def restore_for(pid: int) -> None:
+    """Give a process, and all that it starts from now on, the limit that the shim was started with."""
     with contextlib.suppress(OSError):  # it has ended already, or may not be touched
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, _given)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, _original)

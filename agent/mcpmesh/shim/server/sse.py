@@ -1,6 +1,6 @@
-"""Server-sent events out of a stream of bytes, with a bound on one event and none on their number.
+"""Server-sent events from a stream of bytes: each event is bounded, their number is not.
 
-Each byte is looked at once, however the stream is cut into chunks
+Each byte is read once, however the stream is cut into chunks
 (https://html.spec.whatwg.org/multipage/server-sent-events.html, 9.2.5 and 9.2.6).
 """
 
@@ -9,38 +9,38 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from mcpmesh.shim.jsonrpc.framing import KEPT_BYTES
+from mcpmesh.shim.jsonrpc.framing import END_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class TooLong:
-    """In place of a message over the limit: how it begins, and its bytes, as far as they were counted."""
+class OversizeEvent:
+    """Stands for a message over the limit: its first bytes, and the number of bytes counted so far."""
 
     head: bytes
     size: int
 
 
-async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes | TooLong]:
-    """The data of each event, in one line; only the beginning is kept of one that is longer than `limit`."""
+async def read_events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes | OversizeEvent]:
+    """The data of each event, as one line; of an event longer than `limit` only the beginning."""
     event = _Event(limit)
-    returned = False
+    ended_with_cr = False
     async for chunk in chunks:
         if not chunk:
             continue
-        # A line break of two bytes may come in two chunks.
-        rest = chunk[1:] if returned and chunk.startswith(b"\n") else chunk
-        returned = chunk.endswith(b"\r")
+        # The two bytes of a line break may come in two chunks.
+        rest = chunk[1:] if ended_with_cr and chunk.startswith(b"\n") else chunk
+        ended_with_cr = chunk.endswith(b"\r")
         for piece in rest.splitlines(keepends=True):
             text = piece.rstrip(b"\r\n")
             event.add(text)
             if len(text) < len(piece) and (found := event.line_ended()) is not None:
                 yield found
-    if event.over is not None:
-        yield TooLong(event.over, event.size)
+    if event.oversize_head is not None:
+        yield OversizeEvent(event.oversize_head, event.size)
 
 
 class _Event:
-    """The event that is coming in."""
+    """The event that is arriving."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -51,26 +51,26 @@ class _Event:
         self.line: list[bytes] = []
         self.line_size = 0
         self.size = 0
-        self.over: bytes | None = None
+        self.oversize_head: bytes | None = None
 
     def add(self, text: bytes) -> None:
-        """More of the line that is coming in."""
+        """Take more of the line that is arriving."""
         self.line_size += len(text)
         self.size += len(text)
-        if self.over is not None:
+        if self.oversize_head is not None:
             return
         self.line.append(text)
         if self.size > self.limit:
-            self.over = b" ".join((*self.data, _value(b"".join(self.line))))[:KEPT_BYTES]
+            self.oversize_head = b" ".join((*self.data, _value(b"".join(self.line))))[:END_BYTES]
             self.data.clear()
             self.line.clear()
 
-    def line_ended(self) -> bytes | TooLong | None:
-        """What came, when this line ends the event."""
+    def line_ended(self) -> bytes | OversizeEvent | None:
+        """The event, if this line ends it."""
         ends = self.line_size == 0
         self.line_size = 0
         if not ends:
-            if self.over is None:
+            if self.oversize_head is None:
                 line = b"".join(self.line)
                 self.line.clear()
                 if line.startswith(b"data:"):
@@ -78,10 +78,12 @@ class _Event:
                 else:
                     self.size -= len(line)
             return None
-        # Between the tokens of JSON a blank is as good as the line break that stands for.
-        found = TooLong(self.over, self.size) if self.over is not None else b" ".join(self.data)
+        # Between JSON tokens a blank replaces the line break.
+        event: bytes | OversizeEvent = b" ".join(self.data)
+        if self.oversize_head is not None:
+            event = OversizeEvent(self.oversize_head, self.size)
         self._begin()
-        return found or None
+        return event or None
 
 
 def _value(line: bytes) -> bytes:

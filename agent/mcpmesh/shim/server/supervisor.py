@@ -1,127 +1,136 @@
-"""Keeps the main process running, and knows whether it answers."""
+"""Keeps the main server process running, and knows whether it answers."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
 from typing import Final
 
+from mcpmesh.shim.context import Context
 from mcpmesh.shim.errors import Failure
-from mcpmesh.shim.log import say
+from mcpmesh.shim.log import log
+from mcpmesh.shim.protocol.server_info import ServerInfo
 from mcpmesh.shim.server.guard_client import SpawnError
-from mcpmesh.shim.server.handshake import NotMcp, SpokeBoth, introduce, list_tools, probe
-from mcpmesh.shim.server.peer import Child
-from mcpmesh.shim.server.pool import Supply, any_at_work
-from mcpmesh.shim.subscriptions.hub import Subscriptions
+from mcpmesh.shim.server.handshake import NotMcp, SpokeBothEras, handshake, responds
+from mcpmesh.shim.server.lifecycle import Lifecycle
+from mcpmesh.shim.server.peer import Peer, exit_failure
+from mcpmesh.shim.server.pool import Pool
+from mcpmesh.shim.server.tool_list import list_tools
 
-# Up for so long (seconds), a server's next end is not counted as a failed start.
-SETTLED_SECONDS: Final = 10.0
+# After this time up (seconds) the server's next exit does not count as a failed start.
+STABLE_SECONDS: Final = 10.0
 
 
-class Keeper:
-    """One life of the main process after another."""
+class Supervisor:
+    """Starts the main process, and starts it again after each exit."""
 
-    def __init__(self, supply: Supply, subscriptions: Subscriptions) -> None:
-        self.supply = supply
-        self.state = supply.state
-        self.config = supply.config
-        self.limits = supply.limits
-        self.profile = supply.profile
-        self.subscriptions = subscriptions
+    def __init__(
+        self,
+        context: Context,
+        pool: Pool,
+        lifecycle: Lifecycle,
+        server_info: ServerInfo,
+        on_started: Callable[[], None],
+    ) -> None:
+        """`on_started` is called whenever a new main process is ready."""
+        self.context = context
+        self.config = context.config
+        self.limits = context.limits
+        self.pool = pool
+        self.lifecycle = lifecycle
+        self.server_info = server_info
+        self.on_started = on_started
         self._discover = True
-        self._proven = 0.0
-        self._probing: asyncio.Task[bool] | None = None
+        self._answered_at = 0.0
+        self._probe_task: asyncio.Task[bool] | None = None
 
     async def run(self) -> None:
-        """Until told to close."""
+        """Run until the pool closes."""
         while True:
-            await self._live()
-            if self.supply.closing:
+            await self._run_once()
+            if self.pool.closing:
                 return
-            await asyncio.sleep(self.state.retry_seconds)
-            if self.state.name == "restarting":
-                self.state.set("starting", self.state.error)
+            await asyncio.sleep(self.lifecycle.retry_seconds)
+            if self.lifecycle.state == "restarting":
+                self.lifecycle.set("starting", self.lifecycle.error)
 
-    async def _live(self) -> None:
-        supply = self.supply
-        began = time.monotonic()
+    async def _run_once(self) -> None:
+        """Run one main process from its start to its exit."""
+        pool = self.pool
+        began = self.context.now()
         try:
-            child = await supply.start()
+            peer = await pool.start()
         except (SpawnError, Failure) as error:
-            self.state.down(str(error), None, None, settled=False)
+            self.lifecycle.down(str(error), None, None, was_stable=False)
             return
         try:
-            await self._open(child)
-        except SpokeBoth:
-            await supply.stop(child)
-            if not supply.closing:
-                await self._live()
+            await self._initialize(peer)
+        except SpokeBothEras:
+            await pool.stop(peer)
+            if not pool.closing:
+                await self._run_once()
             return
         except (Failure, TimeoutError, NotMcp) as error:
-            await self._failed(child, error)
+            await self._start_failed(peer, error)
             return
-        supply.main = child
-        self._proven = time.monotonic()
-        self.subscriptions.main_started()
-        self.state.up()
-        supply.refill()
-        await child.process.gone.wait()
-        supply.main = None
-        if not supply.closing:
-            supply.metrics.count("server_exits")
-            settled = time.monotonic() - began > SETTLED_SECONDS
-            self.state.down(f"the server {child.process.exit}", child.process.exit, child.tail, settled)
+        pool.main = peer
+        self._answered_at = self.context.now()
+        self.on_started()
+        self.lifecycle.up()
+        pool.refill_spares()
+        await peer.channel.exited.wait()
+        pool.main = None
+        if not pool.closing:
+            self.context.metrics.count("server_exits")
+            exit = peer.channel.exit
+            was_stable = self.context.now() - began > STABLE_SECONDS
+            self.lifecycle.down(f"the server {exit}", exit, peer.tail, was_stable)
 
-    async def _open(self, child: Child) -> None:
-        child.listener = self.supply.listener
-        await introduce(child, self.profile, self.config.start_seconds, self._discover)
-        await list_tools(child, self.profile)
-        if child.process.exit is not None:
-            raise child.loss(child.process.exit)
+    async def _initialize(self, peer: Peer) -> None:
+        peer.listener = self.pool.listener
+        await handshake(peer, self.server_info, self.config.start_seconds, self._discover)
+        await list_tools(peer, self.server_info)
+        if peer.channel.exit is not None:
+            raise exit_failure(peer.channel.exit)
 
-    async def _failed(self, child: Child, error: Exception) -> None:
-        if self.supply.closing:
+    async def _start_failed(self, peer: Peer, error: Exception) -> None:
+        if self.pool.closing:
             return
-        exit = child.process.exit
+        exit = peer.channel.exit
         if exit is not None:
             sentence = f"the server {exit} before it spoke MCP"
-            # Some servers end at a method that they don't know; the next try begins with initialize.
-            if self.profile.modern is None and exit.error is None:
+            # Some servers exit at a method that they don't know; the next try begins with initialize.
+            if self.server_info.modern is None and exit.error is None:
                 self._discover = not self._discover
         elif isinstance(error, TimeoutError):
             seconds = self.config.start_seconds
             sentence = f"the server did not answer within {seconds:g} s; see its output or raise start_seconds"
         else:
             sentence = f"the server {error}"
-        await self.supply.stop(child)
-        self.supply.metrics.count("server_exits")
-        self.state.down(sentence, exit, child.tail, settled=False)
+        await self.pool.stop(peer)
+        self.context.metrics.count("server_exits")
+        self.lifecycle.down(sentence, exit, peer.tail, was_stable=False)
 
-    async def proven(self) -> bool:
-        """Whether the server answered lately, by asking it where nothing else did."""
-        child = self.supply.main
-        if child is None or not child.alive:
+    async def answers(self) -> bool:
+        """Whether the server answered within the last probe_seconds; it is probed if nothing else shows it."""
+        peer = self.pool.main
+        if peer is None or not peer.alive:
             return False
-        now = time.monotonic()
-        if now - max(child.last_answer, self._proven) < self.limits.probe_seconds:
+        if self.context.now() - max(peer.last_answer, self._answered_at) < self.limits.probe_seconds:
             return True
-        if self._probing is None or self._probing.done():
-            self._probing = asyncio.create_task(self._probe(child), name="probe")
-        return await asyncio.shield(self._probing)
+        if self._probe_task is None or self._probe_task.done():
+            self._probe_task = asyncio.create_task(self._probe(peer), name="probe")
+        return await asyncio.shield(self._probe_task)
 
-    async def _probe(self, child: Child) -> bool:
-        if await probe(child, self.limits.probe_timeout_seconds):
-            self._proven = time.monotonic()
+    async def _probe(self, peer: Peer) -> bool:
+        if await responds(peer, self.limits.probe_timeout_seconds):
+            self._answered_at = self.context.now()
             return True
-        if any_at_work(child):
-            # Some servers answer nothing else while they work; the call has its own deadline.
-            return child.alive
-        if child.alive:
-            say("the server did not answer a probe within %g s and is started anew", self.limits.probe_timeout_seconds)
-            child.process.kill()
+        if peer.works_for_clients:
+            # Some servers answer nothing else while they work; the call has a deadline of its own.
+            return peer.alive
+        if peer.alive:
+            seconds = self.limits.probe_timeout_seconds
+            log("the server did not answer a probe within %g s and is started again", seconds)
+            peer.channel.kill()
         return False
-
-    async def refresh(self) -> None:
-        """Ask for the tools again."""
-        if (child := self.supply.main) is not None and child.alive:
-            await list_tools(child, self.profile)

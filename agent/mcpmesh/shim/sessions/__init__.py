@@ -1,0 +1,1 @@
+"""Legacy sessions: over a process of their own, or over shared ones."""

@@ -1,175 +1,208 @@
 """From a client's `initialize` to its session.
 
-With a process per session, the client's own words go to that process and its
-own answer comes back. Over kept processes the shim answers from what it knows
-of the server.
+In session isolation the client's `initialize` goes to a process of its own, and
+that process answers it. Over shared processes the shim answers, from what it
+knows of the server.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcpmesh.shim.calls.client_call import reply_failure
-from mcpmesh.shim.errors import Failure, lost
-from mcpmesh.shim.http.exchange import Exchange, Owner
+from mcpmesh.shim.calls.dispatcher import Dispatcher
+from mcpmesh.shim.errors import INVALID_PARAMS, Failure, answer_lost
+from mcpmesh.shim.http.exchange import Exchange, Responder, reply_failure
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.server.peer import Child
-from mcpmesh.shim.sessions.dedicated import OwnCall, OwnSession
-from mcpmesh.shim.sessions.multiplexed import SharedSession
+from mcpmesh.shim.server.peer import Peer
+from mcpmesh.shim.server.tool_list import ToolListRefresher
+from mcpmesh.shim.sessions.dedicated import DedicatedCall, DedicatedSession
+from mcpmesh.shim.sessions.multiplexed import MultiplexedSession
+from mcpmesh.shim.sessions.registry import SessionRegistry
 from mcpmesh.shim.sessions.session import Session
-
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
+from mcpmesh.shim.subscriptions.hub import SubscriptionHub
 
 
-class InitializeCall(OwnCall):
-    """The call whose result opens the session."""
+class SessionOpener:
+    """Opens the sessions of one shim."""
 
-    __slots__ = ("opening",)
-    patience = "start_seconds"
+    def __init__(
+        self, registry: SessionRegistry, dispatcher: Dispatcher, hub: SubscriptionHub, tool_list: ToolListRefresher
+    ) -> None:
+        self.context = dispatcher.context
+        self.pool = dispatcher.pool
+        self.server_info = dispatcher.server_info
+        self.registry = registry
+        self.dispatcher = dispatcher
+        self.hub = hub
+        self.tool_list = tool_list
 
-    def __init__(self, opening: Opening, child: Child) -> None:
-        super().__init__(opening.app, child, opening.exchange, opening.id, "initialize")
-        self.opening = opening
-
-    def answered(self, message: Any) -> None:
-        opening = self.opening
-        if not message.result:
-            if self.app.profile.modern and not self.app.profile.legacy:
-                # The program speaks the modern era only, as it turns out.
-                self.app.profile.legacy = False
-                self.app.supply.stop_soon(self.child)
-                opening.again()
-                return
-            opening.count("error")
-            opening.end(self.child)
-            self.exchange.reply(200, codec.error_pieces(self.client_id, message.error))
-            return
-        if self.app.profile.modern and not self.app.profile.legacy:
-            members = codec.members(message.result)
-            self.app.profile.learn_legacy(codec.value(members.get("protocolVersion", b"null")))
-        opening.count("ok")
-        opening.open(OwnSession(self.app, opening.session_id, self.child), message.result)
-
-    def failed(self, failure: Failure) -> None:
-        self.opening.end(self.child)
-        super().failed(failure)
-
-    def gone(self) -> None:
-        # Nobody learns the session's id.
-        self.child.forget(self)
-        self.opening.count("cancelled")
-        self.opening.end(self.child)
-
-    def expired(self) -> None:
-        self.child.forget(self)
-        seconds = self.app.config.start_seconds
-        self.failed(lost(f"the server did not answer initialize within {seconds:g} s (start_seconds)", "timeout"))
+    def open(self, exchange: Exchange, message: Any) -> None:
+        """A client's `initialize`; raises Failure when there is no room for its session."""
+        self.registry.check_room()
+        SessionOpening(self, exchange, message).begin()
 
 
-class Opening(Owner):
-    """One initialize in progress."""
+class SessionOpening(Responder):
+    """One `initialize` in progress."""
 
-    def __init__(self, app: App, exchange: Exchange, message: Any) -> None:
-        self.app = app
+    is_call = True
+
+    def __init__(self, opener: SessionOpener, exchange: Exchange, message: Any) -> None:
+        self.context = opener.context
+        self.pool = opener.pool
+        self.server_info = opener.server_info
+        self.opener = opener
         self.exchange = exchange
         self.message = message
-        self.id = codec.id_json(message.id)
-        self.session_id = app.new_session_id()
-        self.header = b"mcp-session-id: %b\r\n" % self.session_id.encode()
-        exchange.extra = self.header
-        exchange.owner = self
-        app.opening += 1
-        self._begin()
+        self.client_id = codec.id_json(message.id)
+        self.session_id = opener.registry.new_id()
+        exchange.extra_headers = b"mcp-session-id: %b\r\n" % self.session_id.encode()
+        exchange.responder = self
+        opener.registry.opening += 1
 
-    def _begin(self) -> None:
-        own = self.app.config.isolation == "session" and self.app.profile.legacy is not False
-        supply = self.app.supply
-        if not own:
-            if supply.main is not None and supply.main.alive:
-                self._open_shared()
+    def begin(self) -> None:
+        """Send `initialize` to a process of the session's own, or open a session over shared ones."""
+        dedicated = self.context.config.isolation == "session" and self.server_info.legacy is not False
+        if not dedicated:
+            if self.pool.main is not None and self.pool.main.alive:
+                self._open_multiplexed()
             else:
-                self.app.spawn(self._open_shared_later(), "open a session")
-        elif (child := supply.spare()) is not None:
-            self._ask(child)
+                self.context.spawn(self._open_multiplexed_later(), "open a session")
+        elif (peer := self.pool.take_spare()) is not None:
+            self._send_initialize(peer)
         else:
-            self.app.spawn(self._open_own(), "open a session")
+            self.context.spawn(self._open_dedicated_later(), "open a session")
 
-    def again(self) -> None:
-        """Begin anew after it turned out which eras the server speaks."""
-        self.exchange.owner = self
-        self._begin()
+    def begin_again(self) -> None:
+        """Begin again, after it turned out which eras the server speaks."""
+        self.exchange.responder = self
+        self.begin()
 
-    async def _open_own(self) -> None:
+    async def _open_dedicated_later(self) -> None:
         try:
             try:
-                child = await self.app.supply.take()
+                peer = await self.pool.take()
             except Failure as failure:
-                if failure.reason != "full" or not self.app.evict():
+                if failure.reason != "full" or not self.opener.registry.evict():
                     raise
-                child = await self.app.supply.take()
+                peer = await self.pool.take()
         except Failure as failure:
-            self.end(None)
-            reply_failure(self.exchange, self.id, failure)
+            self.give_up(None)
+            reply_failure(self.exchange, self.client_id, failure)
             return
         if self.exchange.live:
-            self._ask(child)
+            self._send_initialize(peer)
         else:
-            self.end(child)
+            self.give_up(peer)
 
-    def _ask(self, child: Child) -> None:
-        call = InitializeCall(self, child)
+    def _send_initialize(self, peer: Peer) -> None:
+        call = InitializeCall(self, peer)
         try:
-            child.send(call, "initialize", self.message.params)
+            peer.send(call, "initialize", self.message.params)
         except Failure as failure:
             call.failed(failure)
 
-    async def _open_shared_later(self) -> None:
+    async def _open_multiplexed_later(self) -> None:
         try:
-            await self.app.supply.ready_main()
+            await self.pool.wait_for_main()
         except Failure as failure:
-            self.end(None)
-            reply_failure(self.exchange, self.id, failure)
+            self.give_up(None)
+            reply_failure(self.exchange, self.client_id, failure)
         else:
             if self.exchange.live:
-                self._open_shared()
+                self._open_multiplexed()
             else:
-                self.end(None)
+                self.give_up(None)
 
-    def _open_shared(self) -> None:
+    def _open_multiplexed(self) -> None:
+        opener = self.opener
         try:
             members = codec.members(self.message.params) if self.message.params else {}
-            session = SharedSession(self.app, self.session_id, members)
+            session = MultiplexedSession(self.session_id, members, opener.dispatcher, opener.hub)
         except codec.Malformed:
-            self.end(None)
-            reply_failure(self.exchange, self.id, Failure(-32602, "the params of initialize must be an object"))
+            self.give_up(None)
+            failure = Failure(INVALID_PARAMS, "the params of initialize must be an object")
+            reply_failure(self.exchange, self.client_id, failure)
         except Failure as failure:
-            self.end(None)
-            reply_failure(self.exchange, self.id, failure)
+            self.give_up(None)
+            reply_failure(self.exchange, self.client_id, failure)
         else:
             self.count("ok")
-            self.open(session, session.initialized())
+            self._opened(session, session.initialize_result())
 
-    def open(self, session: Session, result: codec.Buffer) -> None:
-        """The session is there; tell the client its id."""
-        app = self.app
-        app.opening -= 1
-        app.sessions[session.id] = session
-        app.metrics.count("sessions_opened")
-        pieces = codec.result_pieces(self.id, result)
+    def open_dedicated(self, peer: Peer, result: codec.Buffer) -> None:
+        """The server accepted `initialize`."""
+        opener = self.opener
+        session = DedicatedSession(self.context, self.session_id, peer, self.pool, opener.registry, opener.tool_list)
+        self._opened(session, result)
+
+    def _opened(self, session: Session, result: codec.Buffer) -> None:
+        registry = self.opener.registry
+        registry.opening -= 1
+        registry.add(session)
+        pieces = codec.result_pieces(self.client_id, result)
         if self.exchange.streaming:
             self.exchange.event(pieces)
             self.exchange.end()
         else:
             self.exchange.reply(200, pieces)
 
-    def end(self, child: Child | None) -> None:
-        """No session comes of it."""
-        self.app.opening -= 1
-        self.exchange.extra = b""
-        if child is not None:
-            self.app.supply.stop_soon(child)
+    def give_up(self, peer: Peer | None) -> None:
+        """No session is opened; a process that was taken for it is stopped."""
+        self.opener.registry.opening -= 1
+        self.exchange.extra_headers = b""
+        if peer is not None:
+            self.pool.stop_soon(peer)
 
     def count(self, outcome: str) -> None:
-        """For the metrics."""
-        self.app.metrics.call("legacy", "initialize", outcome, self.app.now() - self.exchange.started)
+        """Count `initialize` in the metrics."""
+        seconds = self.context.now() - self.exchange.started
+        self.context.metrics.call("legacy", "initialize", outcome, seconds)
+
+
+class InitializeCall(DedicatedCall):
+    """The call whose result opens a dedicated session."""
+
+    __slots__ = ("opening",)
+    timeout_setting = "start_seconds"
+
+    def __init__(self, opening: SessionOpening, peer: Peer) -> None:
+        super().__init__(opening.context, peer, opening.exchange, opening.client_id, "initialize")
+        self.opening = opening
+
+    def answered(self, message: Any) -> None:
+        opening, server_info = self.opening, self.opening.server_info
+        era_unknown = server_info.modern and not server_info.legacy
+        if not message.result:
+            if era_unknown:
+                # It turns out that the program speaks the modern era only.
+                server_info.legacy = False
+                opening.pool.stop_soon(self.peer)
+                opening.begin_again()
+                return
+            opening.count("error")
+            opening.give_up(self.peer)
+            self.exchange.reply(200, codec.error_pieces(self.client_id, message.error))
+            return
+        if era_unknown:
+            members = codec.members(message.result)
+            server_info.update_legacy_version(codec.decode(members.get("protocolVersion", b"null")))
+        opening.count("ok")
+        opening.open_dedicated(self.peer, message.result)
+
+    def failed(self, failure: Failure) -> None:
+        self.opening.give_up(self.peer)
+        super().failed(failure)
+
+    def client_gone(self) -> None:
+        # The client never learned the session's id.
+        self.peer.forget(self)
+        self.opening.count("cancelled")
+        self.opening.give_up(self.peer)
+
+    def expired(self) -> None:
+        self.peer.forget(self)
+        seconds = self.context.config.start_seconds
+        self.failed(
+            answer_lost(f"the server did not answer initialize within {seconds:g} s (start_seconds)", "timeout")
+        )

@@ -1,143 +1,141 @@
-"""A legacy session: its id, its GET streams, and what is kept until one is open.
+"""A legacy session: its id, its GET streams, and the messages that wait until one is open.
 
-How requests reach a server is the subclasses' matter: `own` has a process per
-session, `shared` goes over one that is kept for everybody.
+How requests reach a server is up to the subclasses: a dedicated session has a
+process of its own, a multiplexed one shares processes with others.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-from mcpmesh.shim.http.exchange import Exchange, Owner, Source
+from mcpmesh.shim.calls.client_call import ClientCall
+from mcpmesh.shim.context import Context
+from mcpmesh.shim.http.exchange import Exchange, PausableSource, Responder
 from mcpmesh.shim.jsonrpc import codec
 
-if TYPE_CHECKING:
-    from mcpmesh.shim.app import App
-    from mcpmesh.shim.calls.client_call import RelayCall
-
-# How long (seconds) a server may still answer a call that its client cancelled.
-CANCEL_SECONDS = 5.0
-# A client that never answers must not fill the memory: of more questions than this the oldest is refused.
-MAX_ASKED = 256
-TOO_MANY_ASKED = f"its client does not answer, and {MAX_ASKED} newer requests wait for it"
-NOT_TOLD = "its client does not listen, and too much waits for it"
+# A client that never answers must not fill the memory: beyond this number the oldest server request is refused.
+MAX_SERVER_REQUESTS: Final = 256
+TOO_MANY_REQUESTS: Final = f"its client does not answer, and {MAX_SERVER_REQUESTS} newer requests wait for it"
+NOT_DELIVERED: Final = "its client does not listen, and too much waits for it"
 
 
-class Stream(Owner):
+class SessionStream(Responder):
     """A session's GET stream."""
 
     def __init__(self, session: Session, exchange: Exchange) -> None:
         self.session = session
         self.exchange = exchange
-        exchange.owner = self
+        exchange.responder = self
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> PausableSource | None:
         return self.session.source
 
-    def gone(self) -> None:
-        self.session.stream_gone(self)
+    def client_gone(self) -> None:
+        self.session.stream_closed(self)
 
 
 class Session:
-    """One client of the older protocol."""
+    """One client of the legacy era."""
 
-    def __init__(self, app: App, id: str) -> None:
-        self.app = app
+    def __init__(self, context: Context, id: str) -> None:
+        self.context = context
         self.id = id
-        self.version = ""
-        self.used = app.now()
-        self.streams: list[Stream] = []
-        # Each with the id by which its answer would come, where it is a question.
+        self.last_used = context.now()
+        self.streams: list[SessionStream] = []
         self.backlog: deque[tuple[bytes, codec.Id | None]] = deque()
+        """Messages for the client; a server request with the id by which its answer would come."""
         self.backlog_bytes = 0
 
     @property
     def busy(self) -> bool:
-        """A client is connected that waits for an answer or listens."""
+        """Whether the client is connected: it waits for an answer, or has a stream open."""
         return bool(self.streams)
 
     @property
-    def source(self) -> Source | None:
-        """The process whose output only this session gets, if there is one."""
+    def source(self) -> PausableSource | None:
+        """The process whose output goes to this session alone, if there is one."""
         return None
 
     def request(self, exchange: Exchange, message: Any) -> None:
-        """A request; its answer goes to the exchange. Raises Failure when it was not sent."""
+        """A request of the client; its answer goes to the exchange. Raises Failure when it was not sent."""
         raise NotImplementedError
 
     def notification(self, message: Any) -> None:
-        """A notification of the client's."""
+        """A notification of the client; raises Failure when the server can't take it."""
         raise NotImplementedError
 
     def response(self, message: Any) -> None:
-        """The client's answer to a request of the server's."""
+        """The client's answer to a server request; raises Failure when the server can't take it."""
         raise NotImplementedError
 
-    def exchanges(self) -> list[Exchange]:
-        """Where answers of the session's calls are awaited, oldest first."""
+    def open_exchanges(self) -> list[Exchange]:
+        """The exchanges of the session's calls whose clients wait, oldest first."""
         raise NotImplementedError
 
-    def left_behind(self) -> list[RelayCall]:
-        """Its calls whose client is gone and that may wait for it rather than for a server."""
+    def detached_calls(self) -> list[ClientCall]:
+        """Calls without a connection that may wait for their client instead of a server."""
         return []
 
     def listen(self, exchange: Exchange) -> None:
-        """The client's GET: a stream for what belongs to no call, beginning with what was kept for it."""
-        self.streams.append(Stream(self, exchange))
+        """The client's GET: open a stream for messages that belong to no call; the backlog is sent first."""
+        self.streams.append(SessionStream(self, exchange))
         exchange.open_stream()
         exchange.comment()
         while self.backlog and exchange.live:
-            exchange.event([self._oldest()[0]])
+            exchange.event([self._pop_backlog()[0]])
 
-    def stream_gone(self, stream: Stream) -> None:
-        """The client closed it."""
-        self.used = self.app.now()
+    def stream_closed(self, stream: SessionStream) -> None:
+        """The client closed a stream."""
+        self.last_used = self.context.now()
         if stream in self.streams:
             self.streams.remove(stream)
 
-    def unasked(self, id: codec.Id) -> None:
-        """A question that no client will see any more."""
+    def request_dropped(self, id: codec.Id) -> None:
+        """A server request was dropped from the backlog: the client will not see it."""
         raise NotImplementedError
 
-    def tell(self, message: bytes, asks: codec.Id | None = None) -> None:
-        """A message of the server's own: on the one call that runs, else on the GET stream, else kept."""
-        exchange = self._stream()
+    def send(self, message: bytes, request_id: codec.Id | None = None) -> None:
+        """Send a message of the server: with the only running call, else on a GET stream, else put it in the backlog.
+
+        `request_id` is given for a server request.
+        """
+        exchange = self._choose_exchange()
         if exchange is not None:
             exchange.event([message])
             return
-        self.backlog.append((message, asks))
+        self.backlog.append((message, request_id))
         self.backlog_bytes += len(message)
-        limits = self.app.limits
+        limits = self.context.limits
         while len(self.backlog) > limits.session_backlog or self.backlog_bytes > limits.stream_bytes:
-            _, dropped = self._oldest()
+            _, dropped = self._pop_backlog()
             if dropped is None:
-                self.app.metrics.count("dropped_notifications")
+                self.context.metrics.count("dropped_notifications")
             else:
-                self.unasked(dropped)
+                self.request_dropped(dropped)
 
-    def _oldest(self) -> tuple[bytes, codec.Id | None]:
-        message, asks = self.backlog.popleft()
+    def _pop_backlog(self) -> tuple[bytes, codec.Id | None]:
+        message, request_id = self.backlog.popleft()
         self.backlog_bytes -= len(message)
-        return message, asks
+        return message, request_id
 
-    def _stream(self) -> Exchange | None:
-        calls = self.exchanges()
-        if len(calls) == 1:
-            return calls[0]
+    def _choose_exchange(self) -> Exchange | None:
+        exchanges = self.open_exchanges()
+        if len(exchanges) == 1:
+            return exchanges[0]
         for stream in reversed(self.streams):
             if stream.exchange.live:
                 return stream.exchange
-        return calls[0] if calls else None
+        return exchanges[0] if exchanges else None
 
     def close(self) -> None:
-        """End its streams and its calls, and let go of what it used."""
+        """End the session's streams and calls, and release what it used."""
         self.close_streams()
 
     def close_streams(self) -> None:
-        """End its GET streams."""
+        """End the GET streams."""
         streams, self.streams = self.streams, []
         for stream in streams:
-            stream.exchange.owner = None
+            stream.exchange.responder = None
             stream.exchange.end()

@@ -1,0 +1,1 @@
+"""Subscriptions of clients to changes of the server."""

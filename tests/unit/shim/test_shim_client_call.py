@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mcpmesh.shim.calls.client_call import SEARCHED_BYTES, needs_rewrite, rewrite
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import translation
-from mcpmesh.shim.protocol.translation import PROGRESS
+from mcpmesh.shim.protocol.meta_keys import PROGRESS_TOKEN
 
 QUIET = SimpleNamespace(traced=False, headers={})
 OURS = 40
@@ -22,7 +22,7 @@ THEIRS = 7
 def sent(params: str) -> str:
     """The params that the server gets."""
     raw = codec.Raw(params.encode())
-    call = SimpleNamespace(id=OURS, token=None)
+    call = SimpleNamespace(id=OURS, progress_token=None)
     return (rewrite(call, raw, QUIET) if needs_rewrite(QUIET, raw) else bytes(raw)).decode()
 
 
@@ -31,7 +31,7 @@ def tokens(params: str) -> list[object]:
     found: list[object] = []
     for key, meta in json.loads(params, object_pairs_hook=list):
         if key.casefold() == "_meta":
-            found += [value for name, value in meta if name.casefold() == PROGRESS.casefold()]
+            found += [value for name, value in meta if name.casefold() == PROGRESS_TOKEN.casefold()]
     return found
 
 
@@ -42,18 +42,18 @@ def spelt(name: str, how: list[int]) -> str:
     )
 
 
-WAYS = st.lists(st.integers(0, 2), min_size=len(PROGRESS), max_size=len(PROGRESS))
+WAYS = st.lists(st.integers(0, 2), min_size=len(PROGRESS_TOKEN), max_size=len(PROGRESS_TOKEN))
 META = st.lists(st.integers(0, 2), min_size=5, max_size=5)
 
 
 @given(WAYS, META, st.booleans(), st.booleans())
 def test_a_token_of_the_callers_own_never_passes_however_it_is_spelt(token, meta, second, long):
-    members = [f'"{spelt("_meta", meta)}":{{"{spelt(PROGRESS, token)}":{THEIRS},"x":1}}', '"_meta":{"y":2}']
+    members = [f'"{spelt("_meta", meta)}":{{"{spelt(PROGRESS_TOKEN, token)}":{THEIRS},"x":1}}', '"_meta":{"y":2}']
     text = "x" * (SEARCHED_BYTES if long else 0)
-    params = f'{{"arguments":{{"{PROGRESS}":{THEIRS},"text":"{text}"}},{",".join(members[: 1 + second])}}}'
+    params = f'{{"arguments":{{"{PROGRESS_TOKEN}":{THEIRS},"text":"{text}"}},{",".join(members[: 1 + second])}}}'
     got = sent(params)
     assert set(tokens(got)) <= {OURS}
-    assert json.loads(got)["arguments"] == {PROGRESS: THEIRS, "text": text}
+    assert json.loads(got)["arguments"] == {PROGRESS_TOKEN: THEIRS, "text": text}
 
 
 @pytest.mark.parametrize("name", ["progre\u017f\u017fToken", "progressTo\u212aen"])
@@ -74,5 +74,5 @@ def test_what_has_no_token_is_not_even_parsed_while_it_is_short():
 
 @pytest.mark.parametrize("params", ['{"_Meta":{"progressToken":7}}', '{"_meta":{"ProgressToken":7}}'])
 def test_params_that_are_taken_apart_hold_none_of_it_either(params):
-    whole, meta = translation.split(params.encode())
+    whole, meta = translation.split_meta(params.encode())
     assert (tokens(codec.encode(whole).decode()), meta) == ([], {})

@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpmesh.shim.server.sse import TooLong, events
+from mcpmesh.shim.server.sse import OversizeEvent, read_events
 
 MIB = 1024 * 1024
 
 
-async def found(stream: bytes, size: int, limit: int = MIB) -> list[bytes | TooLong]:
+async def found(stream: bytes, size: int, limit: int = MIB) -> list[bytes | OversizeEvent]:
     async def chunks() -> AsyncIterator[bytes]:
         for start in range(0, len(stream), size):
             yield stream[start : start + size]
 
-    return [event async for event in events(chunks(), limit)]
+    return [event async for event in read_events(chunks(), limit)]
 
 
 BREAKS = st.sampled_from(["\n", "\r", "\r\n"])
@@ -45,14 +45,14 @@ async def test_an_event_over_the_limit_is_told_whether_it_is_one_line_or_many():
     for event in (b"data: " + long + b"\n", many):
         before, over, after = await found(b"data: 1\n\n" + event + b"\ndata: 2\n\n", 64, limit=200)
         assert (before, after) == (b"1", b"2")
-        assert isinstance(over, TooLong)
+        assert isinstance(over, OversizeEvent)
         assert over.head.startswith(b'{"id":5,"result":')
         assert len(long) <= over.size <= len(event)
 
 
 async def test_an_event_over_the_limit_is_told_when_the_stream_ends_in_it():
     (over,) = await found(b"data: " + b"x" * 1000, 64, limit=200)
-    assert isinstance(over, TooLong)
+    assert isinstance(over, OversizeEvent)
 
 
 async def test_comments_and_other_fields_count_for_nothing():

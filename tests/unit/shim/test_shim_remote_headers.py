@@ -10,9 +10,11 @@ import pytest
 
 from mcpmesh.shim.config import build
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.protocol.server_info import MODERN, Profile
-from mcpmesh.shim.server.remote_headers import Headers
-from mcpmesh.shim.server.remote_http import RemoteServer
+from mcpmesh.shim.protocol.meta_keys import VERSION_KEY
+from mcpmesh.shim.protocol.server_info import ServerInfo
+from mcpmesh.shim.protocol.versions import MODERN
+from mcpmesh.shim.server.remote_headers import RemoteHeaders
+from mcpmesh.shim.server.remote_http import RemoteHttpServer
 
 JSON = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
@@ -25,34 +27,36 @@ def test_the_modern_headers_are_there_however_the_body_spells_their_names():
     meta = '{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28"}'
     call = message("tools/call", f'{{"na\\u006de":"echo","_m\\u0065ta":{meta}}}')
     modern = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "echo"}
-    assert Headers({}, Profile()).of(call) == JSON | modern
+    assert RemoteHeaders({}, ServerInfo()).for_message(call) == JSON | modern
 
 
 def test_a_method_outside_ascii_is_encoded():
-    call = message("r\u00e9sum\u00e9", f'{{"_meta":{{"{codec.VERSION_KEY}":"{MODERN}"}}}}')
-    assert Headers({}, Profile()).of(call)["mcp-method"] == "=?base64?csOpc3Vtw6k=?="
+    call = message("r\u00e9sum\u00e9", f'{{"_meta":{{"{VERSION_KEY}":"{MODERN}"}}}}')
+    assert RemoteHeaders({}, ServerInfo()).for_message(call)["mcp-method"] == "=?base64?csOpc3Vtw6k=?="
 
 
 def test_a_session_of_the_older_protocol_stays_one_whatever_its_client_writes():
-    headers = Headers({}, Profile())
-    headers.session, headers.version = "s1", "2025-11-25"
-    call = message("tools/call", f'{{"name":"echo","_meta":{{"{codec.VERSION_KEY}":"{MODERN}"}}}}')
-    assert headers.of(call) == JSON | {"mcp-session-id": "s1", "mcp-protocol-version": "2025-11-25"}
+    headers = RemoteHeaders({}, ServerInfo())
+    headers.session_id, headers.version = "s1", "2025-11-25"
+    call = message("tools/call", f'{{"name":"echo","_meta":{{"{VERSION_KEY}":"{MODERN}"}}}}')
+    assert headers.for_message(call) == JSON | {"mcp-session-id": "s1", "mcp-protocol-version": "2025-11-25"}
 
 
 def test_a_configured_header_does_not_stand_beside_the_protocols_own():
-    headers = Headers({"Content-Type": "application/json; charset=utf-8", "Accept": "*/*", "X-Key": "1"}, Profile())
-    assert headers.of(message("ping", "{}")) == JSON | {"x-key": "1"}
+    headers = RemoteHeaders(
+        {"Content-Type": "application/json; charset=utf-8", "Accept": "*/*", "X-Key": "1"}, ServerInfo()
+    )
+    assert headers.for_message(message("ping", "{}")) == JSON | {"x-key": "1"}
 
 
 async def test_a_call_that_the_shim_fails_at_is_answered_and_the_bug_told(capfd: pytest.CaptureFixture[str]):
-    profile = Profile()
+    profile = ServerInfo()
     profile.tools = [None]  # type: ignore[list-item]  # nothing here expects it
-    remote = RemoteServer(build({"url": "http://127.0.0.1:1/mcp"}), profile, line_bytes=1024)
+    remote = RemoteHttpServer(build({"url": "http://127.0.0.1:1/mcp"}), profile, line_bytes=1024)
     answers: asyncio.Queue[bytes] = asyncio.Queue()
     remote.on_line = answers.put_nowait
     try:
-        params = {"name": "echo", "_meta": {codec.VERSION_KEY: MODERN}}
+        params = {"name": "echo", "_meta": {VERSION_KEY: MODERN}}
         remote.write(codec.request(5, "tools/call", codec.encode(params)))
         answer = json.loads(await asyncio.wait_for(answers.get(), 60))
     finally:

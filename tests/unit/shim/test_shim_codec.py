@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.jsonrpc.framing import Lines
+from mcpmesh.shim.jsonrpc.framing import LineSplitter
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -79,7 +79,7 @@ def test_what_is_no_json_is_malformed(text):
 
 @pytest.mark.parametrize("text", ['{"id":1.5}', '{"id":[]}', '{"method":5}', "[]", "7"])
 def test_json_that_is_no_message_is_unfit(text):
-    with pytest.raises(codec.Unfit):
+    with pytest.raises(codec.NotJsonRpc):
         codec.parse(text.encode())
 
 
@@ -110,7 +110,7 @@ def collect(limit=1000):
     lines: list[bytes] = []
     long: list[tuple[bytes, bytes, int]] = []
     rest: list[bytes] = []
-    splitter = Lines(limit, lines.append, lambda *ends: long.append(ends), rest.append)
+    splitter = LineSplitter(limit, lines.append, lambda *ends: long.append(ends), rest.append)
     return splitter, lines, long, rest
 
 
