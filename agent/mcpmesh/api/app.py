@@ -17,11 +17,11 @@ from pydantic import SecretStr
 from starlette.exceptions import HTTPException
 
 from mcpmesh import __version__
-from mcpmesh.api import bodies, openapi, services, wire
-from mcpmesh.api.guard import Guard
+from mcpmesh.api import json_codec, openapi, payloads, service_names
+from mcpmesh.api.access_control import Guard
+from mcpmesh.api.ndjson_streams import Streams
 from mcpmesh.api.operations import Operations
-from mcpmesh.api.replies import Failure, Json, LinesOfJson, Problem
-from mcpmesh.api.streams import Streams
+from mcpmesh.api.responses import Failure, Json, LinesOfJson, Problem
 from mcpmesh.errors import MeshError
 from mcpmesh.model.mesh_status import Claim, Event, MeshStatus
 
@@ -41,7 +41,7 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         redirect_slashes=False,
         # The guard has the say; this tells OpenAPI about it.
         dependencies=[Depends(HTTPBearer(auto_error=False, description='The line in the file "token"'))],
-        responses={"default": {"description": "Not done, and why", "model": bodies.ProblemDocument}},
+        responses={"default": {"description": "Not done, and why", "model": payloads.ProblemDocument}},
         max_body_size=BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -61,38 +61,38 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         """Events numbered above `since`; with `follow`, then new ones as they happen."""
         return await streams.respond(operations.events(since, follow), "events")
 
-    @app.post("/v1/plan", response_model=bodies.Steps)
-    async def plan(body: bodies.PlanRequest) -> Response:
+    @app.post("/v1/plan", response_model=payloads.Steps)
+    async def plan(body: payloads.PlanRequest) -> Response:
         """What the agent would do for these catalog files; nothing is done."""
-        return Json({"steps": wire.plain(await operations.plan(body.sources))})
+        return Json({"steps": json_codec.plain(await operations.plan(body.sources))})
 
     @app.post("/v1/verify", response_class=LinesOfJson, responses={200: {"model": Claim}})
-    async def verify(body: bodies.VerifyRequest) -> Response:
+    async def verify(body: payloads.VerifyRequest) -> Response:
         """Proves each claim about the services against the running system."""
-        await services.known(operations, name, body.services)
+        await service_names.known(operations, name, body.services)
         return await streams.respond(operations.verify(body.services), "verify")
 
-    @app.get("/v1/tools", response_model=bodies.Tools)
+    @app.get("/v1/tools", response_model=payloads.Tools)
     async def tools(service: str | None = None) -> Response:
         """The tools of one service or of all ready ones, asked through the mesh."""
-        await services.known(operations, name, [service] if service is not None else [])
-        return Json({"tools": wire.plain(await operations.tools(service))})
+        await service_names.known(operations, name, [service] if service is not None else [])
+        return Json({"tools": json_codec.plain(await operations.tools(service))})
 
     @app.post("/v1/call", response_class=LinesOfJson, responses={200: {"model": dict[str, Any]}})
-    async def call(body: bodies.CallRequest) -> Response:
+    async def call(body: payloads.CallRequest) -> Response:
         """Calls a tool through the mesh: JSON-RPC notifications as they come, the response last."""
-        await services.known(operations, name, [body.service])
+        await service_names.known(operations, name, [body.service])
         return await streams.respond(operations.call(body.service, body.tool, body.arguments), "call")
 
-    @app.get("/v1/logs/{service:path}", response_class=LinesOfJson, responses={200: {"model": bodies.LogLine}})
+    @app.get("/v1/logs/{service:path}", response_class=LinesOfJson, responses={200: {"model": payloads.LogLine}})
     async def logs(
         service: str, lines: Annotated[int, Query(ge=0, le=1_000_000)] = 100, follow: bool = False
     ) -> Response:
         """The last lines of a service's log files, oldest first; with `follow`, then new ones."""
-        await services.known(operations, name, [service], unread_too=True)
+        await service_names.known(operations, name, [service], unread_too=True)
         return await streams.respond(_log_lines(operations.logs(service, lines, follow)), "logs")
 
-    @app.get("/v1/ingress/document", response_model=bodies.IngressDocument)
+    @app.get("/v1/ingress/document", response_model=payloads.IngressDocument)
     async def ingress_document(secrets: bool = False) -> Response:
         """The declarative document that Kong is handed while every service serves; *** stands for secrets."""
         return Json({"document": await operations.ingress_document(secrets)})
@@ -104,9 +104,9 @@ def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
         return Response(status_code=204)
 
     @app.post("/v1/scale", status_code=204)
-    async def scale(body: bodies.ScaleRequest) -> Response:
+    async def scale(body: payloads.ScaleRequest) -> Response:
         """Runs that many instances of a service, whatever the catalog says."""
-        await services.known(operations, name, [body.service])
+        await service_names.known(operations, name, [body.service])
         await operations.scale(body.service, body.instances)
         return Response(status_code=204)
 

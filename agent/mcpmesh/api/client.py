@@ -18,8 +18,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from mcpmesh.api import presence, wire
-from mcpmesh.api.problems import NoAgent, error_from
+from mcpmesh.api import agent_record, json_codec
+from mcpmesh.api.problem_documents import NoAgent, error_from
 from mcpmesh.errors import Broken, Refused
 from mcpmesh.model.mesh_status import Claim, Event, MeshStatus, Step, Tool
 
@@ -64,7 +64,7 @@ class AgentClient:
 
     async def __aenter__(self) -> Self:
         self.presence = find(self._home)
-        token = presence.read_token(self._home)
+        token = agent_record.read_token(self._home)
         if token is None:
             raise Refused(f"cannot ask the agent: {self._home / 'token'} is gone; start the agent again")
         self._http = httpx.AsyncClient(
@@ -79,7 +79,7 @@ class AgentClient:
         await self._http.aclose()
 
     async def status(self) -> MeshStatus:
-        return wire.decode(_STATUS, await self._ask("GET", "/v1/status"), "status")
+        return json_codec.decode(_STATUS, await self._ask("GET", "/v1/status"), "status")
 
     def events(self, since: int, follow: bool) -> AsyncGenerator[Event, None]:
         return self._stream(_event, "GET", "/v1/events", query={"since": since, "follow": follow})
@@ -87,7 +87,7 @@ class AgentClient:
     async def plan(self, sources: Sequence[Path]) -> list[Step]:
         body = {"sources": [str(source.resolve()) for source in sources]}
         answer = await self._ask("POST", "/v1/plan", body=body, seconds=SLOW_SECONDS)
-        return wire.decode(_STEPS, answer.get("steps"), "plan")
+        return json_codec.decode(_STEPS, answer.get("steps"), "plan")
 
     def verify(self, services: Sequence[str]) -> AsyncGenerator[Claim, None]:
         return self._stream(_claim, "POST", "/v1/verify", body={"services": list(services)})
@@ -95,7 +95,7 @@ class AgentClient:
     async def tools(self, service: str | None) -> list[Tool]:
         query = {} if service is None else {"service": service}
         answer = await self._ask("GET", "/v1/tools", query=query, seconds=max(SLOW_SECONDS, self._answer_seconds))
-        return wire.decode(_TOOLS, answer.get("tools"), "list of tools")
+        return json_codec.decode(_TOOLS, answer.get("tools"), "list of tools")
 
     def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         body = {"service": service, "tool": tool, "arguments": arguments}
@@ -107,7 +107,7 @@ class AgentClient:
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:
         answer = await self._ask("GET", "/v1/ingress/document", query={"secrets": secrets})
-        return wire.decode(_DOCUMENT, answer.get("document"), "document")
+        return json_codec.decode(_DOCUMENT, answer.get("document"), "document")
 
     async def reload(self) -> None:
         await self._ask("POST", "/v1/reload", seconds=SLOW_SECONDS)
@@ -160,7 +160,7 @@ class AgentClient:
         ):
             if response.status_code >= 300:
                 raise self._error(response.status_code, await response.aread())
-            lines = wire.Lines()
+            lines = json_codec.Lines()
             async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as chunks:
                 async for chunk in chunks:
                     for line in lines.split(chunk):
@@ -197,7 +197,7 @@ class AgentClient:
     async def _is_gone(self) -> bool:
         """Whether the agent ended, or gave way to another; one that stops listening may be about to."""
         for _ in range(_LOOKS):
-            if not presence.alive(self._home) or presence.read(self._home) not in (None, self.presence):
+            if not agent_record.alive(self._home) or agent_record.read(self._home) not in (None, self.presence):
                 return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False
@@ -215,10 +215,10 @@ class AgentClient:
         return error_from(body, status)
 
 
-def find(home: Path) -> presence.Presence:
+def find(home: Path) -> agent_record.Presence:
     """The living agent of the mesh at `home`; raises NeverStarted or Died."""
-    seen = presence.read(home)
-    if seen is None or not presence.alive(home):
+    seen = agent_record.read(home)
+    if seen is None or not agent_record.alive(home):
         raise lost(home)
     return seen
 
@@ -227,9 +227,9 @@ def lost(home: Path) -> NoAgent:
     """Why no agent of the mesh at `home` can be reached, with the next step."""
     mesh = home.name
     option = "" if mesh == "default" else f"--name {mesh} "
-    if presence.alive(home):
+    if agent_record.alive(home):
         return NoAgent(f'cannot reach the agent of mesh "{mesh}" yet: it is starting or leaving; try again soon')
-    if (seen := presence.read(home)) is None:
+    if (seen := agent_record.read(home)) is None:
         return NeverStarted(
             f'cannot reach the agent of mesh "{mesh}": none is running; start it with: mcpmesh {option}up -f mesh.yaml'
         )
@@ -242,7 +242,7 @@ def lost(home: Path) -> NoAgent:
 def _content(query: Mapping[str, Any] | None, body: object) -> dict[str, Any]:
     if body is None:
         return {"params": query}
-    return {"params": query, "content": wire.encode(body), "headers": {"Content-Type": "application/json"}}
+    return {"params": query, "content": json_codec.encode(body), "headers": {"Content-Type": "application/json"}}
 
 
 def _parsed(text: bytes) -> object:
@@ -253,8 +253,8 @@ def _parsed(text: bytes) -> object:
 
 
 def _event(item: dict[str, Any]) -> Event:
-    return wire.decode(_EVENT, item, "event")
+    return json_codec.decode(_EVENT, item, "event")
 
 
 def _claim(item: dict[str, Any]) -> Claim:
-    return wire.decode(_CLAIM, item, "claim")
+    return json_codec.decode(_CLAIM, item, "claim")

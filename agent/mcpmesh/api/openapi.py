@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from mcpmesh.api.replies import PROBLEM
+from mcpmesh.api.responses import PROBLEM
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

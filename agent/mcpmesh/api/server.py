@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 import uvicorn
 from fastapi import FastAPI
 
-from mcpmesh.api.presence import is_loopback
+from mcpmesh.api.agent_record import is_loopback
 from mcpmesh.errors import SettingsError, Unreachable
 
 # Streams have been ended by then; this is for answers that are on their way.

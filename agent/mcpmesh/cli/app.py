@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from mcpmesh import __version__
-from mcpmesh.cli import agent, catalog, control, down, exits, ingress, logs, plan, scale, status, tools, up, verify
+from mcpmesh.cli import exit_codes
+from mcpmesh.cli.commands import agent, down, ingress, logs, pause, plan, scale, status, tools, up, validate, verify
 from mcpmesh.cli.invocation import Common, Json, Name, invocation
 from mcpmesh.errors import MeshError
 
@@ -22,12 +23,12 @@ class Commands(TyperGroup):
         except MeshError as error:
             common = ctx.obj if isinstance(ctx.obj, Common) else Common()
             common.output.error(error)
-            raise typer.Exit(exits.code_of(error)) from error
+            raise typer.Exit(exit_codes.code_of(error)) from error
         except KeyboardInterrupt:
-            raise typer.Exit(exits.INTERRUPTED) from None
+            raise typer.Exit(exit_codes.INTERRUPTED) from None
 
 
-_EPILOG = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in exits.TABLE)
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in exit_codes.TABLE)
 
 app = typer.Typer(
     name="mcpmesh",
@@ -62,10 +63,10 @@ def _root(
             this.output.value({"version": __version__})
         else:
             typer.echo(f"mcpmesh {__version__}")
-        raise typer.Exit(exits.OK)
+        raise typer.Exit(exit_codes.OK)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), err=True)
-        raise typer.Exit(exits.INPUT)
+        raise typer.Exit(exit_codes.INPUT)
 
 
 for _function in (
@@ -77,13 +78,13 @@ for _function in (
     tools.call,
     logs.logs,
     plan.plan,
-    catalog.validate,
-    catalog.import_,
-    control.pause,
-    control.resume,
-    control.reload,
+    validate.validate,
+    validate.import_,
+    pause.pause,
+    pause.resume,
+    pause.reload,
     scale.scale,
-    catalog.schema,
+    validate.schema,
     agent.agent,
 ):
     app.command(_function.__name__.rstrip("_"))(_function)

@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcpmesh.api import presence
+from mcpmesh.api import agent_record
 from mcpmesh.api.client import AgentClient, Died, NeverStarted
-from mcpmesh.cli import exits
-from mcpmesh.cli.board import all_ready
-from mcpmesh.cli.following import Following
+from mcpmesh.cli import exit_codes
+from mcpmesh.cli.commands.status import show
 from mcpmesh.cli.interrupts import Interrupts, mute, nobody_listens
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.cli.leaving import answering, in_thread, take_down
-from mcpmesh.cli.obituary import obituary, survivors
-from mcpmesh.cli.progress import Progress
-from mcpmesh.cli.status import show
+from mcpmesh.cli.render.crash_report import obituary, survivors
+from mcpmesh.cli.render.live_progress import Progress
+from mcpmesh.cli.render.status_table import all_ready
+from mcpmesh.cli.teardown import answering, in_thread, take_down
+from mcpmesh.cli.wait.event_follower import Following
 from mcpmesh.daemon import launch
 from mcpmesh.errors import Refused
 from mcpmesh.model.mesh_status import MeshStatus
@@ -42,7 +42,7 @@ async def bring_up(
                 work.cancel()
                 progress.settle()
                 progress.say(f"left to start by itself; see: mcpmesh {this.option}status")
-                return exits.INTERRUPTED
+                return exit_codes.INTERRUPTED
             return await mesh.leave(work)
         finally:
             progress.settle()
@@ -76,15 +76,15 @@ class _Mesh:
             if status is not None:
                 self._report(status, detach)
                 if detach:
-                    return exits.OK if all_ready(status) else exits.NOT_READY
+                    return exit_codes.OK if all_ready(status) else exit_codes.NOT_READY
             died = await following.ended()
         progress.settle()
         left = survivors(this)
         if died is None and not left:
             progress.say(f'mesh "{this.name}" was taken down')
-            return exits.OK
+            return exit_codes.OK
         this.output.note(("error: ", "bold red"), obituary(this, died, left))
-        return exits.LOST
+        return exit_codes.LOST
 
     async def leave(self, work: asyncio.Task[int]) -> int:
         """Takes the mesh down, however far it has come."""
@@ -101,7 +101,7 @@ class _Mesh:
         if this.json:
             this.output.item({"down": {"mesh": this.name}})
         progress.say(f'mesh "{this.name}" is down')
-        return exits.OK
+        return exit_codes.OK
 
     def still_waiting(self) -> None:
         """What a second Ctrl-C says."""
@@ -128,7 +128,7 @@ class _Mesh:
                 seen = [event.number async for event in agent.events(0, follow=False)]
         except (NeverStarted, Died):
             return None
-        found = presence.read(this.home)
+        found = agent_record.read(this.home)
         self._progress.say(f'mesh "{this.name}" runs already (process {found.pid if found else "?"}): attached')
         return max(seen, default=0)
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Self
 
-from mcpmesh.cli import exits
+from mcpmesh.cli import exit_codes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -69,4 +69,4 @@ class Interrupts:
             sys.stdout.flush()
             sys.stderr.flush()
             # A thread may be at work that would be waited for otherwise.
-            os._exit(exits.INTERRUPTED)
+            os._exit(exit_codes.INTERRUPTED)

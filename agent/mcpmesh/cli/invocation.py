@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from mcpmesh.cli.output import Output
+from mcpmesh.cli.render.output import Output
 
 if TYPE_CHECKING:
     from mcpmesh.api.client import AgentClient
@@ -76,7 +76,7 @@ class Invocation:
     async def agent(self) -> AsyncIterator[AgentClient]:
         """The agent of the mesh; one that is starting is waited for."""
         from mcpmesh.api.client import AgentClient
-        from mcpmesh.cli.leaving import answering
+        from mcpmesh.cli.teardown import answering
 
         await answering(self)
         async with AgentClient(self.home) as agent:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mcpmesh import __version__
-from mcpmesh.api.problems import UnknownService
+from mcpmesh.api.problem_documents import UnknownService
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon import log_files
 from mcpmesh.daemon.agent import Agent

@@ -16,7 +16,7 @@ import uvloop
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mcpmesh import __version__
-from mcpmesh.api import app, presence
+from mcpmesh.api import agent_record, app
 from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
@@ -27,7 +27,7 @@ from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
-from mcpmesh.telemetry.logs import to_stderr
+from mcpmesh.telemetry.logging_setup import to_stderr
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
@@ -51,7 +51,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     found = [process for process in find_marked(home) if process.mark.role != AGENT]
     if found:
         uvloop.run(_sweep(settings, name, progress))
-    presence.withdraw(home)
+    agent_record.withdraw(home)
     return len(found)
 
 
@@ -65,13 +65,13 @@ def _first(sources: Sequence[Path]) -> Catalog | CatalogError:
 async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Catalog | CatalogError) -> None:
     home = settings.home(name)
     agent = Agent(settings, name, sources, first)
-    token = presence.mint_token(home)
+    token = agent_record.mint_token(home)
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
 
     def listening(address: str) -> None:
-        presence.announce(home, presence.Presence(os.getpid(), address, time.time(), __version__))
+        agent_record.announce(home, agent_record.Presence(os.getpid(), address, time.time(), __version__))
 
     port = agent.mesh.state_store.ports(("api",), agent.mesh.consul.ports, claimed_ports())["api"]
     api = app.create(AgentOperations(agent), token, name=name)
@@ -92,7 +92,7 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        presence.withdraw(home)
+        agent_record.withdraw(home)
 
 
 def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
@@ -107,7 +107,7 @@ def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
 
 async def _sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
     """Down, by an agent without an API, so that calls are drained where Consul still lives."""
-    with presence.held(settings.home(name)):
+    with agent_record.held(settings.home(name)):
         agent = Agent(settings, name, [], None)
         try:
             async for event in agent.down():

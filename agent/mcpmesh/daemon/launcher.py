@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcpmesh.api import presence
+from mcpmesh.api import agent_record
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, is_alive, spawn
 from mcpmesh.kit.private_files import private_folder
@@ -32,15 +32,15 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
         argv += ["-f", str(source.absolute())]
     mark = Mark(name, str(home), AGENT)
     # What an agent left that died is the next one's to take away: here it could be the word of one that has just begun.
-    seen = presence.read(home)
-    dead = None if presence.alive(home) else seen
+    seen = agent_record.read(home)
+    dead = None if agent_record.alive(home) else seen
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
     deadline = time.monotonic() + _SECONDS
     while time.monotonic() < deadline:
         # Somebody else may have started one at the same time: then that one is ours as well.
-        if presence.read(home) not in (None, dead) and presence.alive(home):
+        if agent_record.read(home) not in (None, dead) and agent_record.alive(home):
             return
-        if not is_alive(Process(pid, mark)) and not presence.alive(home):
+        if not is_alive(Process(pid, mark)) and not agent_record.alive(home):
             break
         time.sleep(0.05)  # waiting for a file of another program, in a plain function
     said = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.unit.api.standin import StandIn
+from tests.unit.api.fake_operations import StandIn
 
-from mcpmesh.api import app, presence
+from mcpmesh.api import agent_record, app
 from mcpmesh.api.client import AgentClient
 from mcpmesh.api.server import serve
 
@@ -36,15 +36,15 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 async def served(home: Path) -> AsyncIterator[Served]:
     agent = StandIn()
-    with presence.held(home):
-        token = presence.mint_token(home)
+    with agent_record.held(home):
+        token = agent_record.mint_token(home)
         told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         task = asyncio.create_task(
             serve(app.create(agent, token, name="default"), "127.0.0.1", 0, told.set_result),
             name="served",
         )
         address = await asyncio.wait_for(told, 60)
-        presence.announce(home, presence.Presence(os.getpid(), address, 1000.0, "0.1.0"))
+        agent_record.announce(home, agent_record.Presence(os.getpid(), address, 1000.0, "0.1.0"))
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
         async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=60) as http:
             yield Served(agent, home, address, token.get_secret_value(), http, task)

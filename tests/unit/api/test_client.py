@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.conftest import Served
-from tests.unit.api.standin import BOARD, FILES, POSTGRES, READ_FILE, StandIn
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES, READ_FILE, StandIn
 
-from mcpmesh.api import presence
+from mcpmesh.api import agent_record
+from mcpmesh.api.agent_record import Presence
 from mcpmesh.api.client import AgentClient, Died, NeverStarted
 from mcpmesh.api.operations import Operations
-from mcpmesh.api.presence import Presence
-from mcpmesh.api.problems import NoAgent, UnknownService
+from mcpmesh.api.problem_documents import NoAgent, UnknownService
 from mcpmesh.errors import (
     Broken,
     CatalogError,
@@ -154,9 +154,9 @@ async def test_the_advice_names_the_mesh(tmp_path: Path) -> None:
 
 
 async def test_an_agent_that_died_is_told_from_one_that_never_was(home: Path) -> None:
-    with presence.held(home):
-        presence.mint_token(home)
-        presence.announce(home, Presence(4711, "http://127.0.0.1:9", 1000.0, "0.1.0"))
+    with agent_record.held(home):
+        agent_record.mint_token(home)
+        agent_record.announce(home, Presence(4711, "http://127.0.0.1:9", 1000.0, "0.1.0"))
     with pytest.raises(Died) as raised:
         await enter(home)
     assert str(raised.value) == (
@@ -166,7 +166,7 @@ async def test_an_agent_that_died_is_told_from_one_that_never_was(home: Path) ->
 
 
 async def test_an_agent_that_is_starting_is_neither(home: Path) -> None:
-    with presence.held(home), pytest.raises(NoAgent, match="starting or leaving") as raised:
+    with agent_record.held(home), pytest.raises(NoAgent, match="starting or leaving") as raised:
         await enter(home)
     assert not isinstance(raised.value, Died | NeverStarted)
 
@@ -178,9 +178,9 @@ async def test_the_token_is_not_sent_where_a_dead_agent_listened(home: Path) -> 
         heard.append(await reader.read(10_000))
 
     async with impostor(listen) as address:
-        with presence.held(home):
-            presence.mint_token(home)
-            presence.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
+        with agent_record.held(home):
+            agent_record.mint_token(home)
+            agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
         with pytest.raises(Died):
             await enter(home)
     assert heard == []
@@ -191,11 +191,11 @@ async def test_an_agent_that_dies_in_the_middle_is_said_to_have_died(home: Path)
         await reader.readline()
         lock.__exit__(None, None, None)
 
-    lock = presence.held(home)
+    lock = agent_record.held(home)
     lock.__enter__()
     async with impostor(die) as address:
-        presence.mint_token(home)
-        presence.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
+        agent_record.mint_token(home)
+        agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
         async with AgentClient(home) as client:
             with pytest.raises(Died, match="process 4711 died"):
                 await client.status()
@@ -212,9 +212,9 @@ async def test_a_program_that_is_not_the_agent_is_not_understood(home: Path, ans
         await writer.drain()
 
     async with impostor(speak) as address:
-        with presence.held(home):
-            presence.mint_token(home)
-            presence.announce(home, Presence(1, address, 1000.0, "0.1.0"))
+        with agent_record.held(home):
+            agent_record.mint_token(home)
+            agent_record.announce(home, Presence(1, address, 1000.0, "0.1.0"))
             async with AgentClient(home) as client:
                 with pytest.raises(Broken, match="cannot understand the agent"):
                     await client.status()
@@ -225,9 +225,9 @@ async def test_an_agent_that_does_not_answer_is_given_up(home: Path) -> None:
         await reader.read()
 
     async with impostor(hold) as address:
-        with presence.held(home):
-            presence.mint_token(home)
-            presence.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
+        with agent_record.held(home):
+            agent_record.mint_token(home)
+            agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
             async with AgentClient(home, answer_seconds=0.1) as client:
                 with pytest.raises(NoAgent, match=r"process 4711.*took too long"):
                     await client.status()
@@ -247,7 +247,7 @@ async def test_a_token_behind_a_link_is_refused(served: Served, tmp_path: Path) 
 
 
 async def test_the_token_never_leaves_this_machine(served: Served) -> None:
-    presence.announce(served.home, Presence(1, "http://192.0.2.1:80", 1000.0, "0.1.0"))
+    agent_record.announce(served.home, Presence(1, "http://192.0.2.1:80", 1000.0, "0.1.0"))
     with pytest.raises(Refused, match="not on this machine"):
         await enter(served.home)
 
@@ -261,7 +261,7 @@ async def test_a_damaged_announcement_is_said_to_be(served: Served) -> None:
 
 async def test_an_older_token_is_refused_with_the_reason(served: Served, client: AgentClient) -> None:
     del client
-    presence.mint_token(served.home)
+    agent_record.mint_token(served.home)
     async with AgentClient(served.home) as late:
         with pytest.raises(Refused, match="does not take the token"):
             await late.status()

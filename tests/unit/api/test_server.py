@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from tests.support.ports import OWN_PORTS
 from tests.unit.api.conftest import Served
-from tests.unit.api.standin import StandIn
+from tests.unit.api.fake_operations import StandIn
 
 from mcpmesh.api.app import create
 from mcpmesh.api.server import serve

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.api.standin import StandIn
+from tests.unit.api.fake_operations import StandIn
 from typer.testing import CliRunner, Result
 
+from mcpmesh.api import agent_record
 from mcpmesh.api import app as api
-from mcpmesh.api import presence
 from mcpmesh.api.server import serve
 from mcpmesh.cli.app import app
 
@@ -56,11 +56,11 @@ class Agent:
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.standin.gone = asyncio.Event()
-        with presence.held(self._home):
-            token = presence.mint_token(self._home)
+        with agent_record.held(self._home):
+            token = agent_record.mint_token(self._home)
 
             def listening(address: str) -> None:
-                presence.announce(self._home, presence.Presence(os.getpid(), address, time.time(), "0.1.0"))
+                agent_record.announce(self._home, agent_record.Presence(os.getpid(), address, time.time(), "0.1.0"))
                 self._up.set()
 
             name = self._home.name
@@ -70,7 +70,7 @@ class Agent:
             with suppress(asyncio.CancelledError):
                 await server
             if not self._die:
-                presence.withdraw(self._home)
+                agent_record.withdraw(self._home)
 
 
 class Command(subprocess.Popen[str]):

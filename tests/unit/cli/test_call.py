@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.cli.conftest import Agent, Mesh
 
-from mcpmesh.cli.output import harmless
+from mcpmesh.cli.render.output import harmless
 
 
 def answer(agent: Agent, *content: dict[str, Any], **result: Any) -> None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.api.standin import BOARD, FILES
+from tests.unit.api.fake_operations import BOARD, FILES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, until
 
-from mcpmesh.cli import exits
+from mcpmesh.cli import exit_codes
 from mcpmesh.cli.app import app
 
 COMMANDS = [command.name for command in app.registered_commands if command.name]
@@ -37,7 +37,7 @@ def test_every_command_can_speak_json_and_is_documented(mesh: Mesh, command: str
 
 def test_exit_codes_are_in_help_and_in_the_documentation(mesh: Mesh) -> None:
     shown, written = mesh.run("--help").stdout, (DOCS / "cli.md").read_text()
-    for code, meaning in exits.TABLE:
+    for code, meaning in exit_codes.TABLE:
         assert f"{code:>5}  {meaning}" in shown
         assert f"| {code} | {meaning} |" in written
 

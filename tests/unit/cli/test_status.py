@@ -7,10 +7,10 @@ import signal
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
-from mcpmesh.cli.board import all_ready, board
+from mcpmesh.cli.render.status_table import all_ready, board
 from mcpmesh.model.mesh_status import MeshStatus, State
 
 BOTH = replace(BOARD, services=(FILES, POSTGRES))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh
 
 from mcpmesh.model.mesh_status import Claim, Level, State, Tool

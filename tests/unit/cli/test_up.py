@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn

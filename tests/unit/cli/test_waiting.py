@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.api.standin import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
-from mcpmesh.api import presence
+from mcpmesh.api import agent_record
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.cli.leaving import answering
-from mcpmesh.cli.output import Output
-from mcpmesh.cli.settling import Serving, Settling
+from mcpmesh.cli.render.output import Output
+from mcpmesh.cli.teardown import answering
+from mcpmesh.cli.wait.readiness import Serving, Settling
 from mcpmesh.errors import Unreachable
 from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, State
 
@@ -78,12 +78,12 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
         async with this.agent() as agent:
             return agent.presence.pid
 
-    with presence.held(mesh.home):
+    with agent_record.held(mesh.home):
         finding = asyncio.create_task(found())
         # Who does not wait has failed by then.
         assert not (await asyncio.wait({finding}, timeout=0.3))[0]
-        presence.mint_token(mesh.home)
-        presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
+        agent_record.mint_token(mesh.home)
+        agent_record.announce(mesh.home, agent_record.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
         async with asyncio.timeout(SECONDS):
             assert await finding == os.getpid()
 
@@ -104,9 +104,9 @@ async def test_an_agent_that_is_its_containers_first_process_is_waited_for_befor
     waiting = asyncio.create_task(answering(Invocation("default", Output(False)), tmp_path / "cmdline"))
     # Who does not wait has gone on by then.
     assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
-    with presence.held(mesh.home):
-        presence.mint_token(mesh.home)
-        presence.announce(mesh.home, presence.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
+    with agent_record.held(mesh.home):
+        agent_record.mint_token(mesh.home)
+        agent_record.announce(mesh.home, agent_record.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
         async with asyncio.timeout(SECONDS):
             await waiting
 
