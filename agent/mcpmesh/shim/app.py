@@ -69,7 +69,7 @@ class App:
         )
 
     async def drain(self) -> int:
-        """Take no new calls, and let running ones end within drain_seconds; answers how many were cut."""
+        """Take no new calls, and let running ones end within drain_seconds; returns how many were cut."""
         context = self.context
         context.draining = True
         deadline = context.now() + context.config.drain_seconds

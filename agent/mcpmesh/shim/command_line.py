@@ -21,7 +21,7 @@ Serve a stdio MCP server over Streamable HTTP, in both protocol eras, on loopbac
 EPILOG = """\
 endpoints: /mcp (MCP), /health, /ready, /info, /metrics
 exit codes: 0 stopped as told, 2 bad configuration, 3 port taken, 4 the guard process was lost
-The server's stderr goes to this program's stderr as it is; this program's own lines begin with "mcpmesh-shim: ".
+The server's stderr goes to this program's stderr unchanged; this program's own lines begin with "mcpmesh-shim: ".
 """
 
 
@@ -39,7 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mcpmesh-shim {__version__}")
     parser.add_argument("--config", metavar="FILE", help="read the configuration from FILE, or from stdin for -")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (0: any; it is told on stderr)")
+    parser.add_argument("--port", type=int, help="port to listen on (0: any; the chosen one is printed on stderr)")
     parser.add_argument("--name", help="the service's name, in metrics and /info")
     parser.add_argument(
         "--isolation",

@@ -38,15 +38,15 @@ METHODS: Final = frozenset(
 )
 
 EVENTS: Final = {
-    "rubbish_lines": "Lines on a server's stdout that are no JSON-RPC.",
-    "stray_messages": "Answers and notifications of a server that nobody waits for.",
+    "rubbish_lines": "Lines on a server's stdout that are not JSON-RPC.",
+    "stray_messages": "Answers and notifications of a server that no call waits for.",
     "oversize_lines": "Lines of a server over limits.line_bytes.",
     "server_starts": "Server processes started.",
-    "server_exits": "Server processes that ended without being told to.",
+    "server_exits": "Server processes that exited without being stopped.",
     "sessions_opened": "Legacy sessions opened.",
     "sessions_idled": "Legacy sessions ended for being idle.",
-    "dropped_notifications": "Notifications dropped: nobody could be told them, or a backlog was full.",
-    "unread_answers": "Answers to a server's own requests that were dropped: it asks and does not read.",
+    "dropped_notifications": "Notifications dropped: they had no receiver, or a backlog was full.",
+    "unread_answers": "Answers to a server's requests that were dropped, because the server does not read.",
     "slow_clients": "Streams closed because the client did not read.",
     "cut_calls": "Calls cut by the end of a drain.",
     "refused_requests": "Requests to a server's client that were answered by the shim with an error.",
@@ -106,7 +106,7 @@ class Metrics:
         for (era, method, outcome), count in sorted(self.calls.items()):
             sample("calls_total", count, era=era, method=method, outcome=outcome)
         lines += [
-            "# HELP mcpmesh_shim_call_seconds How long calls took.",
+            "# HELP mcpmesh_shim_call_seconds Duration of calls.",
             "# TYPE mcpmesh_shim_call_seconds histogram",
         ]
         for method, series in sorted(self.durations.items()):

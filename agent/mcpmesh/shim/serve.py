@@ -53,7 +53,7 @@ def listen(config: Config) -> socket.socket:
 
 
 async def serve(config: Config, sock: socket.socket) -> int:
-    """Serve until SIGTERM or SIGINT, a second of which ends the drain at once; answers the exit code."""
+    """Serve until SIGTERM or SIGINT, a second of which ends the drain at once; returns the exit code."""
     # Imported after the port is open, so that clients which come early wait instead of being refused.
     from mcpmesh.shim.app import App
     from mcpmesh.shim.context import Context
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def run(words: list[str]) -> int:
-    """Run with these words of the command line; answers the exit code."""
+    """Run with these words of the command line; returns the exit code."""
     try:
         config = configuration(words)
     except ConfigError as error:

@@ -90,7 +90,7 @@ class Dispatcher:
         self.dispatch(call, send)
 
     def _resume(self, exchange: Exchange, method: str, params: dict[str, Any], meta: dict[str, Any], id: bytes) -> bool:
-        """Continue a suspended call; answers False when the request is to be sent as a new call."""
+        """Continue a suspended call; returns False when the request is to be sent as a new call."""
         state = codec.decode(params["requestState"])
         if not isinstance(state, str):
             raise invalid_params("requestState must be a text")

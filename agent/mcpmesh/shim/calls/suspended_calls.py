@@ -85,7 +85,7 @@ class SuspendedCalls:
         return any(suspension.call is call for suspension in self._suspensions.values())
 
     def suspend(self, call: Suspendable, method: str, params: dict[str, Any]) -> str | None:
-        """Let a call wait; answers its state, or None when too many wait.
+        """Let a call wait; returns its state, or None when too many wait.
 
         In request isolation each waits in a process of its own. So at most half of all processes wait, and the oldest
         makes room.

@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
             self._count_body(chunked.size - before)
 
     def _count_body(self, size: int) -> bool:
-        """Count bytes of an incomplete body; refuses the request, and answers False, when there are too many in all."""
+        """Count bytes of an incomplete body; refuses the request, and returns False, when there are too many in all."""
         connections = self.connections
         self._counted_bytes += size
         connections.incoming_bytes += size
@@ -309,7 +309,7 @@ class Connection(asyncio.Protocol):
         )
 
     def chunk(self, pieces: list[Buffer]) -> float:
-        """Send a part of an event stream; answers the time. A client that doesn't read is cut off, not waited for."""
+        """Send a part of an event stream; returns the time. A client that doesn't read is cut off, not waited for."""
         connections = self.connections
         exchange = self.exchange
         if exchange is None or self.transport.is_closing():

@@ -129,7 +129,7 @@ def split_meta_strictly(params: codec.Buffer) -> tuple[dict[str, Any], dict[str,
 
 
 def _drop_other_spellings(key: str, members: dict[str, Any]) -> bool:
-    """Drop members that differ from `key` in case only; answers whether there were any.
+    """Drop members that differ from `key` in case only; returns whether there were any.
 
     Go's encoding/json ignores case.
     """

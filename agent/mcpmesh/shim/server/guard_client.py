@@ -118,7 +118,7 @@ class GuardClient:
         asyncio.get_running_loop().add_reader(ours.fileno(), self._receive)
 
     def spawn(self, server: SpawnListener, stdin: int, stdout: int, stderr: int) -> int:
-        """Start a server on these descriptors, and close them here; answers the server's number."""
+        """Start a server on these descriptors, and close them here; returns the server's number."""
         number = self._next_number
         self._next_number += 1
         self._servers[number] = server

@@ -1,22 +1,22 @@
-"""The guard: parent of every server process, so that none outlives its shim.
+"""The guard: the parent of every server process, so that none outlives its shim.
 
-A program of its own, run as a bare script (`python -I -S guard_process.py`) with few and
-low imports, so that it stays small and starts in milliseconds. The shim hands it, as descriptor 0, a
-file with what to run (marshalled: command, args, env, cwd, mark) and, as descriptor
-3, a socket of packets:
+It is a program of its own, run as a bare script (`python -I -S guard_process.py`)
+with few and basic imports, so that it stays small and starts in milliseconds.
+The shim passes it a file as descriptor 0 that says what to run (marshalled:
+command, args, env, cwd, mark), and a socket of packets as descriptor 3:
 
     shim → guard   S <n> + 3 descriptors   start server n on these as 0, 1, 2
                    T <n>                   SIGTERM to its process group
-                   K <n>                   SIGKILL to it and all that came of it
+                   K <n>                   SIGKILL to it and all its descendants
     guard → shim   P <n> <pid>             runs
                    F <n> <errno>           could not be started
-                   E <n> <status>          exited (a wait status); all that it left behind is killed
+                   E <n> <status>          exited (a wait status); its remaining descendants are killed
 
-Guarantee: the guard is a subreaper, so whatever a server starts, detached or
-not, ends up below it. When the socket closes (the shim ended, by SIGKILL too)
-it kills all of it, reaps it and exits. If the guard itself is killed, each
-server gets the parent-death signal and the shim, a subreaper as well, inherits
-and kills the rest.
+The guard is a subreaper, so every process that a server starts, detached or
+not, ends up below it. When the socket closes, because the shim ended (by
+SIGKILL too), the guard kills and reaps all of them and exits. If the guard
+itself is killed, each server gets the parent-death signal, and the shim, also a
+subreaper, inherits and kills the rest.
 """
 
 import ctypes
@@ -39,12 +39,12 @@ PACKET_BYTES = 4096
 
 
 def prctl(option: int, value: int) -> None:
-    """Call prctl(2); a refusal is not fatal, since the other half of the guarantee still holds."""
+    """Call prctl(2). A failure is ignored, since the other half of the guarantee still holds."""
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
 def children_of(pid: int) -> list[int]:
-    """Direct children of a process, the waiting dead included; of a process that is gone, none."""
+    """The direct children of a process, zombies included; none if the process has ended."""
     found: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
@@ -56,7 +56,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def descendants_of(pid: int) -> list[int]:
-    """All that came of a process, parents before children."""
+    """All descendants of a process, parents before children."""
     found: list[int] = []
     stack = children_of(pid)
     while stack:
@@ -67,7 +67,7 @@ def descendants_of(pid: int) -> list[int]:
 
 
 def send_signal(pid: int, number: int, group: bool = False) -> None:
-    """Signal a process or a group; one that is gone is fine."""
+    """Signal a process or a group; one that has ended is ignored."""
     try:
         if group:
             os.killpg(pid, number)
@@ -78,7 +78,7 @@ def send_signal(pid: int, number: int, group: bool = False) -> None:
 
 
 class Guard:
-    """State: which servers run (number to pid and back)."""
+    """Starts, signals and reaps servers; knows which of them run (number to pid and back)."""
 
     def __init__(self, spec: dict, socket: RawSocket) -> None:  # type: ignore[type-arg]
         self.spec = spec
@@ -88,41 +88,41 @@ class Guard:
         self.pid = os.getpid()
 
     def mark(self, number: int) -> str:
-        """What the environment of server `number` and of all that it starts says about where they came from."""
+        """The mark in the environment of server `number` and of its descendants: it names their origin."""
         return f'{self.spec["mark"]},"child":"{self.pid}-{number}"}}'
 
     def start(self, number: int, fds: list[int]) -> None:
-        """Fork and exec server `number`; answers P or F."""
+        """Fork and exec server `number`; sends P or F."""
         environment = {**self.spec["env"], "MCPMESH_MARK": self.mark(number)}
         pipe: tuple[int, ...] = ()
         try:
-            report, sign = pipe = os.pipe()
-            # Of descriptors that there is no room for, the kernel hands over a part.
+            result_pipe, error_pipe = pipe = os.pipe()
+            # At the limit of open files the kernel passes only some of the descriptors.
             pid = os.fork() if len(fds) == 3 else -errno.EMFILE
         except OSError as error:
             pid = -(error.errno or errno.EAGAIN)
         if pid < 0:
             for fd in (*fds, *pipe):
                 os.close(fd)
-            self.tell(f"F {number} {-pid}")
+            self.report(f"F {number} {-pid}")
             return
         if pid == 0:
-            self.become(environment, fds, sign)
-        os.close(sign)
+            self.exec_server(environment, fds, error_pipe)
+        os.close(error_pipe)
         for fd in fds:
             os.close(fd)
-        failure = os.read(report, 16)
-        os.close(report)
+        failure = os.read(result_pipe, 16)
+        os.close(result_pipe)
         if failure:
             os.waitpid(pid, 0)
-            self.tell(f"F {number} {failure.decode()}")
+            self.report(f"F {number} {failure.decode()}")
             return
         self.pids[number] = pid
         self.numbers[pid] = number
-        self.tell(f"P {number} {pid}")
+        self.report(f"P {number} {pid}")
 
-    def become(self, environment: dict, fds: list[int], sign: int) -> None:  # type: ignore[type-arg]
-        """In the forked child: never returns."""
+    def exec_server(self, environment: dict, fds: list[int], error_pipe: int) -> None:  # type: ignore[type-arg]
+        """In the forked child: become the server; never returns."""
         try:
             os.setsid()
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -137,18 +137,18 @@ class Guard:
             os.chdir(self.spec["cwd"])
             os.execve(self.spec["command"], [self.spec["command"], *self.spec["args"]], environment)  # noqa: S606
         except OSError as error:
-            os.write(sign, str(error.errno or 0).encode())
+            os.write(error_pipe, str(error.errno or 0).encode())
         finally:
             os._exit(127)
 
-    def tell(self, message: str) -> None:
+    def report(self, message: str) -> None:
         try:  # noqa: SIM105 (contextlib costs start time)
             self.socket.send(message.encode())
-        except OSError:  # the shim is gone: the next receive says so, and ends the guard
+        except OSError:  # the shim has ended: the next receive notices it, and ends the guard
             pass
 
     def reap(self) -> None:
-        """Collect the dead. What a dead server left behind is killed before its end is told."""
+        """Reap exited processes. What a server left behind is killed before its exit is reported."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -161,10 +161,10 @@ class Guard:
                 continue
             del self.pids[number]
             self.sweep(pid, number)
-            self.tell(f"E {number} {status}")
+            self.report(f"E {number} {status}")
 
     def sweep(self, leader: int, number: int) -> None:
-        """Kill the orphans of a dead server: those of its session, and those that carry its mark."""
+        """Kill the orphans of an exited server: those of its session, and those that carry its mark."""
         mark = f'"child":"{self.pid}-{number}"'.encode()
         for pid in children_of(self.pid):
             if pid in self.numbers:
@@ -184,7 +184,7 @@ class Guard:
             send_signal(victim, signal.SIGKILL)
 
     def receive(self) -> bool:
-        """Act on one packet; False when the shim is gone."""
+        """Act on one packet; returns False when the shim has ended."""
         data, ancillary, _, _ = self.socket.recvmsg(PACKET_BYTES, 1024, MSG_CMSG_CLOEXEC)
         if not data:
             return False
@@ -202,7 +202,7 @@ class Guard:
         return True
 
     def serve(self) -> None:
-        """Until the shim is gone; then nothing is left."""
+        """Serve until the shim ends."""
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(woken, False)
@@ -220,7 +220,7 @@ class Guard:
                 return
 
     def finish(self) -> None:
-        """Kill and reap all that is below, however often it forks meanwhile."""
+        """Kill and reap all descendants, until there are none, even if they fork meanwhile."""
         signal.set_wakeup_fd(-1)
         while left := descendants_of(self.pid):
             for pid in left:
@@ -232,7 +232,7 @@ class Guard:
 
 
 def session_of(pid: int) -> int:
-    """The session of a process, -1 when it is gone."""
+    """The session of a process; -1 if the process has ended."""
     try:
         return os.getsid(pid)
     except OSError:
@@ -240,7 +240,7 @@ def session_of(pid: int) -> int:
 
 
 def environment_of(pid: int) -> bytes:
-    """The environment a process was started with, nothing when it is gone."""
+    """The environment that a process was started with; empty if the process has ended."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
             return file.read()
@@ -249,7 +249,7 @@ def environment_of(pid: int) -> bytes:
 
 
 def main() -> None:
-    """Read what to run, guard until the shim is gone."""
+    """Read what to run, serve until the shim ends, then kill what is left."""
     with open(0, "rb", closefd=False) as file:
         spec = marshal.load(file)  # noqa: S302 (written by our own parent)
     null = os.open(os.devnull, os.O_RDWR)

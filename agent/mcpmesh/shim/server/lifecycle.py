@@ -37,7 +37,7 @@ class Lifecycle:
         self._changed = asyncio.Event()
 
     async def wait_for_change(self, seconds: float) -> bool:
-        """Wait for the next change; answers False when there was none in time."""
+        """Wait for the next change; returns False when there was none in time."""
         try:
             await asyncio.wait_for(self._changed.wait(), seconds)
         except TimeoutError:

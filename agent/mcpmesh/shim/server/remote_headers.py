@@ -1,4 +1,4 @@
-"""The headers of messages to a remote server, in its era; every value is one that a header can have.
+"""The headers of messages to a remote server, in its era; every value is valid in a header.
 
 Follows 2026-07-28/basic/transports/streamable-http.mdx (Request Metadata) and
 2025-11-25/basic/transports.mdx (Session Management, Protocol Version Header).
@@ -23,17 +23,17 @@ _ENCODED = re.compile(r"=\?base64\?.*\?=")
 
 
 def header_value(text: str) -> str:
-    """A value as the modern transport carries it in a header."""
+    """A text in the form that the modern transport has for header values."""
     if HEADER_VALUE.fullmatch(text) and not _ENCODED.fullmatch(text):
         return text
     return f"=?base64?{base64.b64encode(text.encode()).decode()}?="
 
 
 class RemoteHeaders:
-    """What goes with each message to one remote server. `session` and `version` are those of the older protocol."""
+    """The headers for one remote server. `session_id` and `version` are set once it opened a legacy session."""
 
     def __init__(self, configured: Mapping[str, str], server_info: ServerInfo) -> None:
-        # In small letters, so that none stands beside the same one of the protocol.
+        # In lower case, so that the protocol's own header replaces a configured one of the same name.
         self._configured = {name.lower(): text for name, text in configured.items()}
         self._server_info = server_info
         self._param_headers = ParamHeaders()
@@ -41,7 +41,7 @@ class RemoteHeaders:
         self.version: str | None = None
 
     def for_message(self, message: Any) -> dict[str, str]:
-        """A POST's; raises Malformed where the message can't be read."""
+        """The headers of a POST; raises Malformed if the message can't be read."""
         params: dict[str, Any] = codec.members(message.params) if message.params else {}
         meta: dict[str, Any] = codec.members(params["_meta"]) if "_meta" in params else {}
         headers = {
@@ -52,13 +52,13 @@ class RemoteHeaders:
         for key in TRACE:
             if key in meta and isinstance(value := codec.decode(meta[key]), str) and HEADER_VALUE.fullmatch(value):
                 headers[key] = value
-        # Not searched for as bytes: the slash in the name may be escaped, as PHP does it.
+        # The key is decoded, not searched for as bytes, since PHP escapes the slash in it.
         if self.version is None and VERSION_KEY in meta:
             return headers | self._modern(message.method, params, codec.decode(meta[VERSION_KEY]))
         return headers | self._legacy()
 
     def for_session(self) -> dict[str, str]:
-        """A GET's and a DELETE's, which the older protocol has."""
+        """The headers of a GET or DELETE, which only the legacy era has."""
         return self._configured | self._legacy()
 
     def _modern(self, method: Any, params: dict[str, Any], version: Any) -> dict[str, str]:

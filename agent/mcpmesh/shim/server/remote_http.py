@@ -1,13 +1,13 @@
-"""A remote Streamable HTTP server, spoken to as if it were a process on stdio.
+"""A remote Streamable HTTP server as a channel, used like a process on stdio.
 
-Each line written becomes a POST, each message of its answers a line read; the
-older protocol's session and its GET stream are kept here. So everything above
-(eras, isolation, sessions, metrics) is the same for remote servers. A remote
-that can't be reached ends this "process", and the supply starts another.
+Each line written becomes a POST, each message in its answers becomes a line
+read; the legacy session with its GET stream is kept here. So everything above
+(eras, isolation, sessions, metrics) works the same for remote servers. When the
+remote server can't be reached the channel exits, and the pool opens another.
 
-Of cookies only those are kept that came with the answer to `initialize`: they
-belong to the session, as its id does, and load balancers find its server by
-them. Any other answer is one caller's, whose cookies no other may send.
+Only cookies of the answer to `initialize` are kept: they belong to the session,
+like its id, and load balancers find its server by them. Other answers belong to
+one caller each, and no other caller may send their cookies.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from mcpmesh.shim.protocol.server_info import ServerInfo
 
 CONNECT_SECONDS: Final = 10.0
-# Between two tries to open the older protocol's GET stream.
-LISTEN_SECONDS: Final = 2.0
+# Between two tries to open the GET stream of a legacy session.
+STREAM_RETRY_SECONDS: Final = 2.0
 ERROR_CHARACTERS: Final = 300
 
 
 class RemoteHttpServer:
-    """Behaves as a StdioProcess."""
+    """A channel to a remote server."""
 
     def __init__(self, config: Config, server_info: ServerInfo, line_bytes: int) -> None:
         assert config.url is not None
@@ -59,7 +59,7 @@ class RemoteHttpServer:
         self._closing: asyncio.Future[None] | None = None
         timeout = httpx.Timeout(config.request_seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
-        # Not followed elsewhere: the configured headers are for this server only.
+        # Redirects are not followed: the configured headers are for this server only.
         self._client = httpx.AsyncClient(
             timeout=timeout,
             limits=limits,
@@ -69,19 +69,19 @@ class RemoteHttpServer:
 
     @property
     def waiting_bytes(self) -> int:
-        """Nothing waits here: each message has its own connection."""
+        """Nothing waits here: each message has a connection of its own."""
         return 0
 
     async def start(self) -> None:
-        """Nothing to start: the first message shows whether it is there."""
+        """Nothing to start: the first message shows whether the server can be reached."""
 
     def write(self, line: bytes) -> None:
-        """Send one message."""
+        """Send one message in a POST."""
         if self.exit is not None:
             return
         message = codec.parse(line)
         if message.method == "notifications/cancelled" and self._headers.version is None:
-            # In the modern era closing the stream is the cancel.
+            # In the modern era a call is cancelled by closing its stream.
             self._cancel(message)
             return
         task = self._spawn(self._post(message, line[:-1]), "remote call")
@@ -104,30 +104,30 @@ class RemoteHttpServer:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            told = "".join(traceback.format_exception(error))
-            log("a bug in a %s, please report it: %s", task.get_name(), told)
+            trace = "".join(traceback.format_exception(error))
+            log("a bug in a %s, please report it: %s", task.get_name(), trace)
 
     async def _post(self, message: Any, body: bytes) -> None:
-        asked = message.method is not codec.UNSET and message.id is not codec.UNSET
+        is_request = message.method is not codec.UNSET and message.id is not codec.UNSET
         try:
-            await self._exchange(message, body, self._headers.for_message(message), asked)
+            await self._exchange(message, body, self._headers.for_message(message), is_request)
         except codec.Malformed as error:
-            if asked:
-                told = f"cannot send the call to the remote server, nothing was started: {error}"
-                self._fail(message.id, told, started=False)
+            if is_request:
+                sentence = f"cannot send the call to the remote server, nothing was started: {error}"
+                self._fail(message.id, sentence, started=False)
         except httpx.HTTPError as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
                 self._end(ServerExit(error=f"cannot be reached at {self._address()} ({reason})"))
-            elif asked:
+            elif is_request:
                 self._fail(message.id, f"the connection to the remote server broke ({reason}); the call may have run")
         except Exception:
-            if asked:
+            if is_request:
                 self._fail(message.id, "the shim failed at the call to the remote server, which may have run")
             raise
 
-    async def _exchange(self, message: Any, body: bytes, headers: dict[str, str], asked: bool) -> None:
-        """One POST and what comes of it; raises HTTPError."""
+    async def _exchange(self, message: Any, body: bytes, headers: dict[str, str], is_request: bool) -> None:
+        """Send one POST and emit the messages of its answer; raises HTTPError."""
         answered = False
         async with self._client.stream("POST", self.url, content=body, headers=headers) as response:
             if message.method == "initialize":
@@ -137,10 +137,10 @@ class RemoteHttpServer:
                 return
             async for line in self._lines(response):
                 if isinstance(line, OversizeEvent):
-                    answered = self._too_long(line, message.id if asked else None) or answered
+                    answered = self._too_long(line, message.id if is_request else None) or answered
                 else:
                     answered = self._line(line, message) or answered
-            if asked and not answered:
+            if is_request and not answered:
                 self._fail(message.id, f"the remote server answered HTTP {response.status_code} without a result")
 
     def _keep_session(self, response: httpx.Response) -> None:
@@ -152,11 +152,11 @@ class RemoteHttpServer:
         self._client.cookies.update(cookies)
 
     def _address(self) -> str:
-        # Without its query, which may carry a key.
+        # Without the query, which may hold a key.
         return self.url.partition("?")[0]
 
     async def _lines(self, response: httpx.Response) -> AsyncIterator[bytes | OversizeEvent]:
-        """The messages of an answer."""
+        """The messages in an answer."""
         media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         if media == "text/event-stream":
             async for line in read_events(response.aiter_bytes(), self.line_bytes):
@@ -173,20 +173,20 @@ class RemoteHttpServer:
         elif response.status_code >= 400:
             self.tail.add(f"HTTP {response.status_code} {bytes(body[:ERROR_CHARACTERS])!r}".encode())
 
-    def _line(self, line: bytes, asked: Any) -> bool:
-        """Hand on a message; True when it is the answer to what was asked."""
+    def _line(self, line: bytes, sent: Any) -> bool:
+        """Emit a message; returns whether it is the answer to the message `sent`."""
         try:
             message = codec.parse(line)
         except codec.Malformed:
             self.tail.add(line)
             return False
-        if asked.method == "initialize" and message.id == asked.id and message.result:
+        if sent.method == "initialize" and message.id == sent.id and message.result:
             self._opened(message.result)
         self._emit(line)
-        return message.method is codec.UNSET and message.id == asked.id
+        return message.method is codec.UNSET and message.id == sent.id
 
     def _opened(self, result: codec.Buffer) -> None:
-        """The older protocol's session is open, unless who asked for it finds fault with the answer."""
+        """The answer to `initialize` arrived: a legacy session is open, unless the handshake rejects the answer."""
         try:
             version = codec.decode(codec.members(result).get("protocolVersion", b"null"))
         except codec.Malformed:
@@ -199,21 +199,21 @@ class RemoteHttpServer:
         try:
             self.on_line(line)
         except Exception:
-            # It would end the stream, and with it what else comes there.
-            log("a bug in what takes a server's line, please report it: %s", traceback.format_exc())
+            # The exception would end the stream, and lose the messages after this one.
+            log("a bug in the handling of a server's line, please report it: %s", traceback.format_exc())
 
     def _too_long(self, found: OversizeEvent, call: codec.Id | None) -> bool:
-        """A message over the limit; True when it was the answer to the call on whose stream it came."""
-        begins = found.head[:256]
-        if call is None or (b'"method"' in begins and b'"result"' not in begins):
+        """A message over the limit; returns whether it was the answer to `call`, on whose stream it came."""
+        start = found.head[:256]
+        if call is None or (b'"method"' in start and b'"result"' not in start):
             self.on_oversize(b'{"method":', b"", found.size)
             return False
-        # Nothing but a call's own answer can be there, wherever in it the id stands.
+        # On this stream it can only be the answer to this call, wherever its id is.
         self.on_oversize(b'{"id":%b,' % codec.id_json(call), b"", found.size)
         return True
 
     async def _read_stream(self) -> None:
-        """The older protocol's GET stream, as long as the server offers it."""
+        """Read the GET stream of a legacy session, as long as the server offers it."""
         while self.exit is None:
             headers = {**self._headers.for_session(), "accept": "text/event-stream"}
             try:
@@ -227,20 +227,20 @@ class RemoteHttpServer:
                             self._emit(line)
             except httpx.HTTPError as error:
                 self.tail.add(f"the stream broke: {type(error).__name__}".encode())
-            await asyncio.sleep(LISTEN_SECONDS)
+            await asyncio.sleep(STREAM_RETRY_SECONDS)
 
     def _fail(self, id: codec.Id, message: str, started: bool = True) -> None:
         error = codec.error_body(INTERNAL_ERROR, message, {"reason": "remote", "started": started})
         self._emit(b"".join(map(bytes, codec.error_pieces(codec.id_json(id), error))))
 
     def pause(self) -> None:
-        """Answers are read as they come."""
+        """Nothing to do: answers are read as they arrive."""
 
     def resume(self) -> None:
         """See pause."""
 
     async def stop(self, step_seconds: float) -> None:
-        """End the session there."""
+        """End the session at the server, and close all connections."""
         if self._headers.session_id is not None and self.exit is None:
             try:
                 async with asyncio.timeout(step_seconds):
@@ -252,11 +252,8 @@ class RemoteHttpServer:
         if self._closing is not None:
             await self._closing
 
-    def terminate(self) -> None:
-        """No process to signal."""
-
     def kill(self) -> None:
-        """Give it up."""
+        """Give the server up, because it does not answer."""
         self._end(ServerExit(error="did not answer"))
 
     def _end(self, exit: ServerExit) -> None:

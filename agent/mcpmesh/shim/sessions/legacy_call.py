@@ -35,7 +35,7 @@ class CallingSession(Protocol):
     calls: dict[LegacyCall, None]
 
     def ask(self, method: str, params: codec.Buffer, question: Question) -> int:
-        """Send the client a request; answers the id that it has there."""
+        """Send the client a request; returns the id that it has there."""
 
     def withdraw(self, ids: list[int]) -> None:
         """Refuse these requests if the client has not answered them: their call has ended."""

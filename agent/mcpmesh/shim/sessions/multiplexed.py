@@ -138,7 +138,7 @@ class MultiplexedSession(Session):
     # From the server.
 
     def ask(self, method: str, params: codec.Buffer, question: Question) -> int:
-        """Send the client a request; answers the id that it has there."""
+        """Send the client a request; returns the id that it has there."""
         if len(self._questions) >= MAX_SERVER_REQUESTS:
             self._questions.pop(next(iter(self._questions))).refused(TOO_MANY_REQUESTS)
         id = self._next_id

@@ -43,7 +43,7 @@ class SessionRegistry:
             session.close()
 
     def evict(self) -> bool:
-        """End the session that was not used for longest; answers False when each was used lately."""
+        """End the session that was not used for longest; returns False when each was used lately."""
         unused = [session for session in self.sessions.values() if not session.busy]
         oldest = min(unused, key=lambda session: session.last_used, default=None)
         if oldest is None or self.context.now() - oldest.last_used < EVICTABLE_SECONDS:

@@ -164,7 +164,7 @@ class SubscriptionHub:
     # The main server.
 
     async def _synchronize(self) -> dict[str, codec.Buffer]:
-        """Subscribe the main server to what clients want now; answers the URIs that it refused, with its errors."""
+        """Subscribe the main server to what clients want now; returns the URIs that it refused, with its errors."""
         async with self._sync_lock:
             main = self.pool.main
             return await self._synchronize_with(main) if main is not None and main.alive else {}
@@ -244,7 +244,7 @@ class SubscriptionHub:
         self.context.spawn(self._synchronize(), "subscribe")
 
     def server_notification(self, peer: Peer, message: Any) -> bool:
-        """A notification of a shared server; answers False when no client gets it."""
+        """A notification of a shared server; returns False when no client gets it."""
         if peer.modern:
             call = peer.calls.get(subscription_of(message) or 0)
             if not isinstance(call, RelayedListen | ShimListen):
@@ -259,7 +259,7 @@ class SubscriptionHub:
         return self.publish(message.method, message.params)
 
     def publish(self, method: str, params: codec.Buffer) -> bool:
-        """Send a change to all who subscribed to it; answers False when the notification is no change."""
+        """Send a change to all who subscribed to it; returns False when the notification is no change."""
         if method in LISTS:
             self.tool_list.notification(method)
             uri = None

@@ -104,7 +104,7 @@ class ListenOwner(Protocol):
     """Gets what a ShimListen receives."""
 
     def publish(self, method: str, params: codec.Buffer) -> bool:
-        """A change; answers False if it is none."""
+        """A change; returns False if it is none."""
 
     def listen_ended(self, listen: ShimListen) -> None:
         """The server ended the listen, or exited."""
