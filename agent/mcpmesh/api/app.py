@@ -23,7 +23,8 @@ from mcpmesh.api.ndjson_streams import Streams
 from mcpmesh.api.operations import Operations
 from mcpmesh.api.responses import Failure, Json, LinesOfJson, Problem
 from mcpmesh.errors import MeshError
-from mcpmesh.model.mesh_status import Claim, Event, MeshStatus
+from mcpmesh.model.mesh_status import MeshStatus
+from mcpmesh.model.report_items import Claim, Event
 
 # Arguments of a tool may hold a file; more than this belongs in one that the server reads itself.
 BODY_BYTES = 16 * 1024 * 1024

@@ -21,7 +21,8 @@ from pydantic import TypeAdapter
 from mcpmesh.api import agent_record, json_codec
 from mcpmesh.api.problem_documents import NoAgent, error_from
 from mcpmesh.errors import Broken, Refused
-from mcpmesh.model.mesh_status import Claim, Event, MeshStatus, Step, Tool
+from mcpmesh.model.mesh_status import MeshStatus
+from mcpmesh.model.report_items import Claim, Event, Step, Tool
 
 # The agent answers from memory, unless it asks servers first: see `SLOW_SECONDS`.
 ANSWER_SECONDS = 15.0

@@ -11,7 +11,7 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.watcher import changes
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError
-from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.report_items import Level
 from mcpmesh.model.service import Catalog
 
 
@@ -58,7 +58,7 @@ class ActiveCatalog:
             changed = await self._mesh.kong.read_documents(catalog)
         except CatalogError as error:
             self.error = error
-            self._journal.say(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
+            self._journal.record(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
             return
         mended, self.error = self.error is not None, None
         if catalog == self.current and not mended and not changed:
@@ -67,11 +67,11 @@ class ActiveCatalog:
 
     def _take(self, catalog: Catalog, more: str) -> None:
         for warning in set(catalog.warnings) - set(self.current.warnings if self.current else ()):
-            self._journal.say(Level.TROUBLE, warning, "catalog")
+            self._journal.record(Level.TROUBLE, warning, "catalog")
         self.current, self.error = catalog, None
         for overtaken in self._mesh.scale_overrides.tidy(catalog):
-            self._journal.say(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
-        self._journal.say(Level.CHANGE, f"read again: {len(catalog.services)} services{more}", "catalog")
+            self._journal.record(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
+        self._journal.record(Level.CHANGE, f"read again: {len(catalog.services)} services{more}", "catalog")
         self._mesh.want(catalog)
 
     async def _read_after(self, saved: AsyncIterator[object]) -> None:

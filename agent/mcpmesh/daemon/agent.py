@@ -18,10 +18,10 @@ from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import release_expired
-from mcpmesh.model.mesh_status import Event, Level
+from mcpmesh.model.report_items import Event, Level
 from mcpmesh.model.service import Catalog
 from mcpmesh.reconcile.journal import Journal
-from mcpmesh.reconcile.reconcile_loop import Loop
+from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.settings import Settings
 
 # After `down`, what Consul can no longer help to drain is ended by its mark; calls have their time on top.
@@ -54,7 +54,7 @@ class Agent:
     def begin(self) -> None:
         """Starts everything in the background; what happens is in the journal."""
         for warning in self.catalog.current.warnings if self.catalog.current else ():
-            self.journal.say(Level.TROUBLE, warning, "catalog")
+            self.journal.record(Level.TROUBLE, warning, "catalog")
         if self._compose:
             self._compose.signal.come()
             self.mesh.wanted = self._compose.signal.wants()
@@ -74,7 +74,7 @@ class Agent:
     async def nudge(self) -> None:
         """Asks for a pass, and so for a fresh look at everything."""
         if self.mesh.loop is not None:
-            self.mesh.loop.nudge()
+            self.mesh.loop.request_pass()
 
     async def tidy(self) -> None:
         """Gives up what was set aside for long enough; keeps the logs small, once it can be told who writes."""
@@ -117,7 +117,7 @@ class Agent:
                 break
             except MeshError as error:
                 if mesh.failure != str(error):
-                    self.journal.say(Level.TROUBLE, str(error), "mesh")
+                    self.journal.record(Level.TROUBLE, str(error), "mesh")
                 await mesh.fail(str(error))
             if self._going_down is not None:
                 return
@@ -128,10 +128,10 @@ class Agent:
         self.background.begin(self._watch_consul(mesh.consul.connection.client, loop), "watch consul")
         if self._compose:
             self.background.begin(self._compose.follow_ingress(), "follow the ingress")
-        self._keeping = self.background.begin(mesh.consul.keep(loop.wake), "keep consul")
+        self._keeping = self.background.begin(mesh.consul.keep(loop.notify_change), "keep consul")
         self.background.begin(mesh.kong.watch(loop), "watch kong")
 
-    async def _run_loop(self, loop: Loop) -> None:
+    async def _run_loop(self, loop: ReconcileLoop) -> None:
         blind = 0
 
         def over() -> bool:
@@ -141,13 +141,13 @@ class Agent:
 
         await loop.run(until=over)
 
-    async def _watch_consul(self, consul: Consul, loop: Loop) -> None:
+    async def _watch_consul(self, consul: Consul, loop: ReconcileLoop) -> None:
         async for _ in consul.changes():
-            loop.wake()
+            loop.notify_change()
 
     async def _stop_all(self) -> None:
         began = time.monotonic()
-        self.journal.say(Level.CHANGE, "going down: draining, then stopping everything")
+        self.journal.record(Level.CHANGE, "going down: draining, then stopping everything")
         if self._bringing_up and not self._bringing_up.done():
             self._bringing_up.cancel()
             await asyncio.gather(self._bringing_up, return_exceptions=True)
@@ -158,7 +158,7 @@ class Agent:
             limit = _DOWN_SECONDS + max((process.mark.drain for process in find_marked(self.mesh.home)), default=0.0)
             _, late = await asyncio.wait([self._passing], timeout=limit)
             for step in self.mesh.loop.plan.waiting if late else ():
-                self.journal.say(Level.TROUBLE, f"not done within {limit:.0f} s: {step.sentence}", step.service)
+                self.journal.record(Level.TROUBLE, f"not done within {limit:.0f} s: {step.sentence}", step.service)
         over = [task for task in (self._passing, self._keeping) if task]
         for task in over:
             task.cancel()
@@ -166,7 +166,7 @@ class Agent:
         ended = await self.mesh.sweep()
         seconds = time.monotonic() - began
         if ended:
-            self.journal.say(Level.PROGRESS, f"ended at last: {', '.join(ended)}")
-        self.journal.say(Level.CHANGE, f"down after {seconds:.1f} s; nothing of this mesh runs any more")
+            self.journal.record(Level.PROGRESS, f"ended at last: {', '.join(ended)}")
+        self.journal.record(Level.CHANGE, f"down after {seconds:.1f} s; nothing of this mesh runs any more")
         self.journal.close()
         self.gone.set()

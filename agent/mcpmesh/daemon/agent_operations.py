@@ -18,10 +18,11 @@ from mcpmesh.daemon.mesh_consul import ConsulConnection
 from mcpmesh.daemon.tool_calls import Sidecar, call_tool, list_tools
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
-from mcpmesh.model.mesh_status import Claim, Event, Level, MeshStatus, ServiceStatus, State, Step, Tool
+from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 from mcpmesh.model.observed_state import Unknown
+from mcpmesh.model.report_items import Claim, Event, Level, Step, Tool
 from mcpmesh.model.service import Catalog, ServiceSpec
-from mcpmesh.reconcile.reconcile_loop import Loop
+from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.verify.verification import World, verify
 
 
@@ -135,18 +136,18 @@ class AgentOperations:
         self._running()
         self._mesh.scale_overrides.ask(spec, instances)
         how = "as many instances as the catalog says" if instances is None else f"{instances} instances"
-        self._journal.say(Level.CHANGE, f"scaled: {how}", service)
+        self._journal.record(Level.CHANGE, f"scaled: {how}", service)
         self._mesh.want(self._catalog.current)
 
     async def pause(self) -> None:
         """See Operations."""
         self._running().paused = True
-        self._journal.say(Level.CHANGE, "paused: nothing is healed or applied until: mcpmesh resume")
+        self._journal.record(Level.CHANGE, "paused: nothing is healed or applied until: mcpmesh resume")
 
     async def resume(self) -> None:
         """See Operations."""
         loop = self._running()
-        self._journal.say(Level.CHANGE, "resumed")
+        self._journal.record(Level.CHANGE, "resumed")
         loop.resume()
 
     def down(self) -> AsyncIterator[Event]:
@@ -167,7 +168,7 @@ class AgentOperations:
 
         return tuple(line(name, spec.instances) for name, spec in catalog.services.items())
 
-    def _running(self) -> Loop:
+    def _running(self) -> ReconcileLoop:
         """The loop of a mesh that has begun; raises Unreachable, or CatalogError where that is what keeps it."""
         self._catalog.needed()
         loop = self._mesh.loop
@@ -201,7 +202,7 @@ class AgentOperations:
         return self._mesh.consul.connection
 
 
-def _ingress_ready(loop: Loop) -> bool:
+def _ingress_ready(loop: ReconcileLoop) -> bool:
     """Whether it listens and, where Consul can be read, Consul's check has seen that too."""
     registrations = loop.observed.registrations if loop.observed else {}
     known = None if isinstance(registrations, Unknown) else registrations.get(loop.desired.ingress_id)

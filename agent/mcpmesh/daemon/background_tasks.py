@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.report_items import Level
 from mcpmesh.reconcile.journal import Journal
 
 
@@ -36,6 +36,6 @@ class BackgroundTasks:
         """The agent would only seem to go on."""
         if task.cancelled() or (error := task.exception()) is None:
             return
-        self._journal.say(Level.TROUBLE, f'the agent ends, the mesh runs on: "{task.get_name()}" ended of {error!r}')
+        self._journal.record(Level.TROUBLE, f'the agent ends, the mesh runs on: "{task.get_name()}" ended of {error!r}')
         self.bug = self.bug or error
         self._failed()

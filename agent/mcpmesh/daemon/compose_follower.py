@@ -9,7 +9,7 @@ from mcpmesh.daemon.active_catalog import ActiveCatalog
 from mcpmesh.daemon.compose_signal import ComposeSignal
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import MeshError
-from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.report_items import Level
 
 # How often is looked whether the ingress is at another address.
 _INGRESS_SECONDS = 1.0
@@ -37,7 +37,7 @@ class ComposeFollower:
                     break
                 except MeshError as error:
                     if str(error) not in (said, self._mesh.failure):
-                        self._mesh.journal.say(Level.TROUBLE, str(error), "mesh")
+                        self._mesh.journal.record(Level.TROUBLE, str(error), "mesh")
                     said = str(error)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -52,7 +52,7 @@ class ComposeFollower:
     async def _obey(self, wanted: bool, end: float) -> None:
         if wanted != self._mesh.wanted:
             self._mesh.wanted = wanted
-            self._mesh.journal.say(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
+            self._mesh.journal.record(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
         self._mesh.want(self._catalog.current)
         if not wanted:
             await self._until_gone(end)

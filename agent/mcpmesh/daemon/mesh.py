@@ -19,16 +19,16 @@ from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import kong_process
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.report_items import Level
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.reconcile.applier import Applier, Hands
-from mcpmesh.reconcile.desired_from_catalog import desire, nothing
+from mcpmesh.reconcile.desired_from_catalog import build_desired_state, empty_desired_state
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.prover import Prover
-from mcpmesh.reconcile.reconcile_loop import Loop
+from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.settings import Settings
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
 from mcpmesh.workload.process_runtime import ProcessRuntime
@@ -65,7 +65,7 @@ class Mesh:
         self.admin = EnvoyAdmin(self.runtime.socket_folder)
         self.consul = MeshConsul(settings, name, self.home, self.state_store, journal)
         self.kong = MeshKong(settings, name, self.home, self.state_store, self.ports, documents)
-        self.loop: Loop | None = None
+        self.loop: ReconcileLoop | None = None
         self.wanted = True
         self.known = asyncio.Event()
         self.failure: str | None = None
@@ -95,7 +95,7 @@ class Mesh:
                 left = {process.mark.service for process in await self.runtime.list_processes()}
         self.failure, self.left = why, left
 
-    async def bring_up(self) -> Loop:
+    async def bring_up(self) -> ReconcileLoop:
         """Finds or starts Consul and sets the loop up; the caller runs it."""
         settings = self.settings
         await self._read_documents()
@@ -125,7 +125,7 @@ class Mesh:
         # It may have become unknown meanwhile, and known again.
         await self.known.wait()
         await self._read_documents()
-        self.loop = Loop(
+        self.loop = ReconcileLoop(
             self.desired(self._catalog),
             observer,
             Applier(hands),
@@ -140,14 +140,14 @@ class Mesh:
         if self.wanted and self._catalog is not None:
             await self.kong.read_documents(self._catalog)
 
-    def desired(self, catalog: Catalog | None) -> Desired:
+    def desired(self, catalog: Catalog | None) -> DesiredState:
         """What the catalog wants of this mesh; nothing while the mesh itself is not wanted."""
         ingress = self.settings.ingress
         if not self.wanted or catalog is None:
-            return nothing(self.name, ingress.service)
+            return empty_desired_state(self.name, ingress.service)
         catalog, key, kong = self.scale_overrides.applied(catalog), self.state_store.key(), self.kong.wish(catalog)
         host, inside = self._ingress_hosts
-        return desire(catalog, self.name, key, ingress.service, host, self._ingress_port, kong, inside)
+        return build_desired_state(catalog, self.name, key, ingress.service, host, self._ingress_port, kong, inside)
 
     def want(self, catalog: Catalog | None) -> None:
         """Goes by this catalog from the next pass on; where none could be read yet, all stays as it is."""
@@ -158,7 +158,7 @@ class Mesh:
         self._catalog = catalog
         self.known.set()
         if self.loop is not None:
-            self.loop.want(self.desired(catalog))
+            self.loop.set_desired(self.desired(catalog))
 
     def want_nothing(self) -> None:
         """Takes everything down from the next pass on, whatever the catalog says."""
@@ -170,7 +170,7 @@ class Mesh:
     def wake(self) -> None:
         """Asks for a pass now: something has changed."""
         if self.loop is not None:
-            self.loop.wake()
+            self.loop.notify_change()
 
     @contextmanager
     def reporting_problems(self, service: str) -> Iterator[None]:
@@ -179,7 +179,7 @@ class Mesh:
             yield
         except MeshError as error:
             if str(error) != self.failure:
-                self.journal.say(Level.TROUBLE, str(error), service)
+                self.journal.record(Level.TROUBLE, str(error), service)
 
     async def ingress_moved(self) -> bool:
         """Whether the ingress is reached elsewhere than it was, as after its container was started again."""
@@ -219,5 +219,5 @@ class Mesh:
             settings,
             claimed_ports(),
             next((p.mark.ports["public"] for p in find_marked(self.home) if p.mark.role in roles), None),
-            lambda sentence: self.journal.say(Level.CHANGE, sentence, settings.service),
+            lambda sentence: self.journal.record(Level.CHANGE, sentence, settings.service),
         )

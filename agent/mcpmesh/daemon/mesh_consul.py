@@ -16,7 +16,7 @@ from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.mesh_status import Level
+from mcpmesh.model.report_items import Level
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
@@ -71,11 +71,11 @@ class MeshConsul:
             process = self._embedded.running()
             if process is not None:
                 await wait_for_any_end([process.pid])
-            self._journal.say(Level.TROUBLE, "Consul has ended; starting it again", "consul")
+            self._journal.record(Level.TROUBLE, "Consul has ended; starting it again", "consul")
             try:
                 await self._start(self._embedded)
             except MeshError as error:
-                self._journal.say(Level.TROUBLE, str(error), "consul")
+                self._journal.record(Level.TROUBLE, str(error), "consul")
                 await asyncio.sleep(_AGAIN_SECONDS)
             wake()
         await asyncio.Event().wait()
@@ -109,4 +109,4 @@ class MeshConsul:
         await embedded.start(self._progress, self._settings.consul.start_seconds)
 
     def _progress(self, line: str) -> None:
-        self._journal.say(Level.PROGRESS, line, "consul")
+        self._journal.record(Level.PROGRESS, line, "consul")

@@ -20,8 +20,8 @@ from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog
-from mcpmesh.reconcile.desired_from_catalog import KongWish, kong_content, nothing
-from mcpmesh.reconcile.reconcile_loop import Loop
+from mcpmesh.reconcile.desired_from_catalog import KongOptions, empty_desired_state, kong_content
+from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.settings import Settings
 from mcpmesh.verify.finding import ANSWER_SECONDS
 from mcpmesh.verify.target import KongWorld
@@ -123,17 +123,17 @@ class MeshKong:
                 known = seen
                 yield
 
-    def wish(self, catalog: Catalog) -> KongWish | None:
+    def wish(self, catalog: Catalog) -> KongOptions | None:
         """What Kong has beside the routes of the catalog; None where it is not the ingress."""
         if not self.wanted:
             return None
         kong = self._settings.kong
         routed = [name for name, spec in catalog.services.items() if spec.route]
-        ingress_id = nothing(self._name, self._settings.ingress.service).ingress_id
+        ingress_id = empty_desired_state(self._name, self._settings.ingress.service).ingress_id
         holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in find_marked(self._home))
         names = [_SIDECAR_PORT, *map(_upstream, routed)]
         ports = self._memory.ports_for(names, self._ports, claimed_ports(), holding=holding)
-        return KongWish(
+        return KongOptions(
             sidecar_port=ports[_SIDECAR_PORT],
             ports={name: ports[_upstream(name)] for name in routed},
             plugins=plugins(kong),
@@ -152,7 +152,7 @@ class MeshKong:
             return None
         return KongWorld(self._patient, self._settings.kong.admin, tuple(self._own.route_paths))
 
-    async def watch(self, loop: Loop) -> None:
+    async def watch(self, loop: ReconcileLoop) -> None:
         """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""
         while self.wanted:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -160,7 +160,7 @@ class MeshKong:
                 continue
             url = self.observer.address(loop.kong_process())
             if url is not None and await self.observer.hash(url) != loop.observed.kong.hash:
-                loop.wake()
+                loop.notify_change()
         await asyncio.Event().wait()
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import messages, parameter_headers
 from mcpmesh.mcp.through_sidecar import Door, mcp_through
-from mcpmesh.model.mesh_status import Tool
+from mcpmesh.model.report_items import Tool
 
 # Nobody lists more than this many pages by intent.
 _PAGES = 100

@@ -1,26 +1,26 @@
-"""What is reported: nothing here is said that was not observed."""
+"""The status of a mesh, of its services and of their instances: only what was observed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 
 class State(StrEnum):
-    """A service in one word."""
+    """The state of a service or of an instance."""
 
     READY = "ready"  # every wanted instance answered an MCP exchange through its own sidecar
-    DEGRADED = "degraded"  # some did
-    STARTING = "starting"  # none has yet, and nothing failed
-    FAILED = "failed"  # none does, and something must be mended; the detail says what
+    DEGRADED = "degraded"  # some instances did
+    STARTING = "starting"  # no instance has answered yet, and nothing failed
+    FAILED = "failed"  # no instance answers; the detail says what to fix
     DRAINING = "draining"  # no longer wanted, finishing its calls
-    UNKNOWN = "unknown"  # Consul could not be read, or it was left by an earlier agent and could not be looked at
+    # Consul could not be read; or an earlier agent left it running, and it could not be observed yet.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class InstanceStatus:
-    """One instance; ports are those really held, None where nothing listens yet."""
+    """One instance. A port is None while nothing listens at it."""
 
     id: str
     state: State
@@ -51,7 +51,8 @@ class ServiceStatus:
 class MeshStatus:
     """The whole mesh; `in_sync` is true when the last pass found nothing to do.
 
-    `ingress_kind` is "kong" or "api-gateway", `ingress_error` what has to be mended there.
+    `ingress_kind` is "kong" or "api-gateway"; `ingress_error` says what to fix
+    at the ingress, "" where nothing is wrong.
     """
 
     name: str
@@ -68,53 +69,3 @@ class MeshStatus:
     versions: dict[str, str] = field(default_factory=dict)
     ingress_kind: str = "api-gateway"
     ingress_error: str = ""
-
-
-class Level(StrEnum):
-    """How loud an event is."""
-
-    DETAIL = "detail"  # a single deed
-    PROGRESS = "progress"  # something takes time, and this is how far it is
-    CHANGE = "change"  # something is different now
-    TROUBLE = "trouble"  # something must be mended
-
-
-@dataclass(frozen=True)
-class Event:
-    """One sentence about what happened; `number` grows by one, `time` is Unix seconds."""
-
-    number: int
-    time: float
-    level: Level
-    sentence: str
-    service: str | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing that a pass would do or waits for."""
-
-    service: str
-    sentence: str
-    waiting: bool = False
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One thing that `verify` tried: `evidence` says what was done and seen, `next_step` how to mend it."""
-
-    service: str | None
-    claim: str
-    ok: bool
-    evidence: str
-    next_step: str = ""
-
-
-@dataclass(frozen=True)
-class Tool:
-    """A tool as its server describes it."""
-
-    service: str
-    name: str
-    description: str = ""
-    input_schema: dict[str, Any] = field(default_factory=dict)

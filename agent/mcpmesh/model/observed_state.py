@@ -177,7 +177,7 @@ class Stray:
 
 
 @dataclass(frozen=True)
-class Observed:
+class ObservedState:
     """One look at everything that is ours (and, of entries and intentions, at all).
 
     `held` are instances that wait for their next try, with the reason;

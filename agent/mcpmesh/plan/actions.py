@@ -1,4 +1,4 @@
-"""What a pass can do: one frozen word for each deed, and the sentence that says it."""
+"""What a pass can do: one frozen word for each action, and the sentence that says it."""
 
 from __future__ import annotations
 

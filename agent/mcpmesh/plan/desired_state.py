@@ -16,7 +16,7 @@ Registrar = Callable[[Instance, Workload], tuple[dict[str, Any], ...]]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DesiredService:
     """One service: `entries` come first, then `allow`, its `instances`, and its `route` last."""
 
     spec: ServiceSpec
@@ -28,7 +28,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class WantedKong:
+class DesiredKong:
     """What is wanted beside its entries where Kong stands at the ingress.
 
     Its sidecar listens at `ports` for each service with a route; `registrar`
@@ -45,24 +45,24 @@ class WantedKong:
 
 
 @dataclass(frozen=True)
-class WantedIngress:
+class DesiredIngress:
     """The ingress: its registration (of Kong's sidecar: see there), its entries, and the port where it listens."""
 
     id: str
     port: int
     registration: dict[str, Any]
     entries: tuple[dict[str, Any], ...]
-    kong: WantedKong | None = None
+    kong: DesiredKong | None = None
 
 
 @dataclass(frozen=True)
-class Desired:
+class DesiredState:
     """Everything; `ingress` is None when all is to go. `ingress_service` is its identity."""
 
     mesh: str
     ingress_service: str
-    services: Mapping[str, Wanted]
-    ingress: WantedIngress | None
+    services: Mapping[str, DesiredService]
+    ingress: DesiredIngress | None
 
     @property
     def ingress_id(self) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.mesh_status import Step
 from mcpmesh.model.observed_state import Kong, KongContent, Unknown
+from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import (
     Action,
     DeleteEntry,
@@ -21,28 +21,28 @@ from mcpmesh.plan.actions import (
     StopKong,
     StopSidecar,
 )
-from mcpmesh.plan.desired_state import WantedIngress, WantedKong
-from mcpmesh.plan.mesh_state import Look, matches
+from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
+from mcpmesh.plan.mesh_state import MeshState, matches
 
-# What the deeds and failures of Kong's document are filed under; no service can have a name with a space.
+# What the actions and failures of Kong's document are filed under; no service can have a name with a space.
 DOCUMENT = "kong document"
 
 
-def kong(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
+def kong(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
     """What brings Kong and its sidecar up."""
-    written_by_others = list(look.foreign(wanted.entries))
+    written_by_others = list(state.foreign(wanted.entries))
     if written_by_others:
         yield from written_by_others
         return
-    yield from look.unwritten(wanted.entries)
-    yield from _gateway_entries(look)
-    envoy = look.observed.sidecars.get(wanted.id)
+    yield from state.unwritten(wanted.entries)
+    yield from _gateway_entries(state)
+    envoy = state.observed.sidecars.get(wanted.id)
     if envoy and envoy.port == wanted.port:  # the API gateway of an earlier time
         yield StopSidecar(wanted.id)
         return
-    seen = look.observed.kong
-    yield from _process(look, wanted, edge, seen)
-    known = look.registrations.get(wanted.id)
+    seen = state.observed.kong
+    yield from _process(state, wanted, edge, seen)
+    known = state.registrations.get(wanted.id)
     unregistered = known is None or known.sidecar_port is None
     if unregistered and not (seen and seen.listening):
         return  # nothing is registered before it answers
@@ -50,17 +50,17 @@ def kong(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action
     payloads = edge.registrar({**(content.ports if content else {}), **edge.ports})
     if unregistered or (content and not matches(known, payloads)):
         yield Register(wanted.id, payloads)
-    yield from _sidecar(look, wanted, edge)
+    yield from _sidecar(state, wanted, edge)
 
 
-def _process(look: Look, wanted: WantedIngress, edge: WantedKong, seen: Kong | None) -> Iterator[Action | Step]:
-    name, held = look.desired.ingress_service, look.observed.held.get(wanted.id)
+def _process(state: MeshState, wanted: DesiredIngress, edge: DesiredKong, seen: Kong | None) -> Iterator[Action | Step]:
+    name, held = state.desired.ingress_service, state.observed.held.get(wanted.id)
     if seen is None and held:
         yield Step(name, held, waiting=True)
     elif seen is None:
         yield StartKong(wanted.id, name, wanted.port)
     elif seen.pid is not None and (
-        seen.pid in look.observed.stuck or (seen.port, seen.digest) != (wanted.port, edge.digest)
+        seen.pid in state.observed.stuck or (seen.port, seen.digest) != (wanted.port, edge.digest)
     ):
         yield StopKong(wanted.id)
     elif isinstance(seen.content, Unknown):
@@ -69,44 +69,44 @@ def _process(look: Look, wanted: WantedIngress, edge: WantedKong, seen: Kong | N
         yield Step(name, f"wait for Kong: nobody accepts connections at its port {wanted.port}", waiting=True)
 
 
-def _sidecar(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
-    name, held = look.desired.ingress_service, look.observed.held.get(wanted.id)
-    envoy = look.observed.sidecars.get(wanted.id)
+def _sidecar(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
+    name, held = state.desired.ingress_service, state.observed.held.get(wanted.id)
+    envoy = state.observed.sidecars.get(wanted.id)
     if envoy is None and held:
         yield Step(name, held, waiting=True)
     elif envoy is None:
         yield StartSidecar(wanted.id, f"{wanted.id}-sidecar", name, edge.sidecar_port)
-    elif envoy.pid in look.observed.stuck or envoy.port != edge.sidecar_port:
+    elif envoy.pid in state.observed.stuck or envoy.port != edge.sidecar_port:
         yield StopSidecar(wanted.id)
     elif not envoy.ready:
         yield Step(name, "wait for the ingress's sidecar", waiting=True)
 
 
-def _gateway_entries(look: Look) -> Iterator[Action]:
+def _gateway_entries(state: MeshState) -> Iterator[Action]:
     """The API gateway of an earlier time goes once no route of ours hangs on it."""
-    mesh = look.desired.mesh
-    entry = look.entries.get(("api-gateway", look.desired.ingress_service))
-    routes = any(kind == "http-route" and route.owner == mesh for (kind, _), route in look.entries.items())
+    mesh = state.desired.mesh
+    entry = state.entries.get(("api-gateway", state.desired.ingress_service))
+    routes = any(kind == "http-route" and route.owner == mesh for (kind, _), route in state.entries.items())
     if entry and entry.owner == mesh and not routes:
         yield DeleteEntry(entry.kind, entry.name)
 
 
-def document(look: Look, wanted: WantedIngress, edge: WantedKong) -> Iterator[Action | Step]:
+def document(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
     """Hands Kong its document where it goes by another: ours of before, somebody else's, none."""
-    seen = look.observed.kong
+    seen = state.observed.kong
     if seen is None or isinstance(seen.content, Unknown):
         return
-    leads = sorted(name for name in edge.ports if _may_lead(look, wanted, edge, name, seen.content))
+    leads = sorted(name for name in edge.ports if _may_lead(state, wanted, edge, name, seen.content))
     found = edge.document(leads)
     if found.hash != seen.content.hash:
         yield PostDocument(found, tuple(leads))
 
 
-def _may_lead(look: Look, wanted: WantedIngress, edge: WantedKong, name: str, content: KongContent) -> bool:
+def _may_lead(state: MeshState, wanted: DesiredIngress, edge: DesiredKong, name: str, content: KongContent) -> bool:
     """Whether Kong may lead to a service: its sidecar listens for it, and somebody serves it, or Kong did before."""
     port = edge.ports[name]
     if content.ports.get(name) == port:
         return True
-    envoy = look.observed.sidecars.get(wanted.id)
+    envoy = state.observed.sidecars.get(wanted.id)
     reached = bool(envoy and port in envoy.listening and envoy.known.get(name))
-    return reached and any(look.serving(instance.id) for instance in look.desired.services[name].instances)
+    return reached and any(state.serving(instance.id) for instance in state.desired.services[name].instances)

@@ -9,26 +9,26 @@ from typing import Any
 from mcpmesh.consul.config_entries import with_reconnect_digest
 from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest
 from mcpmesh.consul.ownership import DIGEST, POLICY
-from mcpmesh.model.mesh_status import Step
-from mcpmesh.model.observed_state import Entry, Intention, Observed, Registration, Unknown
+from mcpmesh.model.observed_state import Entry, Intention, ObservedState, Registration, Unknown
+from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
-from mcpmesh.plan.desired_state import Desired, Wanted
+from mcpmesh.plan.desired_state import DesiredService, DesiredState
 
 Payload = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Look:
+class MeshState:
     """One look; `registrations` also holds the ingress."""
 
-    desired: Desired
-    observed: Observed
+    desired: DesiredState
+    observed: ObservedState
     registrations: Mapping[str, Registration]
     entries: Mapping[tuple[str, str], Entry]
     intentions: tuple[Intention, ...]
 
     @classmethod
-    def at(cls, desired: Desired, observed: Observed) -> Look | None:
+    def at(cls, desired: DesiredState, observed: ObservedState) -> MeshState | None:
         """None where Consul could not be read."""
         registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
         if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):
@@ -111,7 +111,7 @@ class Look:
             if entry is None or (entry.digest, entry.policy) != (meta[DIGEST], meta.get(POLICY)):
                 yield WriteEntry(payload)
 
-    def entries_of(self, wanted: Wanted) -> list[Payload]:
+    def entries_of(self, wanted: DesiredService) -> list[Payload]:
         """The config entries of a service, such that its callers connect anew when what is said of them changes."""
         return with_reconnect_digest(wanted.entries, policy_digest(wanted.spec.name, self.intentions))
 

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mcpmesh.model.mesh_status import Step
+from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, CloseKong, DeleteEntry, Deregister, Drain, StopKong, StopSidecar, StopWorkload
-from mcpmesh.plan.desired_state import Wanted
-from mcpmesh.plan.mesh_state import Look
+from mcpmesh.plan.desired_state import DesiredService
+from mcpmesh.plan.mesh_state import MeshState
 
 
-def service(look: Look, name: str, wanted: Wanted | None) -> Iterator[Action | Step]:
+def service(state: MeshState, name: str, wanted: DesiredService | None) -> Iterator[Action | Step]:
     """What takes the surplus of a service (all of it, where it is not wanted) away, without a call lost."""
-    route = look.entries.get(("http-route", name))
-    if route and route.owner == look.desired.mesh and not (wanted and wanted.route):
+    route = state.entries.get(("http-route", name))
+    if route and route.owner == state.desired.mesh and not (wanted and wanted.route):
         yield DeleteEntry("http-route", name)
-    if wanted is None and look.desired.ingress and name in look.kong_ports:
+    if wanted is None and state.desired.ingress and name in state.kong_ports:
         yield Step(name, "keep it until Kong leads there no more", waiting=True)
         return
-    if wanted is None and look.desired.ingress and look.desired.ingress.kong and (silence := look.kong_silence):
+    if wanted is None and state.desired.ingress and state.desired.ingress.kong and (silence := state.kong_silence):
         yield Step(name, f"keep it until Kong tells where it leads: {silence}", waiting=True)
         return
     kept = {instance.id for instance in wanted.instances} if wanted else set()
-    surplus = sorted(look.instances_of(name) - kept)
-    if kept and any(map(look.exposed, surplus)) and not (all(map(look.serving, kept)) and look.told(name)):
+    surplus = sorted(state.instances_of(name) - kept)
+    if kept and any(map(state.exposed, surplus)) and not (all(map(state.serving, kept)) and state.told(name)):
         yield Step(name, f"keep {', '.join(surplus)} until the new instances answer", waiting=True)
         return
     for id_ in surplus:
-        yield from _instance(look, name, id_)
+        yield from _instance(state, name, id_)
     if wanted is None and not surplus:
-        yield from _policy(look, name)
+        yield from _policy(state, name)
 
 
-def _instance(look: Look, name: str, id_: str) -> Iterator[Action | Step]:
-    known, has_sidecar = look.registrations.get(id_), id_ in look.observed.sidecars
-    if known and has_sidecar and id_ not in look.observed.drained:
+def _instance(state: MeshState, name: str, id_: str) -> Iterator[Action | Step]:
+    known, has_sidecar = state.registrations.get(id_), id_ in state.observed.sidecars
+    if known and has_sidecar and id_ not in state.observed.drained:
         if not known.draining:
             yield Drain(id_)
         yield Step(name, f"wait until {id_} has finished its calls", waiting=True)
@@ -43,48 +43,55 @@ def _instance(look: Look, name: str, id_: str) -> Iterator[Action | Step]:
         yield Deregister(id_, f"{id_}-sidecar" if known.sidecar_port is not None else None)
     if has_sidecar:
         yield StopSidecar(id_)
-    if id_ in look.observed.workloads:
+    if id_ in state.observed.workloads:
         yield StopWorkload(id_)
 
 
-def _policy(look: Look, name: str) -> Iterator[Action]:
-    yield from look.policy(name, ())
+def _policy(state: MeshState, name: str) -> Iterator[Action]:
+    yield from state.policy(name, ())
     # Consul refuses to take the protocol away from under a router: defaults go last.
     for kind in ("service-router", "service-resolver", "service-defaults"):
-        entry = look.entries.get((kind, name))
-        if entry and entry.owner == look.desired.mesh:
+        entry = state.entries.get((kind, name))
+        if entry and entry.owner == state.desired.mesh:
             yield DeleteEntry(kind, name)
 
 
-def ingress(look: Look) -> Iterator[Action | Step]:
+def ingress(state: MeshState) -> Iterator[Action | Step]:
     """What takes the ingress away: it goes first of all, its entries after every route."""
-    id_, name = look.desired.ingress_id, look.desired.ingress_service
-    kong = look.observed.kong
-    if kong and kong.pid is None and look.kong_ports:
+    id_, name = state.desired.ingress_id, state.desired.ingress_service
+    kong = state.observed.kong
+    if kong and kong.pid is None and state.kong_ports:
         yield CloseKong()
     # Once the ingress is not even registered, a Kong that is away for good holds nothing up.
-    if kong and kong.pid is None and look.kong_silence and (id_ in look.observed.sidecars or id_ in look.registrations):
-        yield Step(name, f"wait for Kong, which may lead here: {look.kong_silence}", waiting=True)
+    if (
+        kong
+        and kong.pid is None
+        and state.kong_silence
+        and (id_ in state.observed.sidecars or id_ in state.registrations)
+    ):
+        yield Step(name, f"wait for Kong, which may lead here: {state.kong_silence}", waiting=True)
         return
     if kong and kong.pid is not None:
-        if id_ not in look.observed.drained:
-            if not look.observed.ingress_closing:
+        if id_ not in state.observed.drained:
+            if not state.observed.ingress_closing:
                 yield Drain(id_)
             yield Step(name, "wait until the ingress has finished its calls", waiting=True)
             return
         yield StopKong(id_)
-    if id_ in look.observed.sidecars:
-        if not (look.observed.ingress_closing and id_ in look.observed.drained):
-            if not look.observed.ingress_closing:
+    if id_ in state.observed.sidecars:
+        if not (state.observed.ingress_closing and id_ in state.observed.drained):
+            if not state.observed.ingress_closing:
                 yield Drain(id_)
             yield Step(name, "wait until the ingress has finished its calls", waiting=True)
             return
         yield StopSidecar(id_)
-    if id_ in look.registrations:
-        beside = look.registrations[id_].sidecar_port
+    if id_ in state.registrations:
+        beside = state.registrations[id_].sidecar_port
         yield Deregister(id_, None if beside is None else f"{id_}-sidecar")
-    if not any(kind == "http-route" and entry.owner == look.desired.mesh for (kind, _), entry in look.entries.items()):
+    if not any(
+        kind == "http-route" and entry.owner == state.desired.mesh for (kind, _), entry in state.entries.items()
+    ):
         for kind in ("api-gateway", "service-defaults"):
-            entry = look.entries.get((kind, name))
-            if entry and entry.owner == look.desired.mesh:
+            entry = state.entries.get((kind, name))
+            if entry and entry.owner == state.desired.mesh:
                 yield DeleteEntry(kind, name)

@@ -1,6 +1,6 @@
-"""Does what a plan says: each service's deeds in order, the services side by side.
+"""Does what a plan says: each service's actions in order, the services side by side.
 
-A deed that fails stops that service for this pass and makes it wait, a little
+A action that fails stops that service for this pass and makes it wait, a little
 longer each time; nobody else is held up.
 """
 
@@ -22,8 +22,8 @@ from mcpmesh.ingress.kong.kong_control import KongControl
 from mcpmesh.kit.backoff import Backoff
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.kit.ports import is_free
-from mcpmesh.model.mesh_status import Level
-from mcpmesh.model.observed_state import Intention, Observed
+from mcpmesh.model.observed_state import Intention, ObservedState
+from mcpmesh.model.report_items import Level
 from mcpmesh.plan.actions import (
     Action,
     Allow,
@@ -43,7 +43,7 @@ from mcpmesh.plan.actions import (
     StopWorkload,
     WriteEntry,
 )
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
@@ -72,7 +72,7 @@ class ConsulDeeds(Protocol):
 
 @dataclass(frozen=True)
 class Hands:
-    """Everything that deeds are done with."""
+    """Everything that actions are done with."""
 
     mesh: str
     home: Path
@@ -98,7 +98,7 @@ class Applier:
         self._told: dict[int, set[str]] = {}
         self._limit = asyncio.Semaphore(_AT_ONCE)
 
-    def held(self, desired: Desired) -> dict[str, str]:
+    def held(self, desired: DesiredState) -> dict[str, str]:
         """Instances of services that wait for their next try, with the reason."""
         found: dict[str, str] = {}
         for name in list(self._reasons):
@@ -110,7 +110,7 @@ class Applier:
         return found
 
     def failure(self, name: str) -> str:
-        """Why the latest deed for a service failed; empty when none did."""
+        """Why the latest action for a service failed; empty when none did."""
         return self._reasons.get(name, "")
 
     def forget(self, name: str) -> None:
@@ -118,11 +118,11 @@ class Applier:
         self._backoff.succeeded(name)
         self._reasons.pop(name, None)
 
-    async def apply(self, plan: Plan, desired: Desired) -> None:
-        """Does all deeds; returns when each is done or failed."""
-        await asyncio.gather(*(self._service(name, deeds, desired) for name, deeds in plan.deeds.items()))
+    async def apply(self, plan: Plan, desired: DesiredState) -> None:
+        """Does all actions; returns when each is done or failed."""
+        await asyncio.gather(*(self._service(name, actions, desired) for name, actions in plan.actions.items()))
 
-    async def allow_retries(self, observed: Observed) -> None:
+    async def allow_retries(self, observed: ObservedState) -> None:
         """Tells each Envoy about the clusters that it has learnt since; nothing is said twice."""
         for sidecar in observed.sidecars.values():
             news = set(sidecar.clusters) - self._told.setdefault(sidecar.pid, set())
@@ -132,24 +132,24 @@ class Applier:
                     self._told[sidecar.pid] |= news
         self._told = {s.pid: self._told.get(s.pid, set()) for s in observed.sidecars.values()}
 
-    async def _service(self, name: str, deeds: Sequence[Action], desired: Desired) -> None:
+    async def _service(self, name: str, actions: Sequence[Action], desired: DesiredState) -> None:
         if self._backoff.waiting(name) > 0:
             return
         async with self._limit:
-            for deed in deeds:
+            for action in actions:
                 try:
-                    await self._deed(name, deed, desired)
+                    await self._deed(name, action, desired)
                 except MeshError as error:
                     wait = self._backoff.failed(name)
                     if self._reasons.get(name) != str(error):
-                        self._do.journal.say(Level.TROUBLE, f"{error} (next try in {wait:.0f} s)", name)
+                        self._do.journal.record(Level.TROUBLE, f"{error} (next try in {wait:.0f} s)", name)
                     self._reasons[name] = str(error)
                     return
-                self._do.journal.say(Level.DETAIL, str(deed), name)
+                self._do.journal.record(Level.DETAIL, str(action), name)
 
-    async def _deed(self, name: str, deed: Action, desired: Desired) -> None:
+    async def _deed(self, name: str, action: Action, desired: DesiredState) -> None:
         do = self._do
-        match deed:
+        match action:
             case WriteEntry(payload):
                 await do.consul.write_entry(payload)
             case DeleteEntry(kind, entry):
@@ -161,17 +161,17 @@ class Applier:
             case Register(_, payloads):
                 await do.consul.register(payloads)
             case StartWorkload():
-                await self._start_workload(deed, desired)
+                await self._start_workload(action, desired)
             case StartSidecar():
-                await self._start_sidecar(deed)
+                await self._start_sidecar(action)
             case StartKong():
-                await self._start_kong(deed)
+                await self._start_kong(action)
             case StopKong(id_):
                 if process := do.observer.processes.get(f"kong:{id_}"):
                     await do.kong.end(process)
             case PostDocument(document):
                 if await do.kong.post(do.observer.processes.get(f"kong:{desired.ingress_id}"), document):
-                    do.journal.say(Level.CHANGE, "Kong went by another document; it has ours again", name)
+                    do.journal.record(Level.CHANGE, "Kong went by another document; it has ours again", name)
             case CloseKong():
                 await do.kong.close_routes()
             case Drain(id_):
@@ -193,63 +193,64 @@ class Applier:
                 if process := do.observer.processes.get(f"stray:{stray.pid}"):
                     await do.runtime.end(process, _STRAY_SECONDS)
 
-    async def _start_workload(self, deed: StartWorkload, desired: Desired) -> None:
-        do, instance = self._do, deed.instance
+    async def _start_workload(self, action: StartWorkload, desired: DesiredState) -> None:
+        do, instance = self._do, action.instance
         await self._fail_if_it_did_not_stay(f"workload:{instance.id}", instance.id, instance.id)
         kept = PreferredPorts(
-            deed.port, deed.sidecar_port, envoy_runs=f"sidecar:{instance.id}" in do.observer.processes
+            action.port, action.sidecar_port, envoy_runs=f"sidecar:{instance.id}" in do.observer.processes
         )
         await do.runtime.start(desired.services[instance.service].spec, instance, kept, do.observer.claimed_ports())
         self._started[f"workload:{instance.id}"] = time.monotonic()
 
-    async def _start_sidecar(self, deed: StartSidecar) -> None:
-        do, id_ = self._do, deed.instance_id
-        role = GATEWAY if deed.gateway else SIDECAR
+    async def _start_sidecar(self, action: StartSidecar) -> None:
+        do, id_ = self._do, action.instance_id
+        role = GATEWAY if action.gateway else SIDECAR
         await self._fail_if_it_did_not_stay(f"sidecar:{id_}", f"the Envoy of {id_}", f"{id_}.{role}")
-        if not do.runtime.is_free(deed.port):
-            await self._give_up_port(deed)
+        if not do.runtime.is_free(action.port):
+            await self._give_up_port(action)
         settings = do.envoy_settings
 
         def bootstrap(admin: int | Path) -> Awaitable[str]:
-            return render_bootstrap(do.consul_address, deed.sidecar_id, admin, gateway=deed.gateway)
+            return render_bootstrap(do.consul_address, action.sidecar_id, admin, gateway=action.gateway)
 
         def arguments(path: Path) -> list[str]:
             return envoy_program.arguments(
                 do.envoy, path, concurrency=settings.concurrency, drain_seconds=settings.drain_seconds
             )
 
-        mark = Mark(do.mesh, str(do.home), role, id_, deed.service, ports={"public": deed.port})
+        mark = Mark(do.mesh, str(do.home), role, id_, action.service, ports={"public": action.port})
         await do.runtime.start_envoy(EnvoyLaunch(mark, bootstrap, arguments), do.observer.claimed_ports())
         self._started[f"sidecar:{id_}"] = time.monotonic()
 
-    async def _start_kong(self, deed: StartKong) -> None:
+    async def _start_kong(self, action: StartKong) -> None:
         do = self._do
-        key = f"kong:{deed.instance_id}"
+        key = f"kong:{action.instance_id}"
         if self._ended_at_once(key):
             raise WorkloadError(
-                f"cannot keep Kong running: it ended at once; {do.kong.last_error_line(deed.instance_id)}"
+                f"cannot keep Kong running: it ended at once; {do.kong.last_error_line(action.instance_id)}"
             )
         await do.kong.end_leftover()
-        if not is_free(deed.port, do.kong.host):
-            raise _ingress_port_taken(deed.port)
-        do.kong.start(deed.instance_id, deed.port, do.observer.claimed_ports())
+        if not is_free(action.port, do.kong.host):
+            raise _ingress_port_taken(action.port)
+        do.kong.start(action.instance_id, action.port, do.observer.claimed_ports())
         self._started[key] = time.monotonic()
 
-    async def _give_up_port(self, deed: StartSidecar) -> NoReturn:
+    async def _give_up_port(self, action: StartSidecar) -> NoReturn:
         """Somebody took the port before our Envoy could: the instance is started again with another one."""
-        if deed.gateway:
-            raise _ingress_port_taken(deed.port)
-        if deed.service == self._do.kong.service:
+        if action.gateway:
+            raise _ingress_port_taken(action.port)
+        if action.service == self._do.kong.service:
             raise WorkloadError(
-                f"cannot start the sidecar of the ingress: another program took port {deed.port}; end that one "
+                f"cannot start the sidecar of the ingress: another program took port {action.port}; end that one "
                 "(ss -ltnp), or take the mesh down and start it again"
             )
-        self._do.observer.release_port(deed.instance_id)
-        await self._do.consul.deregister(deed.instance_id)
-        if process := self._do.observer.processes.get(f"workload:{deed.instance_id}"):
+        self._do.observer.release_port(action.instance_id)
+        await self._do.consul.deregister(action.instance_id)
+        if process := self._do.observer.processes.get(f"workload:{action.instance_id}"):
             await self._do.runtime.stop(process, 0)
         raise WorkloadError(
-            f"cannot start the sidecar of {deed.instance_id}: another program took port {deed.port}; choosing another"
+            f"cannot start the sidecar of {action.instance_id}: another program took port {action.port}; "
+            "choosing another"
         )
 
     async def _fail_if_it_did_not_stay(self, key: str, what: str, name: str) -> None:
@@ -261,7 +262,7 @@ class Applier:
         since = self._started.pop(key, None)
         return since is not None and time.monotonic() - since < _STAYED_UP_SECONDS
 
-    async def _drain(self, id_: str, desired: Desired) -> None:
+    async def _drain(self, id_: str, desired: DesiredState) -> None:
         if id_ == desired.ingress_id:
             process = self._do.observer.processes.get(f"sidecar:{id_}")
             self._do.observer.note_drain(id_)

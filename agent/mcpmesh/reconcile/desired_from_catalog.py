@@ -17,11 +17,11 @@ from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.model.service import Catalog, ServiceSpec
-from mcpmesh.plan.desired_state import Desired, Wanted, WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong, DesiredService, DesiredState
 
 
 @dataclass(frozen=True)
-class KongWish:
+class KongOptions:
     """What Kong has beside the routes of the catalog: `plugins` for all calls, and a person's `own` documents.
 
     `ports` are those of its sidecar, one for each service with a route; `digest` is that of its own settings.
@@ -34,21 +34,21 @@ class KongWish:
     digest: str = ""
 
 
-def desire(
+def build_desired_state(
     catalog: Catalog,
     mesh: str,
     key: bytes,
     ingress_service: str,
     ingress_host: str,
     port: int,
-    kong: KongWish | None = None,
+    kong: KongOptions | None = None,
     inside_host: str = LOOPBACK,
-) -> Desired:
+) -> DesiredState:
     """Everything that the catalog wants of this mesh, with Kong or Consul's API gateway as its ingress.
 
     Clients reach it at `ingress_host`, and the mesh its sidecar at `inside_host`.
     """
-    ingress_id = nothing(mesh, ingress_service).ingress_id
+    ingress_id = empty_desired_state(mesh, ingress_service).ingress_id
     ingress: Ingress
     if kong is None:
         ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
@@ -56,11 +56,11 @@ def desire(
         ingress = KongIngress(
             mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"), inside_host
         )
-    return Desired(
+    return DesiredState(
         mesh=mesh,
         ingress_service=ingress_service,
         services={name: _wanted(spec, mesh, key, ingress, ingress_service) for name, spec in catalog.services.items()},
-        ingress=WantedIngress(
+        ingress=DesiredIngress(
             id=ingress_id,
             port=port,
             registration=ingress.registrations({})[0],
@@ -70,12 +70,12 @@ def desire(
     )
 
 
-def nothing(mesh: str, ingress_service: str) -> Desired:
+def empty_desired_state(mesh: str, ingress_service: str) -> DesiredState:
     """What is wanted of a mesh that goes down."""
-    return Desired(mesh, ingress_service, {}, None)
+    return DesiredState(mesh, ingress_service, {}, None)
 
 
-def kong_content(catalog: Catalog, mesh: str, kong: KongWish, leads: Collection[str]) -> Content:
+def kong_content(catalog: Catalog, mesh: str, kong: KongOptions, leads: Collection[str]) -> Content:
     """What Kong is handed while it may lead to these services."""
     absent = kong.ports.keys() - set(leads)
     routed = {name: (catalog.services[name], kong.ports[name]) for name in leads}
@@ -83,14 +83,14 @@ def kong_content(catalog: Catalog, mesh: str, kong: KongWish, leads: Collection[
     return kong.own.merged_with(ours, absent)
 
 
-def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongWish) -> WantedKong:
+def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongOptions) -> DesiredKong:
     def handed_over(leads: Collection[str]) -> Document:
         return document_from_content(kong_content(catalog, mesh, kong, leads))
 
-    return WantedKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over, kong.digest)
+    return DesiredKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over, kong.digest)
 
 
-def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> Wanted:
+def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> DesiredService:
     def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, object], ...]:
         return registration(
             spec,
@@ -108,7 +108,7 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
     callers = {*spec.allow, AGENT_IDENTITY}
     if spec.route:
         callers.add(ingress_service)
-    return Wanted(
+    return DesiredService(
         spec=spec,
         instances=instances(spec, mesh, key),
         entries=tuple(service_entries(spec, mesh, _lua("caller"), _lua("callee"))),

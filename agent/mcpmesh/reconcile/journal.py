@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from mcpmesh.model.mesh_status import Event, Level
+from mcpmesh.model.report_items import Event, Level
 
 log = logging.getLogger("mcpmesh")
 
@@ -32,7 +32,7 @@ class Journal:
         self._more = asyncio.Event()
         self._closed = False
 
-    def say(self, level: Level, sentence: str, service: str | None = None) -> None:
+    def record(self, level: Level, sentence: str, service: str | None = None) -> None:
         """Appends an event and logs it, the service first."""
         self._number += 1
         self._events.append(Event(self._number, time.time(), level, sentence, service))

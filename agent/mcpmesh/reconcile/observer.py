@@ -23,7 +23,7 @@ from mcpmesh.model.observed_state import (
     Entry,
     Intention,
     Kong,
-    Observed,
+    ObservedState,
     Registration,
     Sidecar,
     Stray,
@@ -31,8 +31,8 @@ from mcpmesh.model.observed_state import (
     Workload,
 )
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired_state import Desired, Wanted
-from mcpmesh.plan.mesh_state import Look
+from mcpmesh.plan.desired_state import DesiredService, DesiredState
+from mcpmesh.plan.mesh_state import MeshState
 from mcpmesh.reconcile.liveness import Silence
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SHIM, SIDECAR, Runtime
@@ -107,7 +107,7 @@ class Observer:
         """Remembers that the ingress was told to drain: Consul has no mark for that."""
         self._draining_since.setdefault(id_, time.monotonic())
 
-    async def look(self, desired: Desired, held: Mapping[str, str]) -> Observed:
+    async def look(self, desired: DesiredState, held: Mapping[str, str]) -> ObservedState:
         """What is there now."""
         edge = desired.ingress.kong if desired.ingress else None
         self._set_aside = {edge.sidecar_port, *edge.ports.values()} if edge else set()
@@ -145,7 +145,7 @@ class Observer:
             if instance.id in known and instance.id in seen and seen[instance.id].ready
             if instance.id in beside and beside[instance.id].ready
         }
-        observed = Observed(
+        observed = ObservedState(
             registrations=registrations,
             entries=entries,
             intentions=intentions,
@@ -190,7 +190,7 @@ class Observer:
         """Returns when something that the latest look found ends, or earlier; waits for ever when there was nothing."""
         await self._runtime.wait_for_any_end([p for key, p in self.processes.items() if not key.startswith("stray:")])
 
-    async def _gateway_listening(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
+    async def _gateway_listening(self, desired: DesiredState, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
         """The ingress, not ready before it accepts connections: Consul opens its listener with the first route."""
         gateway, wanted = beside.get(desired.ingress_id), desired.ingress
         if gateway is None or wanted is None:
@@ -201,13 +201,13 @@ class Observer:
             gateway.instance: replace(gateway, ready=gateway.ready and await accepts_connections(host, gateway.port))
         }
 
-    async def _look_at_kong(self, desired: Desired, process: Process | None) -> Kong | None:
+    async def _look_at_kong(self, desired: DesiredState, process: Process | None) -> Kong | None:
         address, port = ("127.0.0.1", 0) if process is None else ("127.0.0.1", process.mark.ports["public"])
         if desired.ingress:
             address, port = desired.ingress.registration["Address"], desired.ingress.port
         return await self._kong.observe(process, address, port)
 
-    async def _kong_upstreams(self, desired: Desired, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
+    async def _kong_upstreams(self, desired: DesiredState, beside: Mapping[str, Sidecar]) -> dict[str, Sidecar]:
         """The sidecar of Kong, with the ports at which it listens for Kong's calls."""
         envoy = beside.get(desired.ingress_id)
         if envoy is None or not envoy.ready:
@@ -217,7 +217,7 @@ class Observer:
         except PeerError:
             return {}
 
-    async def _elsewhere(self, desired: Desired, known: Mapping[str, Registration]) -> dict[str, Workload]:
+    async def _elsewhere(self, desired: DesiredState, known: Mapping[str, Registration]) -> dict[str, Workload]:
         """Plain services that somebody else runs: no process of ours, just a port that accepts or doesn't."""
         return dict(
             await asyncio.gather(
@@ -230,7 +230,7 @@ class Observer:
         )
 
     async def _one_elsewhere(
-        self, wanted: Wanted, address: str, known: Mapping[str, Registration]
+        self, wanted: DesiredService, address: str, known: Mapping[str, Registration]
     ) -> tuple[str, Workload]:
         instance = wanted.instances[0]
         host, _, port = address.rpartition(":")
@@ -252,7 +252,7 @@ class Observer:
         )
 
     def _strays(self, found: Sequence[Process], known: Sequence[Process]) -> tuple[Stray, ...]:
-        """Processes that nothing accounts for in two looks running: one look is not a moment."""
+        """Processes that nothing accounts for in two looks running: one state is not a moment."""
         self.processes |= {f"stray:{process.pid}": process for process in found}
         accounted = {process.pid for process in known}
         suspects = {
@@ -271,11 +271,11 @@ class Observer:
             bounds[kong.pid] = self._kong.start_seconds
         return self._silence.stuck(bounds, time.monotonic())
 
-    def _untold(self, desired: Desired, observed: Observed) -> frozenset[str]:
+    def _untold(self, desired: DesiredState, observed: ObservedState) -> frozenset[str]:
         """Services that some caller's Envoy has not heard of for too long; named once in every such time."""
-        look = Look.at(desired, observed)
+        state = MeshState.at(desired, observed)
         now = time.monotonic()
-        behind = [name for name in desired.services if look and not look.told(name)]
+        behind = [name for name in desired.services if state and not state.told(name)]
         self._untold_since = {name: self._untold_since.get(name, now) for name in behind}
         late = frozenset(name for name, since in self._untold_since.items() if now - since > _UNTOLD_SECONDS)
         self._untold_since |= dict.fromkeys(late, now)
@@ -283,7 +283,7 @@ class Observer:
 
     def _drained(
         self,
-        desired: Desired,
+        desired: DesiredState,
         known: Mapping[str, Registration],
         sidecars: Mapping[str, Sidecar],
         kong: Kong | None,

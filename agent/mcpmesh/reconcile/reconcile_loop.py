@@ -8,27 +8,28 @@ from contextlib import suppress
 
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.mesh_status import Level, ServiceStatus, State, Step
-from mcpmesh.model.observed_state import Observed, Unknown
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.model.mesh_status import ServiceStatus, State
+from mcpmesh.model.observed_state import ObservedState, Unknown
+from mcpmesh.model.report_items import Level, Step
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.kong_setup import DOCUMENT
 from mcpmesh.plan.planner import Plan, plan
 from mcpmesh.reconcile.applier import Applier
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
-from mcpmesh.reconcile.status_report import board
+from mcpmesh.reconcile.status_report import service_statuses
 
 # While something is under way the next look follows soon, then ever later.
 _FIRST_LOOK_SECONDS = 0.2
 _SLOWER = 1.3
 
 
-class Loop:
+class ReconcileLoop:
     """Brings the world to `desired`, one pass at a time; in sync, it waits to be woken or nudged."""
 
     def __init__(
         self,
-        desired: Desired,
+        desired: DesiredState,
         observer: Observer,
         applier: Applier,
         journal: Journal,
@@ -39,24 +40,24 @@ class Loop:
         self.paused = False
         self.plan = Plan()
         self.services: list[ServiceStatus] = []
-        self.observed: Observed | None = None
+        self.observed: ObservedState | None = None
         self.passes = 0
         self._observer = observer
         self._applier = applier
         self._journal = journal
         self._ingress = ingress
         self._pass_seconds = pass_seconds
-        self._planned: Desired | None = None
+        self._planned: DesiredState | None = None
         self._resumed = 0
         self._looked_since = 0
         self._wake = asyncio.Event()
         self._delay = _FIRST_LOOK_SECONDS
 
-    def nudge(self) -> None:
+    def request_pass(self) -> None:
         """Asks for a pass now."""
         self._wake.set()
 
-    def wake(self) -> None:
+    def notify_change(self) -> None:
         """Asks for a pass now, and for more soon: something has changed."""
         self._delay = _FIRST_LOOK_SECONDS
         self._wake.set()
@@ -65,9 +66,9 @@ class Loop:
         """Heals again; what was seen before says nothing about now."""
         self.paused = False
         self._resumed += 1
-        self.wake()
+        self.notify_change()
 
-    def want(self, desired: Desired) -> None:
+    def set_desired(self, desired: DesiredState) -> None:
         """Changes what is wanted; services that changed are tried at once."""
         for name, wanted in desired.services.items():
             before = self.desired.services.get(name)
@@ -75,13 +76,13 @@ class Loop:
                 self._applier.forget(name)
         self._applier.forget(DOCUMENT)
         self.desired = desired
-        self.wake()
+        self.notify_change()
 
     async def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Passes until `until` holds after one."""
         while True:
             self._wake.clear()
-            await self.once()
+            await self.run_pass()
             if until():
                 return
             await self._rest()
@@ -114,12 +115,12 @@ class Loop:
         """Whether the latest look could read Consul."""
         return bool(self.observed and not isinstance(self.observed.registrations, Unknown))
 
-    async def preview(self, desired: Desired) -> list[Step]:
+    async def preview(self, desired: DesiredState) -> list[Step]:
         """What passes would begin with for another `desired`; nothing is done."""
         observed = await self._observer.look(self.desired, {})
         return plan(desired, observed).steps()
 
-    async def once(self) -> None:
+    async def run_pass(self) -> None:
         """One pass."""
         desired = self.desired
         before, resumed = self.plan, self._resumed
@@ -137,26 +138,26 @@ class Loop:
             self._delay = _FIRST_LOOK_SECONDS
         if not self.paused:
             await self._applier.allow_retries(observed)
-            if self.plan.deeds:
+            if self.plan.actions:
                 await self._applier.apply(self.plan, desired)
         if self.plan.in_sync and not before.in_sync and self.passes:
-            self._journal.say(Level.DETAIL, "in sync")
+            self._journal.record(Level.DETAIL, "in sync")
         self.passes += 1
 
     def _blind(self, reason: str) -> None:
         step = Step("mesh", reason, waiting=True)
         if step not in self.plan.waiting:
-            self._journal.say(Level.TROUBLE, reason)
+            self._journal.record(Level.TROUBLE, reason)
         self.plan = Plan(waiting=(step,))
 
-    def _report(self, desired: Desired, observed: Observed) -> None:
+    def _report(self, desired: DesiredState, observed: ObservedState) -> None:
         if self.ingress_ready:
             self._applier.forget(desired.ingress_service)
-        if DOCUMENT not in self.plan.deeds:
+        if DOCUMENT not in self.plan.actions:
             self._applier.forget(DOCUMENT)
         before = {line.name: line for line in self.services}
         failures = {name: self._applier.failure(name) for name in desired.services}
-        self.services = board(desired, observed, failures, self._ingress if self.ingress_ready else None)
+        self.services = service_statuses(desired, observed, failures, self._ingress if self.ingress_ready else None)
         for line in self.services:
             old = before.get(line.name)
             if line.state is State.READY:
@@ -168,13 +169,13 @@ class Loop:
         match line.state:
             case State.READY:
                 what = f", {line.tools} tools" if line.tools is not None else ""
-                self._journal.say(Level.CHANGE, f"ready, {line.ready} of {line.wanted}{what}", line.name)
+                self._journal.record(Level.CHANGE, f"ready, {line.ready} of {line.wanted}{what}", line.name)
             case State.FAILED | State.DEGRADED if line.detail:
-                self._journal.say(Level.TROUBLE, f"{line.state}: {line.detail}", line.name)
+                self._journal.record(Level.TROUBLE, f"{line.state}: {line.detail}", line.name)
             case State.STARTING | State.DEGRADED:
-                self._journal.say(Level.PROGRESS, f"starting, {line.ready} of {line.wanted} ready", line.name)
+                self._journal.record(Level.PROGRESS, f"starting, {line.ready} of {line.wanted} ready", line.name)
             case _:
-                self._journal.say(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
+                self._journal.record(Level.CHANGE, f"{line.state}: {line.detail}", line.name)
 
     async def _rest(self) -> None:
         """Until woken, until something of ours ends, or, while something is under way, until it is time."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mcpmesh.errors import MeshError
-from mcpmesh.model.mesh_status import Claim
+from mcpmesh.model.report_items import Claim
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from mcpmesh.mcp.through_sidecar import Door
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import Entry, Intention, Registration, Unknown
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims.route_paths import UNDECLARED
 from mcpmesh.verify.finding import ANSWER_SECONDS, CannotTry
 from mcpmesh.verify.probes import foreign_certificate
@@ -37,7 +37,7 @@ T = TypeVar("T")
 class Seat:
     """One wanted instance: what Consul has of it, and the processes that bear its mark."""
 
-    wanted: Wanted
+    wanted: DesiredService
     instance: Instance
     registration: Registration | None
     programs: tuple[Process, ...]
@@ -92,7 +92,7 @@ class Facts:
         """The listeners in our own network namespace, where the mesh is in it too."""
         return self.ground.here or Sockets((), {})
 
-    def seats(self, wanted: Wanted) -> list[Seat]:
+    def seats(self, wanted: DesiredService) -> list[Seat]:
         """One for each wanted instance."""
         known = self.registrations if not isinstance(self.registrations, Unknown) else {}
         return [

@@ -12,7 +12,7 @@ from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.kong_process import ROLE as KONG
 from mcpmesh.model.reserved_names import AGENT, AGENT_IDENTITY, STRANGER_IDENTITY
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.settings import Settings
 from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
 
@@ -56,7 +56,7 @@ class World:
     home: Path
     consul: Consul
     admin: EnvoyAdmin
-    desired: Desired
+    desired: DesiredState
     ingress_url: str
     runtime: Runtime
     kong: KongWorld | None = None

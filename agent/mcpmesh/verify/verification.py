@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from mcpmesh.kit.unix_http import http_client
-from mcpmesh.model.mesh_status import Claim
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.model.report_items import Claim
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims import (
     access_policy,
     consul_leftovers,
@@ -45,11 +45,11 @@ class Trial:
     work: Callable[[Facts], Awaitable[Sequence[Finding]]]
 
 
-def of_service(wanted: Wanted) -> Iterator[Trial]:
+def of_service(wanted: DesiredService) -> Iterator[Trial]:
     """What is claimed about one service, from the ground up."""
     spec = wanted.spec
 
-    def trial(title: str, work: Callable[[Facts, Wanted], Awaitable[Sequence[Finding]]]) -> Trial:
+    def trial(title: str, work: Callable[[Facts, DesiredService], Awaitable[Sequence[Finding]]]) -> Trial:
         return Trial(spec.name, title, lambda facts: work(facts, wanted))
 
     port = "the shim's" if spec.is_mcp else "its own"

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mcpmesh.errors import MeshError
-from mcpmesh.model.mesh_status import Claim, Event, InstanceStatus, Level, MeshStatus, ServiceStatus, State, Step, Tool
+from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, ServiceStatus, State
+from mcpmesh.model.report_items import Claim, Event, Level, Step, Tool
 
 FILES = ServiceStatus(
     name="files",

@@ -21,7 +21,7 @@ from mcpmesh.errors import (
     Unreachable,
     WorkloadError,
 )
-from mcpmesh.model.mesh_status import Claim
+from mcpmesh.model.report_items import Claim
 
 PUBLISHED = Path(__file__).parents[3] / "docs" / "openapi.json"
 

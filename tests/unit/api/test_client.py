@@ -28,7 +28,7 @@ from mcpmesh.errors import (
     Unreachable,
     WorkloadError,
 )
-from mcpmesh.model.mesh_status import Event, Level, Step
+from mcpmesh.model.report_items import Event, Level, Step
 
 
 def operations(client: AgentClient, standin: StandIn) -> list[Operations]:

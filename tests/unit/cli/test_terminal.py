@@ -16,7 +16,8 @@ import pytest
 from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh
 
-from mcpmesh.model.mesh_status import Claim, Level, State, Tool
+from mcpmesh.model.mesh_status import State
+from mcpmesh.model.report_items import Claim, Level, Tool
 
 LONG = replace(
     FILES, name="sequentialthinking", address="http://127.0.0.1:8000/mcp/sequentialthinking", wanted=12, ready=12

@@ -14,7 +14,8 @@ from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn
-from mcpmesh.model.mesh_status import Level, State
+from mcpmesh.model.mesh_status import State
+from mcpmesh.model.report_items import Level
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, Unreachable
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
-from mcpmesh.reconcile.desired_from_catalog import nothing
+from mcpmesh.reconcile.desired_from_catalog import empty_desired_state
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
 
@@ -27,7 +27,7 @@ class Loop:
 
     passes, in_sync, paused = 1, True, True
 
-    def want(self, desired: Any) -> None:
+    def set_desired(self, desired: Any) -> None:
         """Nothing runs."""
         self.desired = desired
 
@@ -144,7 +144,7 @@ async def test_what_is_not_wanted_goes_though_no_catalog_is_known(tmp_path: Path
     mesh.loop = loop
     try:
         mesh.want_nothing()
-        assert loop.desired == nothing("m", "ingress") and mesh.known.is_set()
+        assert loop.desired == empty_desired_state("m", "ingress") and mesh.known.is_set()
     finally:
         await mesh.close()
 
@@ -189,7 +189,7 @@ async def test_a_mesh_that_goes_down_wants_nothing_whatever_is_saved_or_scaled_m
         assert set(loop.desired.services) == {"clock"}
         mesh.want_nothing()
         mesh.want(catalog)
-        assert (loop.desired, loop.paused) == (nothing("m", "ingress"), False)
+        assert (loop.desired, loop.paused) == (empty_desired_state("m", "ingress"), False)
     finally:
         await mesh.close()
 

@@ -15,7 +15,7 @@ from mcpmesh.model.observed_state import (
     Intention,
     Kong,
     KongContent,
-    Observed,
+    ObservedState,
     Proof,
     Registration,
     ServerInfo,
@@ -42,7 +42,7 @@ from mcpmesh.plan.actions import (
     StopWorkload,
     WriteEntry,
 )
-from mcpmesh.plan.desired_state import Desired, Wanted, WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong, DesiredService, DesiredState
 from mcpmesh.plan.planner import Plan, plan
 
 MESH = "test"
@@ -60,7 +60,7 @@ def payload(kind: str, name: str, digest: str = "1", **more: Any) -> dict[str, A
     return {"Kind": kind, "Name": name, "Meta": {"mcpmesh-owner": MESH, "mcpmesh-digest": digest}, **more}
 
 
-def wanted(service: ServiceSpec) -> Wanted:
+def wanted(service: ServiceSpec) -> DesiredService:
     """A service worked out, with entries as small as they can be."""
 
     def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, Any], ...]:
@@ -71,7 +71,7 @@ def wanted(service: ServiceSpec) -> Wanted:
     kinds = ["service-defaults", "service-resolver"]
     if service.protocol is Protocol.HTTP:
         kinds.append("service-router")
-    return Wanted(
+    return DesiredService(
         spec=service,
         instances=instances(service, MESH, KEY),
         entries=tuple(payload(kind, service.name, service.protocol) for kind in kinds),
@@ -81,26 +81,28 @@ def wanted(service: ServiceSpec) -> Wanted:
     )
 
 
-def desired(*services: ServiceSpec) -> Desired:
+def desired(*services: ServiceSpec) -> DesiredState:
     """These services behind an ingress."""
     gateway = {"ID": f"{MESH}-{INGRESS}", "Name": INGRESS, "Port": 8000, "Meta": {"mcpmesh-digest": "g"}}
     entries = (payload("service-defaults", INGRESS), payload("api-gateway", INGRESS))
-    ingress = WantedIngress(f"{MESH}-{INGRESS}", 8000, gateway, entries)
-    return Desired(MESH, INGRESS, {service.name: wanted(service) for service in services}, ingress)
+    ingress = DesiredIngress(f"{MESH}-{INGRESS}", 8000, gateway, entries)
+    return DesiredState(MESH, INGRESS, {service.name: wanted(service) for service in services}, ingress)
 
 
-def behind_kong(*services: ServiceSpec) -> Desired:
+def behind_kong(*services: ServiceSpec) -> DesiredState:
     """These services behind Kong, whose sidecar has a port for each in the order of their names."""
     ports = {name: 7000 + place for place, name in enumerate(sorted(s.name for s in services if s.route))}
-    ingress = WantedIngress(
+    ingress = DesiredIngress(
         f"{MESH}-{INGRESS}",
         8000,
         kong_registrations({})[0],
         (payload("service-defaults", INGRESS, "kong"),),
-        WantedKong(6000, ports, kong_registrations, lambda leads: kong_document({name: ports[name] for name in leads})),
+        DesiredKong(
+            6000, ports, kong_registrations, lambda leads: kong_document({name: ports[name] for name in leads})
+        ),
     )
     wanted_services = {service.name: replace(wanted(service), route=None) for service in services}
-    return Desired(MESH, INGRESS, wanted_services, ingress)
+    return DesiredState(MESH, INGRESS, wanted_services, ingress)
 
 
 def kong_registrations(upstreams: Mapping[str, int]) -> tuple[dict[str, Any], ...]:
@@ -115,7 +117,7 @@ def kong_document(ports: Mapping[str, int]) -> Document:
     return document_from_content({"services": [{"name": name, "port": port} for name, port in sorted(ports.items())]})
 
 
-NOTHING = Desired(MESH, INGRESS, {}, None)
+NOTHING = DesiredState(MESH, INGRESS, {}, None)
 
 
 class World:
@@ -135,10 +137,10 @@ class World:
         self.upstreams: frozenset[int] = frozenset()
         self._port = 20000
 
-    def observed(self) -> Observed:
+    def observed(self) -> ObservedState:
         """A look: whoever runs behind a ready sidecar has proven it, and the ingress knows everybody."""
         known = dict.fromkeys((registration.service for registration in self.registrations.values()), 99)
-        return Observed(
+        return ObservedState(
             registrations=dict(self.registrations),
             entries=dict(self.entries),
             intentions=tuple(self.intentions),
@@ -153,23 +155,23 @@ class World:
             kong=self.kong,
         )
 
-    def apply(self, deeds: Plan) -> None:
+    def apply(self, found: Plan) -> None:
         """Does everything that the plan says."""
-        for actions in deeds.deeds.values():
+        for actions in found.actions.values():
             for action in actions:
                 self.do(action)
 
-    def settle(self, target: Desired, passes: int = 30) -> Plan:
-        """Passes until the plan has no deeds; the last plan."""
+    def settle(self, target: DesiredState, passes: int = 30) -> Plan:
+        """Passes until the plan has no actions; the last plan."""
         for _ in range(passes):
             found = plan(target, self.observed())
-            if not found.deeds:
+            if not found.actions:
                 return found
             self.apply(found)
         raise AssertionError(f"not settled after {passes} passes: {found.steps()}")
 
     def do(self, action: Action) -> None:
-        """Does one deed."""
+        """Does one action."""
         self.done.append(action)
         match action:
             case WriteEntry(item):

@@ -44,11 +44,11 @@ def test_a_plan_applied_is_followed_by_an_empty_plan(world: World) -> None:
 
 def test_kong_is_registered_once_it_listens_and_leads_somewhere_once_its_sidecar_does(world: World) -> None:
     world.settle(behind_kong(FILES))
-    mine = [deed for deed in world.done if isinstance(deed, (StartKong, Register, StartSidecar, PostDocument))]
-    mine = [deed for deed in mine if isinstance(deed, PostDocument) or deed.instance_id == ID]
-    kinds = [type(deed) for deed in mine]
+    mine = [action for action in world.done if isinstance(action, (StartKong, Register, StartSidecar, PostDocument))]
+    mine = [action for action in mine if isinstance(action, PostDocument) or action.instance_id == ID]
+    kinds = [type(action) for action in mine]
     assert kinds.index(StartKong) < kinds.index(Register) < kinds.index(StartSidecar)
-    assert [deed.services for deed in mine if isinstance(deed, PostDocument)] == [(), ("files",)]
+    assert [action.services for action in mine if isinstance(action, PostDocument)] == [(), ("files",)]
 
 
 def test_a_service_that_does_not_serve_yet_has_no_route(world: World) -> None:
@@ -61,7 +61,7 @@ def test_a_route_stays_while_nobody_serves(world: World) -> None:
     target = behind_kong(FILES)
     world.settle(target)
     world.workloads.clear()
-    assert DOCUMENT not in plan(target, world.observed()).deeds
+    assert DOCUMENT not in plan(target, world.observed()).actions
 
 
 def test_a_document_of_somebody_else_is_replaced(world: World) -> None:
@@ -70,7 +70,7 @@ def test_a_document_of_somebody_else_is_replaced(world: World) -> None:
     assert world.kong is not None
     world.kong = replace(world.kong, content=KongContent("theirs"))
     found = plan(target, world.observed())
-    assert found.deeds == {DOCUMENT: (PostDocument(kong_document({"files": 7000}), ("files",)),)}
+    assert found.actions == {DOCUMENT: (PostDocument(kong_document({"files": 7000}), ("files",)),)}
 
 
 def test_what_kong_does_not_tell_is_not_nothing(world: World) -> None:
@@ -78,17 +78,17 @@ def test_what_kong_does_not_tell_is_not_nothing(world: World) -> None:
     assert world.kong is not None
     world.kong = replace(world.kong, content=Unknown("no answer"))
     found = plan(behind_kong(FILES, TIME), world.observed())
-    assert not found.deeds and "no answer" in found.waiting[0].sentence
+    assert not found.actions and "no answer" in found.waiting[0].sentence
     # Nor does the sidecar lose a listener that Kong may lead to.
-    assert INGRESS not in plan(behind_kong(FILES), world.observed()).deeds
+    assert INGRESS not in plan(behind_kong(FILES), world.observed()).actions
 
 
 def test_a_service_goes_after_its_route_and_its_listener_after_both(world: World) -> None:
     world.settle(behind_kong(FILES, TIME))
     world.done.clear()
     assert world.settle(behind_kong(FILES)).in_sync
-    post = next(place for place, deed in enumerate(world.done) if isinstance(deed, PostDocument))
-    gone = next(place for place, deed in enumerate(world.done) if isinstance(deed, Deregister))
+    post = next(place for place, action in enumerate(world.done) if isinstance(action, PostDocument))
+    gone = next(place for place, action in enumerate(world.done) if isinstance(action, Deregister))
     assert post < gone and routed(world) == {"files"} and world.upstreams == {7000}
 
 
@@ -98,7 +98,7 @@ def test_a_kong_that_died_is_started_and_handed_its_document(world: World) -> No
     world.done.clear()
     world.kong = None
     assert world.settle(target).in_sync
-    assert [type(deed) for deed in world.done] == [StartKong, PostDocument]
+    assert [type(action) for action in world.done] == [StartKong, PostDocument]
 
 
 def test_a_kong_that_does_not_answer_is_stopped(world: World) -> None:
@@ -107,7 +107,7 @@ def test_a_kong_that_does_not_answer_is_stopped(world: World) -> None:
     assert world.kong is not None and world.kong.pid is not None
     world.kong = replace(world.kong, content=Unknown("no answer"))
     observed = replace(world.observed(), stuck=frozenset({world.kong.pid}))
-    assert plan(target, observed).deeds[INGRESS] == (StopKong(ID),)
+    assert plan(target, observed).actions[INGRESS] == (StopKong(ID),)
 
 
 @pytest.mark.parametrize("changed", [{"port": 8001}, {"digest": "of other settings"}])
@@ -118,14 +118,14 @@ def test_a_kong_that_was_started_otherwise_is_started_anew(world: World, changed
     world.kong = replace(world.kong, **changed)
     world.done.clear()
     assert world.settle(target).in_sync
-    assert [type(deed) for deed in world.done] == [StopKong, StartKong, PostDocument]
+    assert [type(action) for action in world.done] == [StopKong, StartKong, PostDocument]
 
 
 def test_down_begins_with_kong_and_ends_with_nothing(world: World) -> None:
     world.settle(behind_kong(FILES))
     world.done.clear()
     assert world.settle(NOTHING).in_sync
-    mine = [type(deed) for deed in world.done if getattr(deed, "instance_id", ID) == ID]
+    mine = [type(action) for action in world.done if getattr(action, "instance_id", ID) == ID]
     assert mine[0] is StopKong
     assert mine.index(StopSidecar) < mine.index(Deregister)
     assert (world.kong, world.sidecars, world.registrations, world.entries) == (None, {}, {}, {})
@@ -148,7 +148,7 @@ def test_a_kong_of_somebody_else_is_left_without_our_routes_and_running(world: W
     world.done.clear()
     assert world.settle(NOTHING).in_sync
     assert world.done[0] == CloseKong() and world.kong is not None and not routed(world)
-    assert not any(isinstance(deed, StopKong) for deed in world.done)
+    assert not any(isinstance(action, StopKong) for action in world.done)
 
 
 def test_a_service_stays_while_kong_does_not_tell_where_it_leads(world: World) -> None:
@@ -157,7 +157,7 @@ def test_a_service_stays_while_kong_does_not_tell_where_it_leads(world: World) -
     told = world.kong
     world.kong = replace(told, content=Unknown("no answer"))
     found = plan(behind_kong(FILES), world.observed())
-    assert not found.deeds
+    assert not found.actions
     assert any(step.service == "time" and "no answer" in step.sentence for step in found.waiting)
     world.kong = told
     assert world.settle(behind_kong(FILES)).in_sync and routed(world) == {"files"}
@@ -169,7 +169,7 @@ def test_a_silent_kong_of_somebody_else_is_waited_for_on_the_way_down(world: Wor
     told = replace(world.kong, pid=None)
     world.kong = replace(told, content=Unknown("no answer"))
     found = plan(NOTHING, world.observed())
-    assert not found.deeds and [step.service for step in found.waiting] == [INGRESS]
+    assert not found.actions and [step.service for step in found.waiting] == [INGRESS]
     world.kong = told
     world.done.clear()
     assert world.settle(NOTHING).in_sync and world.done[0] == CloseKong()
@@ -194,7 +194,7 @@ def test_the_api_gateway_of_before_gives_way_to_kong(world: World) -> None:
     world.done.clear()
     assert world.settle(behind_kong(FILES)).in_sync
     # It holds the port that Kong is to have, and has no sidecar that an Envoy could be made for.
-    mine = [type(deed) for deed in world.done if getattr(deed, "instance_id", "") == ID]
+    mine = [type(action) for action in world.done if getattr(action, "instance_id", "") == ID]
     assert mine == [StopSidecar, StartKong, Register, StartSidecar]
     assert {kind for kind, name in world.entries if name == INGRESS} == {"service-defaults"}
     assert ("http-route", "files") not in world.entries and routed(world) == {"files"}
@@ -210,7 +210,7 @@ def test_kong_gives_way_to_the_api_gateway(world: World) -> None:
 def test_entries_of_somebody_else_stop_the_ingress_with_a_word(world: World) -> None:
     world.entries["service-defaults", INGRESS] = Entry("service-defaults", INGRESS, None, None)
     found = plan(behind_kong(FILES), world.observed())
-    assert INGRESS not in found.deeds
+    assert INGRESS not in found.actions
     assert any("was not written by this mesh" in step.sentence for step in found.waiting)
 
 
@@ -229,16 +229,16 @@ def test_it_converges_from_every_interrupted_point(goal: str) -> None:
     raise AssertionError("it never came to an end")
 
 
-def _interrupted(world: World, deeds: int, goal: str) -> bool:
-    """Does so many deeds; whether that was an interruption."""
+def _interrupted(world: World, actions: int, goal: str) -> bool:
+    """Does so many actions; whether that was an interruption."""
     target = behind_kong(FILES, TIME) if goal == "up" else NOTHING
     for _ in range(60):
         found = plan(target, world.observed())
-        if not found.deeds:
+        if not found.actions:
             return False
-        for actions in found.deeds.values():
+        for actions in found.actions.values():
             for action in actions:
-                if len(world.done) == deeds:
+                if len(world.done) == actions:
                     return True
                 world.do(action)
     return False

@@ -8,8 +8,8 @@ from itertools import count
 import pytest
 from tests.unit.plan.fake_mesh import INGRESS, MESH, NOTHING, World, desired, spec
 
-from mcpmesh.model.mesh_status import Step
 from mcpmesh.model.observed_state import Entry, Intention, Stray, Unknown
+from mcpmesh.model.report_items import Step
 from mcpmesh.model.service import Plain, Protocol
 from mcpmesh.plan.actions import (
     Allow,
@@ -60,8 +60,8 @@ def test_every_interrupted_point_is_just_another_place_to_begin(target: object) 
         world.settle(desired(FILES, TIME, DB))
         world.done.clear()
         interrupted = False
-        while not interrupted and (found := plan(target, world.observed())).deeds:  # type: ignore[arg-type]
-            for actions in found.deeds.values():
+        while not interrupted and (found := plan(target, world.observed())).actions:  # type: ignore[arg-type]
+            for actions in found.actions.values():
                 for action in actions:
                     if len(world.done) == stop_after:
                         interrupted = True
@@ -70,7 +70,7 @@ def test_every_interrupted_point_is_just_another_place_to_begin(target: object) 
                 if interrupted:
                     break
         world.settle(target)  # type: ignore[arg-type]
-        assert not plan(target, world.observed()).deeds  # type: ignore[arg-type]
+        assert not plan(target, world.observed()).actions  # type: ignore[arg-type]
         if not interrupted:
             return
 
@@ -148,12 +148,12 @@ def test_an_unreadable_consul_deletes_nothing_and_stops_nothing() -> None:
     world.settle(desired(FILES, TIME))
     blind = replace(world.observed(), registrations=Unknown("nobody answers"))
     found = plan(NOTHING, blind)
-    assert not found.deeds and not found.in_sync
+    assert not found.actions and not found.in_sync
 
 
 def test_an_unreadable_consul_does_not_keep_a_workload_from_starting() -> None:
     found = plan(desired(FILES), replace(World().observed(), intentions=Unknown("nobody answers")))
-    assert [type(action) for action in found.deeds["files"]] == [StartWorkload]
+    assert [type(action) for action in found.actions["files"]] == [StartWorkload]
 
 
 def test_what_a_person_wrote_for_a_pair_stands() -> None:
@@ -240,7 +240,7 @@ def test_an_envoy_that_does_not_answer_is_replaced() -> None:
     world.settle(desired(FILES))
     id_ = next(iter(world.workloads))
     stuck = replace(world.observed(), stuck=frozenset({world.sidecars[id_].pid}))
-    assert plan(desired(FILES), stuck).deeds == {"files": (StopSidecar(id_),)}
+    assert plan(desired(FILES), stuck).actions == {"files": (StopSidecar(id_),)}
 
 
 def test_one_service_that_waits_holds_up_no_other() -> None:
@@ -254,14 +254,14 @@ def test_one_service_that_waits_holds_up_no_other() -> None:
 def test_a_held_instance_is_not_started_and_says_why() -> None:
     id_ = desired(FILES).services["files"].instances[0].id
     found = plan(desired(FILES), replace(World().observed(), held={id_: "no such program"}))
-    assert not any(isinstance(action, StartWorkload) for action in found.deeds["files"])
+    assert not any(isinstance(action, StartWorkload) for action in found.actions["files"])
     assert Step("files", "no such program", waiting=True) in found.waiting
 
 
 def test_a_stray_process_is_ended() -> None:
     stray = Stray(42, "server", "test-files-1-0000")
     found = plan(desired(), replace(World().observed(), strays=(stray,)))
-    assert found.deeds["mesh"] == (EndStray(stray),)
+    assert found.actions["mesh"] == (EndStray(stray),)
 
 
 def test_a_sidecar_without_its_instance_is_taken_away() -> None:

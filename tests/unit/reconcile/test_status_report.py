@@ -7,19 +7,19 @@ from dataclasses import replace
 from tests.unit.plan.fake_mesh import INGRESS, NOTHING, World, desired, spec
 
 from mcpmesh.model.mesh_status import ServiceStatus, State
-from mcpmesh.model.observed_state import Observed, Proof, Unknown
-from mcpmesh.plan.desired_state import Desired
-from mcpmesh.reconcile.status_report import board
+from mcpmesh.model.observed_state import ObservedState, Proof, Unknown
+from mcpmesh.plan.desired_state import DesiredState
+from mcpmesh.reconcile.status_report import service_statuses
 
 FILES = spec("files")
 URL = "http://127.0.0.1:8000"
 
 
-def line(target: Desired, observed: Observed, failure: str = "", ingress: str | None = URL) -> ServiceStatus:
-    return board(target, observed, {"files": failure}, ingress)[0]
+def line(target: DesiredState, observed: ObservedState, failure: str = "", ingress: str | None = URL) -> ServiceStatus:
+    return service_statuses(target, observed, {"files": failure}, ingress)[0]
 
 
-def settled(instances: int = 1) -> tuple[Desired, Observed]:
+def settled(instances: int = 1) -> tuple[DesiredState, ObservedState]:
     target, world = desired(replace(FILES, instances=instances)), World()
     world.settle(target)
     return target, world.observed()
@@ -78,6 +78,6 @@ def test_an_unreadable_consul_makes_every_service_unknown() -> None:
 
 def test_what_is_no_longer_wanted_is_shown_until_it_is_gone() -> None:
     _, observed = settled()
-    found = board(NOTHING, observed, {}, URL)
+    found = service_statuses(NOTHING, observed, {}, URL)
     assert [(line.name, line.state) for line in found] == [("files", State.DRAINING)]
     assert INGRESS not in {line.name for line in found}

@@ -13,7 +13,7 @@ from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
-from mcpmesh.reconcile.desired_from_catalog import KongWish, desire
+from mcpmesh.reconcile.desired_from_catalog import KongOptions, build_desired_state
 from mcpmesh.settings import Settings
 from mcpmesh.verify.target import KongWorld, World
 from mcpmesh.verify.verification import trials
@@ -34,16 +34,16 @@ CONTAINERS_ALONE = {
 
 
 def embedded(kind: str) -> World:
-    wish = (
-        KongWish(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=UserDocuments()) if kind == "kong" else None
-    )
+    kong = KongOptions(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=UserDocuments())
     return World(
         settings=Settings(),
         mesh="m",
         home=HOME,
         consul=Consul("http://127.0.0.1:8500"),
         admin=EnvoyAdmin(),
-        desired=desire(CATALOG, "m", b"key", "ingress", "127.0.0.1", 8000, wish),
+        desired=build_desired_state(
+            CATALOG, "m", b"key", "ingress", "127.0.0.1", 8000, kong if kind == "kong" else None
+        ),
         ingress_url="http://127.0.0.1:8000",
         runtime=ProcessRuntime("m", HOME, PortAllocator(11100)),
         kong=KongWorld(KongAdmin(), None) if kind == "kong" else None,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from mcpmesh.errors import Unreachable
-from mcpmesh.model.mesh_status import Claim
+from mcpmesh.model.report_items import Claim
 from mcpmesh.verify.finding import CannotTry, Finding, bad, conclude, each, good, made
 
 

@@ -16,9 +16,10 @@ from mcpmesh.errors import Broken, Refused, Unreachable
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.model import reserved_names
 from mcpmesh.model.observed_state import Entry, Intention, Registration
 from mcpmesh.model.service import Catalog, Plain, Protocol, ServiceSpec, Stdio
-from mcpmesh.reconcile import desired_from_catalog as reconcile
+from mcpmesh.reconcile.desired_from_catalog import build_desired_state
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify import target as world
 from mcpmesh.verify.claims import (
@@ -46,7 +47,9 @@ from mcpmesh.workload.process_runtime import ProcessRuntime
 
 FILES = ServiceSpec("files", Stdio("server"), allow=("git",), route="/mcp/files")
 DATABASE = ServiceSpec("database", Plain(Protocol.TCP, address="127.0.0.1:5432"))
-DESIRED = reconcile.desire(Catalog({"files": FILES, "database": DATABASE}), "m", b"key", "ingress", "127.0.0.1", 8000)
+DESIRED = build_desired_state(
+    Catalog({"files": FILES, "database": DATABASE}), "m", b"key", "ingress", "127.0.0.1", 8000
+)
 INSTANCE = DESIRED.services["files"].instances[0].id
 
 
@@ -65,7 +68,7 @@ def the_world(**ingress: Any) -> World:
 
 def test_roles_and_identities_are_those_that_the_mesh_uses() -> None:
     assert (world.SIDECAR, world.GATEWAY) == (runtime.SIDECAR, runtime.GATEWAY)
-    assert world.AGENT_IDENTITY == reconcile.AGENT_IDENTITY
+    assert world.AGENT_IDENTITY == reserved_names.AGENT_IDENTITY
 
 
 def test_next_steps_name_the_mesh_where_it_is_not_the_default() -> None:

@@ -20,7 +20,7 @@ from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.observed_state import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
-from mcpmesh.reconcile.desired_from_catalog import KongWish, desire
+from mcpmesh.reconcile.desired_from_catalog import KongOptions, build_desired_state
 from mcpmesh.settings import IngressSettings, Settings
 from mcpmesh.verify.claims import ingress_port, kong_at_ingress
 from mcpmesh.verify.finding import CannotTry
@@ -38,8 +38,8 @@ PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000
 EDGE_ADDRESS, INSIDE_ADDRESS = "172.20.0.5", "172.21.0.5"
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
-WISH = KongWish(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=UserDocuments())
-DESIRED = desire(Catalog({"files": FILES}), "m", b"key", "ingress", "127.0.0.1", PROXY, WISH)
+WISH = KongOptions(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=UserDocuments())
+DESIRED = build_desired_state(Catalog({"files": FILES}), "m", b"key", "ingress", "127.0.0.1", PROXY, WISH)
 INGRESS = DESIRED.ingress
 assert INGRESS is not None and INGRESS.kong is not None
 EDGE = INGRESS.kong
@@ -179,7 +179,7 @@ def in_compose(*listeners: tuple[str, int, int]) -> Facts:
             seen.world,
             runtime=ContainerRuntime(settings, "m", Path("/home/m")),
             kong=KongWorld(KongAdmin(), f"http://kong-edge:{ADMIN}"),
-            desired=desire(Catalog({"files": FILES}), "m", b"key", "ingress", EDGE_ADDRESS, PROXY, WISH),
+            desired=build_desired_state(Catalog({"files": FILES}), "m", b"key", "ingress", EDGE_ADDRESS, PROXY, WISH),
         ),
         ground=Ground(seen.tree, None, {DESIRED.ingress_id: Sockets(tuple(there), holders)}),
     )

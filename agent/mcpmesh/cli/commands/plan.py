@@ -12,7 +12,7 @@ from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 from mcpmesh.cli.render.output import wrapped
 
 if TYPE_CHECKING:
-    from mcpmesh.model.mesh_status import Step
+    from mcpmesh.model.report_items import Step
 
 
 def plan(

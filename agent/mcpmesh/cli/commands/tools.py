@@ -14,7 +14,7 @@ from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
 from mcpmesh.cli.render.output import harmless
 
 if TYPE_CHECKING:
-    from mcpmesh.model.mesh_status import Tool
+    from mcpmesh.model.report_items import Tool
 
 
 def tools(

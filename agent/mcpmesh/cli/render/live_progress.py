@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mcpmesh.cli.render.output import Output, harmless
-from mcpmesh.model.mesh_status import Event, Level, MeshStatus, State
+from mcpmesh.model.mesh_status import MeshStatus, State
+from mcpmesh.model.report_items import Event, Level
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcpmesh.model.observed_state import Intention
 from mcpmesh.model.service import Protocol
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims import envoys, intentions
 from mcpmesh.verify.claims.call_verdict import ruling
 from mcpmesh.verify.claims.sidecars import at_each_sidecar
@@ -21,7 +21,7 @@ _FORBIDDEN = 403
 _FIRST_BYTE = b"\n"
 
 
-async def declared(facts: Facts, wanted: Wanted, source: str) -> list[Finding]:
+async def declared(facts: Facts, wanted: DesiredService, source: str) -> list[Finding]:
     """The intention for one caller that the catalog names stands in Consul, or a person's own for that pair."""
     present = known(facts.intentions, facts.world)
     return [judge_declared(facts.world, intentions.exact(present, source, wanted.spec.name), source, wanted.spec.name)]
@@ -38,7 +38,7 @@ def judge_declared(world: World, found: Intention | None, source: str, service: 
     return good(f"Consul has {intentions.pair(found)} ({found.action}), written by {who}, and it is kept")
 
 
-async def stranger_refused(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def stranger_refused(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """An identity of this very CA that no intention names is turned away by each sidecar."""
     context = known(facts.stranger, facts.world).ssl_context()
 

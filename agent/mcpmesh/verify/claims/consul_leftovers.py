@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mcpmesh.model.observed_state import Entry, Intention, Registration
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.verify.claims import intentions as rulings
 from mcpmesh.verify.claims.consul_records import not_wanted
 from mcpmesh.verify.finding import Finding, bad, good
@@ -38,7 +38,7 @@ async def none(facts: Facts) -> list[Finding]:
     return findings or [good(told)]
 
 
-def unwanted_registrations(desired: Desired, present: dict[str, Registration]) -> Iterator[Registration]:
+def unwanted_registrations(desired: DesiredState, present: dict[str, Registration]) -> Iterator[Registration]:
     """Those of services that are not in the catalog; others are told with their service; pure."""
     for registration in present.values():
         if (
@@ -49,7 +49,7 @@ def unwanted_registrations(desired: Desired, present: dict[str, Registration]) -
             yield registration
 
 
-def unwanted_entries(desired: Desired, present: dict[tuple[str, str], Entry]) -> Iterator[Entry]:
+def unwanted_entries(desired: DesiredState, present: dict[tuple[str, str], Entry]) -> Iterator[Entry]:
     """Ours that no service and no ingress asks for; pure."""
     payloads = [payload for wanted in desired.services.values() for payload in wanted.entries]
     payloads += [wanted.route for wanted in desired.services.values() if wanted.route]
@@ -60,7 +60,7 @@ def unwanted_entries(desired: Desired, present: dict[tuple[str, str], Entry]) ->
             yield entry
 
 
-def unwanted_intentions(desired: Desired, present: tuple[Intention, ...]) -> Iterator[Intention]:
+def unwanted_intentions(desired: DesiredState, present: tuple[Intention, ...]) -> Iterator[Intention]:
     """Ours that let in somebody whom the catalog does not; pure."""
     for intention in present:
         wanted = desired.services.get(intention.destination)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from mcpmesh.consul.ownership import DIGEST
 from mcpmesh.model.observed_state import Registration, Unknown
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.probes.consul_catalog import Entry
 from mcpmesh.verify.snapshot import Facts, Seat, known
 from mcpmesh.verify.target import World
 
 
-async def as_wanted(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def as_wanted(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """Each wanted instance and its sidecar is registered by this mesh, in the agent and the catalog, and no other."""
     known(facts.registrations, facts.world)
     name = wanted.spec.name
@@ -48,7 +48,7 @@ async def _digest(facts: Facts, seat: Seat, registration: Registration) -> Findi
     return good(f"{told}, digest {digest[:12]}")
 
 
-def surplus(facts: Facts, wanted: Wanted) -> list[Finding]:
+def surplus(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """Registrations of ours under this service's name that nobody wants, those that drain apart."""
     if isinstance(facts.registrations, Unknown):
         return []
@@ -68,7 +68,7 @@ def not_wanted(world: World, registration: Registration) -> Finding:
     )
 
 
-async def checks_pass(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def checks_pass(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """Consul's own checks of each instance and sidecar, as callers' Envoys hear of them."""
     known(facts.registrations, facts.world)
     name = wanted.spec.name
@@ -91,7 +91,7 @@ def judge_checks(world: World, id_: str, found: list[Entry]) -> Finding:
     return good(f"{sum(entry.checks for entry in found)} checks of {id_} pass")
 
 
-async def configured(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def configured(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """The config entries of the service, its route among them, stand in Consul as they are wanted."""
     present = known(facts.entries, facts.world)
     payloads = (*wanted.entries, *((wanted.route,) if wanted.route else ()))

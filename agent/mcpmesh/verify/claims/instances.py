@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcpmesh.errors import PeerError
 from mcpmesh.kit.ports import accepts_connections
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
 from mcpmesh.verify.probes import shim_info
 from mcpmesh.verify.snapshot import Facts, Seat
@@ -14,7 +14,7 @@ from mcpmesh.verify.target import LOOPBACK
 _SECONDS = 2 * ANSWER_SECONDS
 
 
-async def port_is_its_own(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def port_is_its_own(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """The port that Consul hands out accepts connections, and who accepts is the process with that mark."""
 
     async def probe(seat: Seat) -> Finding:
@@ -60,7 +60,7 @@ def _step(facts: Facts) -> str:
     return facts.world.mended_by_agent
 
 
-async def is_ready(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def is_ready(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """Each instance says now that its server answers: a dead one is found before Consul's next check."""
 
     async def probe(seat: Seat) -> Finding:

@@ -7,7 +7,7 @@ import httpx
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import OwnedService
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.plan.desired_state import WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
 from mcpmesh.verify.claims.sidecars import holder
 from mcpmesh.verify.finding import CannotTry, Finding, bad, good
 from mcpmesh.verify.snapshot import Facts
@@ -18,7 +18,7 @@ _MAJOR = "3."
 _TESTED = "3.9"
 
 
-def holds_port(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
+def holds_port(facts: Facts, wanted: DesiredIngress, host: str) -> Finding:
     """Whether the ingress's port is held by Kong alone, by the kernel's word."""
     if facts.world.runtime.isolated:
         return _holds_it_in_its_container(facts, wanted, host)
@@ -34,7 +34,7 @@ def holds_port(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
     return good(f"{host}:{wanted.port} is held by Kong, pid {min(pids)}, below {min(kongs)}")
 
 
-def _holds_it_in_its_container(facts: Facts, wanted: WantedIngress, host: str) -> Finding:
+def _holds_it_in_its_container(facts: Facts, wanted: DesiredIngress, host: str) -> Finding:
     """Nobody but Kong and the Envoy beside it is in that namespace."""
     found = facts.ground.of(wanted.id)
     _, step = facts.ingress_trouble()
@@ -64,7 +64,7 @@ async def goes_by_our_document(facts: Facts) -> list[Finding]:
     return [bad(f"Kong at {url} goes by another document, {found[:12]}{_unlike(edge, services)}", _mended(facts))]
 
 
-def _unlike(edge: WantedKong, services: dict[str, OwnedService]) -> str:
+def _unlike(edge: DesiredKong, services: dict[str, OwnedService]) -> str:
     """Where it differs, as far as its services tell."""
     missing = sorted(edge.ports.keys() - services.keys())
     strange = sorted(services.keys() - edge.ports.keys())
@@ -115,14 +115,14 @@ async def version_supported(facts: Facts) -> list[Finding]:
     return [good(told) if found.startswith(_MAJOR) else bad(told, "run a Kong 3, and name it: MCPMESH_KONG__BINARY")]
 
 
-def _wanted(facts: Facts) -> tuple[WantedIngress, WantedKong]:
+def _wanted(facts: Facts) -> tuple[DesiredIngress, DesiredKong]:
     wanted = facts.world.desired.ingress
     if wanted is None or wanted.kong is None:
         raise CannotTry("no ingress is wanted: this mesh is going down", facts.world.mcpmesh("status"))
     return wanted, wanted.kong
 
 
-def _process(facts: Facts, wanted: WantedIngress) -> Process:
+def _process(facts: Facts, wanted: DesiredIngress) -> Process:
     found = facts.of(wanted.id, KONG)
     if not found:
         raise CannotTry(*facts.ingress_trouble())

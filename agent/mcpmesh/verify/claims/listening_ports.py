@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired_state import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.verify.claims import compose_listeners
 from mcpmesh.verify.finding import Finding, bad, good
 from mcpmesh.verify.probes.listening_sockets import Listener
@@ -123,7 +123,7 @@ def expected(item: Held, elsewhere: frozenset[int]) -> bool:
     return item.listener.port in item.ports | elsewhere
 
 
-def declared_elsewhere(desired: Desired) -> frozenset[int]:
+def declared_elsewhere(desired: DesiredState) -> frozenset[int]:
     """Ports of services that the catalog declares by their address; pure."""
     starts = [wanted.spec.start for wanted in desired.services.values()]
     return frozenset(

@@ -10,7 +10,7 @@ from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import Forbidden, Unauthorized
 from mcpmesh.mcp.through_sidecar import Door, tls_through
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims import intentions
 from mcpmesh.verify.claims.access_policy import cut_off
 from mcpmesh.verify.claims.call_verdict import as_ruled, ruling
@@ -27,7 +27,7 @@ _SECONDS = service_calls.TOOLS_SECONDS + KNOCK_SECONDS
 _HOLD_SECONDS = 0.3
 
 
-async def through_sidecars(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def through_sidecars(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """The agent's identity, which every service allows, makes a real call to each instance through its own sidecar."""
     context = known(facts.agent, facts.world).ssl_context()
 
@@ -61,7 +61,7 @@ async def _through(facts: Facts, seat: Seat, context: ssl.SSLContext, door: Door
         )
 
 
-async def upstream_reached(facts: Facts, wanted: Wanted, upstream: Upstream) -> list[Finding]:
+async def upstream_reached(facts: Facts, wanted: DesiredService, upstream: Upstream) -> list[Finding]:
     """Each instance finds its upstream at the port that it was told, held by its own sidecar, and is let through."""
     target = facts.world.desired.services.get(upstream.service)
 
@@ -102,7 +102,7 @@ async def _as_the_service(facts: Facts, target: ServiceSpec, port: int, seat: Se
     )
 
 
-async def through_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def through_ingress(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """A call from outside, without any certificate, at the service's address on the ingress."""
     spec, source = wanted.spec, facts.world.desired.ingress_service
     require_ingress(facts)
@@ -119,13 +119,13 @@ async def through_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
                 raise
             return f"Kong asks for a credential, and whom it lets in was not tried: {error}"
 
-    async def probe(_: Wanted) -> Finding:
+    async def probe(_: DesiredService) -> Finding:
         return await as_ruled(facts, source, spec.name, call)
 
     return await each([wanted], probe, _SECONDS, lambda wanted: service_trouble(facts, wanted))
 
 
-async def not_at_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def not_at_ingress(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """A service without a route is not reached from outside by guessing its path."""
     require_ingress(facts)
     path = f"/mcp/{wanted.spec.name}"
@@ -141,7 +141,7 @@ async def not_at_ingress(facts: Facts, wanted: Wanted) -> list[Finding]:
     return [bad(f"{path} has no route and answers HTTP {answer.status_code}", f"see whose route it is: {step}")]
 
 
-def service_trouble(facts: Facts, wanted: Wanted) -> tuple[str, str]:
+def service_trouble(facts: Facts, wanted: DesiredService) -> tuple[str, str]:
     """What stands out about a service that does not answer, and the next step."""
     for seat in facts.seats(wanted):
         stopped = [process.pid for process in (*seat.envoys, *seat.programs) if facts.tree.stopped(process.pid)]

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.through_sidecar import tls_through
-from mcpmesh.plan.desired_state import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.finding import Finding, bad, each, good
 from mcpmesh.verify.probes import foreign_certificate
 from mcpmesh.verify.probes.tcp_probe import KNOCK_SECONDS, Outcome, Reply, knock, request
@@ -17,7 +17,7 @@ from mcpmesh.verify.target import LOOPBACK, SIDECAR
 _SECONDS = 3 * KNOCK_SECONDS
 
 
-async def port_is_envoys(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def port_is_envoys(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """The sidecar's registered port is held by the Envoy with that instance's mark, and by nobody else."""
 
     async def probe(seat: Seat) -> Finding:
@@ -39,7 +39,7 @@ def holder(facts: Facts, instance: str, role: str, port: int, host: str = LOOPBA
     return good(f"{host}:{port} is held by the Envoy of {instance}, pid {min(pids)}")
 
 
-async def proves_identity(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def proves_identity(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """It shows a certificate of the service's SPIFFE identity, chained to Consul's CA."""
     context = known(facts.agent, facts.world).ssl_context()
 
@@ -52,22 +52,22 @@ async def proves_identity(facts: Facts, wanted: Wanted) -> list[Finding]:
     return await at_each_sidecar(facts, wanted, probe)
 
 
-async def refuses_plain_text(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def refuses_plain_text(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """A request in the clear gets no answer."""
     return await _refuses(facts, wanted, None, "plain text")
 
 
-async def refuses_no_certificate(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def refuses_no_certificate(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """A caller that shows no certificate gets no answer."""
     return await _refuses(facts, wanted, foreign_certificate.bare_context(), "a caller without a certificate")
 
 
-async def refuses_foreign_certificate(facts: Facts, wanted: Wanted) -> list[Finding]:
+async def refuses_foreign_certificate(facts: Facts, wanted: DesiredService) -> list[Finding]:
     """A caller whose certificate names an allowed identity, but comes from another CA, gets no answer."""
     return await _refuses(facts, wanted, facts.foreigner, "a certificate of another CA")
 
 
-async def _refuses(facts: Facts, wanted: Wanted, context: ssl.SSLContext | None, whom: str) -> list[Finding]:
+async def _refuses(facts: Facts, wanted: DesiredService, context: ssl.SSLContext | None, whom: str) -> list[Finding]:
     async def probe(seat: Seat) -> Finding:
         door = facts.door(seat)
         reply = await knock(door.host, door.port, context=context, say=request("/"))
@@ -86,7 +86,7 @@ def judge_refusal(reply: Reply, whom: str, where: str, trouble: str, step: str) 
 
 
 async def at_each_sidecar(
-    facts: Facts, wanted: Wanted, probe: Callable[[Seat], Awaitable[Finding]], seconds: float = _SECONDS
+    facts: Facts, wanted: DesiredService, probe: Callable[[Seat], Awaitable[Finding]], seconds: float = _SECONDS
 ) -> list[Finding]:
     """One finding per instance; what failed is told with the state of its Envoy."""
     return await each(facts.seats(wanted), probe, seconds, lambda seat: facts.envoy_trouble(seat.id, SIDECAR))
