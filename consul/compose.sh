@@ -1,17 +1,17 @@
 #!/bin/sh
-# Consul in compose.yaml: its API on mesh-edge alone, xDS at a socket that only Envoys are given, and nothing on
-# mesh-internal, where the MCP servers are: there it only looks whether they are well.
+# Starts Consul in compose.yaml. Its API listens on mesh-edge alone, and its xDS on a socket that only Envoys get.
+# It listens on nothing of mesh-internal, where the MCP servers are: it only checks their health there.
 set -eu
 
 address() {
   getent hosts "$1" | { read -r found _ && printf '%s' "$found"; } ||
-    { echo "cannot find the own address as $1: is this container on its network?" >&2; exit 1; }
+    { echo "cannot find the address of $1: is this container on its network?" >&2; exit 1; }
 }
 
 SOCKETS=/run/mcpmesh/consul
 mkdir -p "$SOCKETS"
 edge=$(address consul-edge)
-# The image's own /consul/data is its user consul's, and root without capabilities may not write there.
+# The image's own /consul/data belongs to its user consul, and root without capabilities may not write there.
 
 exec consul agent -config-file=/mcpmesh/server.hcl -data-dir=/state -node=mcpmesh -hcl="
   addresses { http = \"127.0.0.1 $edge\", grpc = \"unix://$SOCKETS/grpc.sock\" }

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs one Kong in the foreground: keep.sh KONG PREFIX, its settings in the environment.
+# Runs one Kong in the foreground: keep.sh KONG PREFIX. Kong's settings are in the environment.
 #
-# nginx wipes the environment that its processes show, and with it the mark by
-# which the agent finds its own; this shell keeps it. When Kong has ended,
-# whatever is left of its process group ends too: workers outlive a master that
-# was killed.
+# nginx overwrites the environment of its processes, and with it the mark by
+# which the agent finds them. This shell keeps the mark. When Kong has ended,
+# the shell kills the rest of its process group, because workers outlive a
+# master that was killed.
 kong=$1
 prefix=$2
 
@@ -12,7 +12,7 @@ end() {
   if master=$(cat "$prefix/pids/nginx.pid" 2>/dev/null) && kill -s TERM "$master" 2>/dev/null; then
     return
   fi
-  # It has not come so far as to have an nginx.
+  # Kong has not started nginx yet.
   kill -s TERM "$child" 2>/dev/null
 }
 

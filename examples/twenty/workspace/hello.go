@@ -1,4 +1,4 @@
-// Package hello is what the language server of the example looks at.
+// Package hello is the code that the example's language server reads.
 package hello
 
 // Hello greets.
