@@ -1,7 +1,7 @@
-"""The composition root: the one place that knows every class.
+"""The composition root: the only package that knows every class.
 
 `launch` starts an agent in the background, `run` is one in the foreground,
-`sweep` takes down what an agent that died has left.
+`sweep` takes down what a dead agent left running.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from mcpmesh.settings import Settings
 
 __all__ = ["launch", "run", "sweep"]
 
-# What it holds goes with the process.
-_FOR_LIFE = ExitStack()
+# The lock of the mesh, held until the process ends.
+_UNTIL_EXIT = ExitStack()
 
-# The agent's own imports take a second; only those who run one wait for them.
+# The agent's own imports take a second, so they are made where an agent runs only.
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     """See `mcpmesh.daemon.agent_process.run`; raises Refused where another agent of that mesh runs.
 
-    The mesh is this process's own from now until its end: whoever comes meanwhile can tell that it is starting, and who
-    waits for the lock waits for that end.
+    This process holds the mesh's lock from now until its end. Commands that come meanwhile see that an agent is
+    starting, and commands that wait for the lock wait for its end.
     """
     home = settings.home(name)
-    _FOR_LIFE.enter_context(agent_record.held(home))
+    _UNTIL_EXIT.enter_context(agent_record.held(home))
     agent_record.withdraw(home)
     from mcpmesh.daemon.agent_process import run as run_agent
 

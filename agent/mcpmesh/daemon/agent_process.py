@@ -1,4 +1,4 @@
-"""An agent in the foreground, from lock to last word; and the sweep after one that died."""
+"""The process of an agent, from start to end; and the sweep after one that died."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
 from mcpmesh.daemon.agent_operations import AgentOperations
-from mcpmesh.daemon.state_store import claimed_ports
+from mcpmesh.daemon.state_store import marked_ports
 from mcpmesh.errors import CatalogError
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.model.reserved_names import AGENT
@@ -31,20 +31,20 @@ from mcpmesh.telemetry.logging_setup import to_stderr
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
-    """Runs the agent until `down` or a signal (the mesh then runs on), and ends the process with 0.
+    """Runs the agent until `down`, or until a signal (the mesh then keeps running), and ends the process with 0.
 
-    A catalog with a mistake is told by the API, and what runs is left alone until that is mended. Raises SettingsError.
+    While the catalog has a mistake, the API reports it and what runs is left alone. Raises SettingsError.
     """
     to_stderr(settings.agent.log_level)
     files = [source.absolute() for source in sources]
-    uvloop.run(_run(settings, name, files, _first(files)))
-    # All is said and done; to free its memory would take the interpreter another half second.
+    uvloop.run(_run(settings, name, files, _read_catalog(files)))
+    # Nothing is left to do; the interpreter would spend another half second on freeing memory.
     logging.shutdown()
     os._exit(0)
 
 
 def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int:
-    """Takes down what an agent that died has left; returns how many processes there were."""
+    """Takes down what a dead agent left running; returns how many processes there were."""
     home = settings.home(name)
     if not home.exists():
         return 0
@@ -55,7 +55,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     return len(found)
 
 
-def _first(sources: Sequence[Path]) -> Catalog | CatalogError:
+def _read_catalog(sources: Sequence[Path]) -> Catalog | CatalogError:
     try:
         return load(sources, os.environ)
     except CatalogError as error:
@@ -66,19 +66,19 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
     home = settings.home(name)
     agent = Agent(settings, name, sources, first)
     token = agent_record.mint_token(home)
-    asked = asyncio.Event()
+    signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, asked.set)
+        asyncio.get_running_loop().add_signal_handler(number, signalled.set)
 
-    def listening(address: str) -> None:
+    def announce(address: str) -> None:
         agent_record.announce(home, agent_record.Presence(os.getpid(), address, time.time(), __version__))
 
-    port = agent.mesh.state_store.ports(("api",), agent.mesh.consul.ports, claimed_ports())["api"]
+    port = agent.mesh.state_store.ports(("api",), agent.mesh.consul.ports, marked_ports())["api"]
     api = app.create(AgentOperations(agent), token, name=name)
-    server = asyncio.create_task(serve(api, "127.0.0.1", port, listening), name="api")
+    server = asyncio.create_task(serve(api, "127.0.0.1", port, announce), name="api")
     scheduler = _schedule(agent, settings)
-    agent.begin()
-    waits = [asyncio.create_task(asked.wait()), asyncio.create_task(agent.gone.wait()), server]
+    agent.start()
+    waits = [asyncio.create_task(signalled.wait()), asyncio.create_task(agent.finished.wait()), server]
     try:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if bug := agent.background.bug:
@@ -87,7 +87,7 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
             await server
     finally:
         scheduler.shutdown(wait=False)
-        await agent.end()
+        await agent.stop()
         for task in (waits[0], waits[1], server):
             task.cancel()
             with suppress(asyncio.CancelledError):
@@ -96,8 +96,8 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
 
 
 def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
-    """Triggers alone, coalesced and one at a time; the loop does the work."""
-    # On a busy machine a trigger comes late; that is no reason to leave it out, nor to warn of it.
+    """Triggers the periodic work, coalesced and one at a time."""
+    # On a busy machine a trigger comes late; it is neither left out nor warned about.
     scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
     scheduler.add_job(agent.nudge, "interval", seconds=settings.agent.pass_seconds, id="pass")
     scheduler.add_job(agent.tidy, "interval", seconds=60, id="tidy")
@@ -106,11 +106,11 @@ def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
 
 
 async def _sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
-    """Down, by an agent without an API, so that calls are drained where Consul still lives."""
+    """Runs `down` in an agent without an API, so that calls are drained where Consul still runs."""
     with agent_record.held(settings.home(name)):
         agent = Agent(settings, name, [], None)
         try:
             async for event in agent.down():
                 progress(f"{event.service}: {event.sentence}" if event.service else event.sentence)
         finally:
-            await agent.end()
+            await agent.stop()

@@ -1,4 +1,4 @@
-"""What happens around a mesh of containers: the companion comes and goes, the ingress's container moves."""
+"""Follows compose: starts and stops the servers as it signals, and follows the ingress's container to a new address."""
 
 from __future__ import annotations
 
@@ -7,62 +7,64 @@ import time
 
 from mcpmesh.daemon.active_catalog import ActiveCatalog
 from mcpmesh.daemon.compose_signal import ComposeSignal
+from mcpmesh.daemon.intervals import DEFAULT_INTERVALS, Intervals
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import MeshError
 from mcpmesh.model.report_items import Level
 
-# How often is looked whether the ingress is at another address.
-_INGRESS_SECONDS = 1.0
-# Beyond this `docker compose down`, which gives the servers 60 s, would leave them behind.
-_GONE_SECONDS = 40.0
-# How soon what could not be done for the companion is tried again.
-_AGAIN_SECONDS = 1.0
+# Servers that drain longer are ended: `docker compose down` waits 60 s, and then leaves them behind.
+_STOP_SECONDS = 40.0
 
 
 class ComposeFollower:
-    """Has the mesh follow what compose does."""
+    """Makes the mesh follow what compose does."""
 
-    def __init__(self, mesh: Mesh, catalog: ActiveCatalog) -> None:
+    def __init__(self, mesh: Mesh, catalog: ActiveCatalog, intervals: Intervals = DEFAULT_INTERVALS) -> None:
         self.signal = ComposeSignal(mesh.settings.containers.sockets)
         self._mesh = mesh
         self._catalog = catalog
+        self._intervals = intervals
 
     async def follow_signal(self) -> None:
-        """Wants the servers while the companion does, and tells it when they are gone; never returns."""
-        async for wanted in self.signal.states():
-            end, said = time.monotonic() + _GONE_SECONDS, ""
-            while self.signal.wants() == wanted:
+        """Runs the servers while compose wants them, and reports when they are gone; never returns."""
+        async for wanted in self.signal.wanted_changes(self._intervals.compose_signal):
+            deadline, reported = time.monotonic() + _STOP_SECONDS, ""
+            while self.signal.servers_wanted() == wanted:
                 try:
-                    await self._obey(wanted, end)
+                    await self._apply(wanted, deadline)
                     break
                 except MeshError as error:
-                    if str(error) not in (said, self._mesh.failure):
+                    if str(error) not in (reported, self._mesh.failure):
                         self._mesh.journal.record(Level.TROUBLE, str(error), "mesh")
-                    said = str(error)
-                await asyncio.sleep(_AGAIN_SECONDS)
+                    reported = str(error)
+                await asyncio.sleep(self._intervals.compose_retry)
 
     async def follow_ingress(self) -> None:
-        """Has the ingress registered where it is; never returns."""
+        """Registers the ingress at the address that its container has; never returns."""
         while True:
-            await asyncio.sleep(_INGRESS_SECONDS)
-            if await self._mesh.ingress_moved():
+            await asyncio.sleep(self._intervals.ingress_address)
+            if await self._mesh.refresh_ingress_hosts():
                 with self._mesh.reporting_problems("mesh"):
-                    self._mesh.want(self._catalog.current)
+                    self._mesh.set_catalog(self._catalog.current)
 
-    async def _obey(self, wanted: bool, end: float) -> None:
-        if wanted != self._mesh.wanted:
-            self._mesh.wanted = wanted
+    async def _apply(self, wanted: bool, deadline: float) -> None:
+        if wanted != self._mesh.is_wanted:
+            self._mesh.is_wanted = wanted
             self._mesh.journal.record(Level.CHANGE, "the servers are wanted" if wanted else "the servers are to go")
-        self._mesh.want(self._catalog.current)
+        self._mesh.set_catalog(self._catalog.current)
         if not wanted:
-            await self._until_gone(end)
-            self.signal.gone()
+            await self._wait_until_gone(deadline)
+            self.signal.report_gone()
 
-    async def _until_gone(self, end: float) -> None:
-        """Until the last server has drained and ended; what has not at `end` is ended without asking."""
-        while not self._in_sync() and time.monotonic() < end and not self.signal.wants():  # noqa: ASYNC110 - three ends
-            await asyncio.sleep(0.2)
-        if not self.signal.wants():
+    async def _wait_until_gone(self, deadline: float) -> None:
+        """Waits until the last server has drained and ended; at `deadline` the rest is ended without draining."""
+
+        def may_wait() -> bool:
+            return not self._in_sync() and time.monotonic() < deadline and not self.signal.servers_wanted()
+
+        while may_wait():  # noqa: ASYNC110 - one of the three is a file
+            await asyncio.sleep(self._intervals.compose_stopped)
+        if not self.signal.servers_wanted():
             await self._mesh.sweep()
 
     def _in_sync(self) -> bool:

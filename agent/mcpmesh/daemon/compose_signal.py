@@ -1,9 +1,10 @@
-"""What the container beside the agent says: whether the servers are wanted at all.
+"""What compose's `servers` container signals: whether the servers have to run.
 
-compose.yaml's `servers` leaves the file `wanted` while it runs, takes it away
-when it is told to stop, and then waits for our `gone`. So `docker compose
-down` ends every server, and the end of the agent ends none. It waits only
-while there is our `agent`: when Docker itself stops, all are told at once.
+compose.yaml's `servers` creates the file `wanted` while it runs. When it is
+told to stop, it removes that file and waits for our file `gone`. So `docker
+compose down` ends every server, and the end of the agent ends none. It waits
+only while our file `agent` exists: when Docker itself stops, all containers
+are told to stop at once.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-
-_LOOK_SECONDS = 0.3
 
 
 class ComposeSignal:
@@ -23,28 +22,28 @@ class ComposeSignal:
         self._gone = folder / "gone"
         self._agent = folder / "agent"
 
-    def wants(self) -> bool:
-        """Whether the servers are wanted now."""
+    def servers_wanted(self) -> bool:
+        """Whether the servers have to run now."""
         return self._wanted.exists()
 
-    async def states(self) -> AsyncIterator[bool]:
-        """Whether they are wanted: now, and each time when that changes."""
+    async def wanted_changes(self, poll_seconds: float) -> AsyncIterator[bool]:
+        """Yields `servers_wanted` now, and each time when it changes."""
         before: bool | None = None
         while True:
-            if (now := self.wants()) != before:
+            if (now := self.servers_wanted()) != before:
                 before = now
                 yield now
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(poll_seconds)
 
-    def come(self) -> None:
-        """Says that there is an agent to wait for."""
+    def announce_agent(self) -> None:
+        """Signals that an agent runs, so that `servers` waits for it."""
         self._agent.touch()
 
-    def leave(self) -> None:
-        """Says that there is none any more."""
+    def withdraw_agent(self) -> None:
+        """Signals that no agent runs any more."""
         self._agent.unlink(missing_ok=True)
 
-    def gone(self) -> None:
-        """Says that no server is left."""
-        if not self.wants():
+    def report_gone(self) -> None:
+        """Signals that no server is left, unless they have to run again."""
+        if not self.servers_wanted():
             self._gone.touch()

@@ -1,4 +1,4 @@
-"""Who the agent is on the mesh, renewed before it expires."""
+"""The agent's own identity on the mesh, renewed before it expires."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.leaf_certificate import Identity
 
-# Consul's certificates live 72 h, and Consul renews its own copy long before;
-# asking again this often picks that up, and a rotated root with it.
+# A certificate of Consul's is valid for 72 h, and Consul renews its own copy long
+# before. Reading it this often picks up the new one, and a rotated root too.
 _SECONDS = 600.0
 
 
 class Credentials:
-    """TLS contexts by identity, cached for ten minutes."""
+    """The TLS context of one service, cached for ten minutes."""
 
     def __init__(self, consul: Consul, service: str) -> None:
         self._consul = consul
@@ -23,7 +23,7 @@ class Credentials:
         self._cached: tuple[float, Identity, ssl.SSLContext] | None = None
 
     async def __call__(self) -> tuple[ssl.SSLContext, Callable[[str], str]]:
-        """The context of this identity, and what turns a service's name into its SPIFFE id."""
+        """The context, and a function from a service's name to its SPIFFE id."""
         now = time.monotonic()
         if self._cached is None or now - self._cached[0] > _SECONDS:
             identity = await self._consul.identity(self._service)
@@ -32,5 +32,5 @@ class Credentials:
         return self._cached[2], lambda service: f"{prefix}/svc/{service}"
 
     def forget(self) -> None:
-        """Asks anew next time: the Consul behind may have another root now."""
+        """Reads it again next time: Consul may have another root now."""
         self._cached = None

@@ -15,14 +15,14 @@ from mcpmesh.kit.private_files import private_folder
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.settings import Settings
 
-# A cold start of Python with all its imports on a busy machine.
-_SECONDS = 60.0
+# Enough for a cold start of Python with all imports on a busy machine.
+_START_SECONDS = 60.0
 
 
 def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     """Starts `mcpmesh agent` for these catalog files; its output goes to `<home>/logs/agent.log`.
 
-    Raises WorkloadError with the agent's last words when it ends before its API answers.
+    Raises WorkloadError with the agent's output when it ends before its API answers.
     """
     home = private_folder(settings.home(name))
     log = private_folder(home / "logs") / "agent.log"
@@ -31,22 +31,22 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     for source in sources:
         argv += ["-f", str(source.absolute())]
     mark = Mark(name, str(home), AGENT)
-    # What an agent left that died is the next one's to take away: here it could be the word of one that has just begun.
-    seen = agent_record.read(home)
-    dead = None if agent_record.alive(home) else seen
+    # The announcement of a dead agent is not removed here: it could be that of one that has just started.
+    found = agent_record.read(home)
+    of_dead_agent = None if agent_record.alive(home) else found
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        # Somebody else may have started one at the same time: then that one is ours as well.
-        if agent_record.read(home) not in (None, dead) and agent_record.alive(home):
+        # Another command may have started an agent at the same time; that one will do.
+        if agent_record.read(home) not in (None, of_dead_agent) and agent_record.alive(home):
             return
         if not is_alive(Process(pid, mark)) and not agent_record.alive(home):
             break
-        time.sleep(0.05)  # waiting for a file of another program, in a plain function
-    said = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")
-    raise WorkloadError(said or f"cannot start the agent: it did not answer within {_SECONDS:.0f} s; see {log}")
+        time.sleep(0.05)  # this function is not async, and waits for a file of another program
+    output = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")
+    raise WorkloadError(output or f"cannot start the agent: it did not answer within {_START_SECONDS:.0f} s; see {log}")
 
 
 def _environment() -> dict[str, str]:
-    """All of ours: the catalog may refer to any variable by `${NAME}`."""
+    """Our whole environment: the catalog may refer to any variable by `${NAME}`."""
     return dict(os.environ)

@@ -1,4 +1,4 @@
-"""The log files of a mesh: read, followed, and kept small."""
+"""The log files of a mesh: reading, following, and keeping them small."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
-_MOST_BYTES = 16 * 1024 * 1024
+_MAX_BYTES = 16 * 1024 * 1024
 _KEEP_SECONDS = 7 * 86_400
-_LOOK_SECONDS = 0.3
+_POLL_SECONDS = 0.3
 
 
 def files_of(folder: Path, mesh: str, service: str) -> list[Path]:
     """The output of a service's instances (not of their Envoys), the latest written last."""
     prefix = f"{mesh}-{service}-"
-    # What follows the prefix is "<ordinal>-<digest>": no other service's name can look like that.
+    # The prefix is followed by "<ordinal>-<digest>"; no other service's name can end like that.
     found = [
         path
         for path in folder.glob(f"{prefix}*.log")
@@ -27,29 +27,31 @@ def files_of(folder: Path, mesh: str, service: str) -> list[Path]:
     return sorted(found, key=lambda path: path.stat().st_mtime)
 
 
-async def read(folder: Path, mesh: str, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
-    """The last `lines` lines, oldest first; then, with `follow`, new ones, also of new instances."""
-    places: dict[Path, int] = {}
-    kept: list[str] = []
+async def read(
+    folder: Path, mesh: str, service: str, lines: int, follow: bool, poll_seconds: float = _POLL_SECONDS
+) -> AsyncIterator[str]:
+    """The last `lines` lines, oldest first; with `follow` then the new ones, also of new instances."""
+    offsets: dict[Path, int] = {}
+    latest: list[str] = []
     for path in files_of(folder, mesh, service):
-        text, places[path] = _from(path, max(0, path.stat().st_size - 1024 * 1024))
-        kept += text.splitlines()
-    for line in kept[-lines:] if lines else []:
+        text, offsets[path] = _read_from(path, max(0, path.stat().st_size - 1024 * 1024))
+        latest += text.splitlines()
+    for line in latest[-lines:] if lines else []:
         yield line
-    rests: dict[Path, str] = {}
+    partial_lines: dict[Path, str] = {}
     while follow:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(poll_seconds)
         for path in files_of(folder, mesh, service):
-            start = places.get(path, 0)
-            if path.stat().st_size < start:  # it was made small again
+            start = offsets.get(path, 0)
+            if path.stat().st_size < start:  # `tidy` has emptied it
                 start = 0
-            text, places[path] = _from(path, start)
-            *whole, rests[path] = (rests.get(path, "") + text).split("\n")
+            text, offsets[path] = _read_from(path, start)
+            *whole, partial_lines[path] = (partial_lines.get(path, "") + text).split("\n")
             for line in whole:
                 yield line
 
 
-def _from(path: Path, start: int) -> tuple[str, int]:
+def _read_from(path: Path, start: int) -> tuple[str, int]:
     with path.open("rb") as file:
         file.seek(start)
         data = file.read()
@@ -57,17 +59,17 @@ def _from(path: Path, start: int) -> tuple[str, int]:
 
 
 def tidy(folder: Path, writing: Collection[str]) -> None:
-    """Copies what grew too large aside (one generation) and removes what nobody wrote for a week.
+    """Moves the content of files that are too large to NAME.log.1, and removes files not written to for a week.
 
-    Their writers append, so an emptied file is simply written on. Files that begin with a name of `writing` are open
-    somewhere, however long nothing was said.
+    Writers append, so an emptied file can still be written to. Files whose names begin with one of `writing` are open
+    in a process and are never removed.
     """
     for path in folder.glob("*.log*"):
         stat = path.stat()
         if time.time() - stat.st_mtime > _KEEP_SECONDS:
             if path.name.partition(".")[0] not in writing:
                 path.unlink(missing_ok=True)
-        elif path.suffix == ".log" and stat.st_size > _MOST_BYTES:
+        elif path.suffix == ".log" and stat.st_size > _MAX_BYTES:
             old = path.with_suffix(".log.1")
             shutil.copyfile(path, old)
             old.chmod(0o600)

@@ -1,4 +1,4 @@
-"""One mesh, composed: Consul, the loop and everything that it works with."""
+"""One mesh, composed of its parts: runtime, Consul, Kong, the reconcile loop and what the loop works with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from mcpmesh.consul.embedded_consul import ROLE as CONSUL
 from mcpmesh.consul.registration import LOOPBACK
+from mcpmesh.daemon.intervals import DEFAULT_INTERVALS, Intervals
 from mcpmesh.daemon.mesh_consul import MeshConsul
 from mcpmesh.daemon.mesh_kong import MeshKong
 from mcpmesh.daemon.scale_overrides import ScaleOverrides
-from mcpmesh.daemon.state_store import INGRESS_PORT, StateStore, claimed_ports
+from mcpmesh.daemon.state_store import INGRESS_PORT, StateStore, marked_ports
 from mcpmesh.envoy import envoy_program
 from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.errors import MeshError, PeerError
@@ -34,22 +35,29 @@ from mcpmesh.workload.containers.container_runtime import ContainerRuntime
 from mcpmesh.workload.process_runtime import ProcessRuntime
 from mcpmesh.workload.runtime import GATEWAY, PLAIN, SERVER, SHIM, SIDECAR, Runtime
 
-# Who goes first when a mesh is swept away without asking: callers before what they call.
+# The order in which `sweep` ends processes by role: callers before what they call.
 _SWEEP_ORDER = (kong_process.ROLE, GATEWAY, SIDECAR, SHIM, PLAIN, SERVER, CONSUL)
 
-# A Docker that hangs is not waited for before it is told what failed.
-_LEFT_SECONDS = 5.0
+# A failure is reported after this at the latest, even while Docker does not answer.
+_LIST_SECONDS = 5.0
 
 
 class Mesh:
-    """The running parts; `bring_up` makes them, `close` lets go of them (they run on).
+    """The parts of a mesh; `bring_up` sets them up, `close` closes the connections to them (they keep running).
 
-    While `wanted` is false nothing is. `known` is set once it can be told what is wanted, which needs a catalog or that
-    nothing is; until then what runs is left alone. `failure` is why the mesh could not be brought up the last time;
-    `left` are the services of which something ran then, None where that could not be told.
+    While `is_wanted` is false, nothing has to run. `desired_known` is set once it is known what has to run: there is a
+    catalog, or the mesh is not wanted. Until then what runs is left alone. `failure` is why the last `bring_up` failed,
+    `leftover_services` are the services of which something ran then (None where that can't be read).
     """
 
-    def __init__(self, settings: Settings, name: str, journal: Journal, documents: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        journal: Journal,
+        documents: Path | None = None,
+        intervals: Intervals = DEFAULT_INTERVALS,
+    ) -> None:
         self.settings = settings
         self.name = name
         self.home = settings.home(name)
@@ -64,12 +72,12 @@ class Mesh:
         )
         self.admin = EnvoyAdmin(self.runtime.socket_folder)
         self.consul = MeshConsul(settings, name, self.home, self.state_store, journal)
-        self.kong = MeshKong(settings, name, self.home, self.state_store, self.ports, documents)
+        self.kong = MeshKong(settings, name, self.home, self.state_store, self.ports, documents, intervals)
         self.loop: ReconcileLoop | None = None
-        self.wanted = True
-        self.known = asyncio.Event()
+        self.is_wanted = True
+        self.desired_known = asyncio.Event()
         self.failure: str | None = None
-        self.left: set[str] | None = None
+        self.leftover_services: set[str] | None = None
         self._catalog: Catalog | None = None
         self._ingress_port = 0
         self._ingress_hosts = (settings.ingress.host, LOOPBACK)
@@ -77,34 +85,34 @@ class Mesh:
 
     @property
     def ingress_url(self) -> str:
-        """The ingress as a client writes it."""
+        """The ingress's URL for clients."""
         return self.settings.ingress.url or self.ingress_url_for_agent
 
     @property
     def ingress_url_for_agent(self) -> str:
-        """The ingress as the agent reaches it."""
+        """The ingress's URL for the agent itself."""
         host = self._ingress_hosts[0]
-        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - what people ask for, not what we choose
+        host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - the user's setting, not our choice
         return f"http://[{host}]:{self._ingress_port}" if ":" in host else f"http://{host}:{self._ingress_port}"
 
-    async def fail(self, why: str) -> None:
-        """Remembers why it could not be brought up, and what an earlier agent has left running."""
-        left = None
+    async def note_failure(self, reason: str) -> None:
+        """Keeps why it could not be brought up, and which services an earlier agent left running."""
+        leftover_services = None
         with suppress(PeerError, TimeoutError):
-            async with asyncio.timeout(_LEFT_SECONDS):
-                left = {process.mark.service for process in await self.runtime.list_processes()}
-        self.failure, self.left = why, left
+            async with asyncio.timeout(_LIST_SECONDS):
+                leftover_services = {process.mark.service for process in await self.runtime.list_processes()}
+        self.failure, self.leftover_services = reason, leftover_services
 
     async def bring_up(self) -> ReconcileLoop:
-        """Finds or starts Consul and sets the loop up; the caller runs it."""
+        """Finds or starts Consul, and sets up the loop, which the caller runs."""
         settings = self.settings
         await self._read_documents()
         binary = await self.consul.binary()
         envoy = envoy_program.find_envoy(settings.envoy.binary)
-        consul = await self.consul.reach(binary)
-        self._ingress_port = self._port_of_ingress()
-        # An ingress that is not there yet holds up no service; it is looked for again.
-        await self.ingress_moved()
+        consul = await self.consul.connect(binary)
+        self._ingress_port = self._choose_ingress_port()
+        # No service waits for an ingress that does not run yet; its address is read again later.
+        await self.refresh_ingress_hosts()
         self._prover = Prover(consul.credentials, settings.agent.proof_seconds, self.wake)
         observer = Observer(
             self.name, self.home, consul.client, self.runtime, self.admin, self._prover, self.ports, self.kong.observer
@@ -122,8 +130,8 @@ class Mesh:
             journal=self.journal,
             kong=self.kong.control,
         )
-        # It may have become unknown meanwhile, and known again.
-        await self.known.wait()
+        # What has to run may have become unknown meanwhile.
+        await self.desired_known.wait()
         await self._read_documents()
         self.loop = ReconcileLoop(
             self.desired(self._catalog),
@@ -136,60 +144,61 @@ class Mesh:
         return self.loop
 
     async def _read_documents(self) -> None:
-        """Without a person's own Kong could let in whom they keep out."""
-        if self.wanted and self._catalog is not None:
+        """Reads the user's documents for Kong: without these Kong could admit callers that they keep out."""
+        if self.is_wanted and self._catalog is not None:
             await self.kong.read_documents(self._catalog)
 
     def desired(self, catalog: Catalog | None) -> DesiredState:
-        """What the catalog wants of this mesh; nothing while the mesh itself is not wanted."""
+        """The desired state for this catalog; nothing while the mesh is not wanted."""
         ingress = self.settings.ingress
-        if not self.wanted or catalog is None:
+        if not self.is_wanted or catalog is None:
             return empty_desired_state(self.name, ingress.service)
-        catalog, key, kong = self.scale_overrides.applied(catalog), self.state_store.key(), self.kong.wish(catalog)
+        catalog = self.scale_overrides.apply_to(catalog)
+        key, kong = self.state_store.key(), self.kong.desired_kong(catalog)
         host, inside = self._ingress_hosts
         return build_desired_state(catalog, self.name, key, ingress.service, host, self._ingress_port, kong, inside)
 
-    def want(self, catalog: Catalog | None) -> None:
-        """Goes by this catalog from the next pass on; where none could be read yet, all stays as it is."""
-        if catalog is None and self.wanted:
+    def set_catalog(self, catalog: Catalog | None) -> None:
+        """Makes this catalog the desired state from the next pass on; None, before there was one, changes nothing."""
+        if catalog is None and self.is_wanted:
             if self.loop is None:
-                self.known.clear()
+                self.desired_known.clear()
             return
         self._catalog = catalog
-        self.known.set()
+        self.desired_known.set()
         if self.loop is not None:
             self.loop.set_desired(self.desired(catalog))
 
-    def want_nothing(self) -> None:
+    def remove_everything(self) -> None:
         """Takes everything down from the next pass on, whatever the catalog says."""
-        self.wanted = False
+        self.is_wanted = False
         if self.loop is not None:
             self.loop.paused = False
-        self.want(Catalog({}))
+        self.set_catalog(Catalog({}))
 
     def wake(self) -> None:
-        """Asks for a pass now: something has changed."""
+        """Asks for a pass now, since something has changed."""
         if self.loop is not None:
             self.loop.notify_change()
 
     @contextmanager
     def reporting_problems(self, service: str) -> Iterator[None]:
-        """Says what a person can mend, and goes on; not again what keeps the mesh from coming up."""
+        """Reports a MeshError in the journal instead of raising it; `failure` has been reported already."""
         try:
             yield
         except MeshError as error:
             if str(error) != self.failure:
                 self.journal.record(Level.TROUBLE, str(error), service)
 
-    async def ingress_moved(self) -> bool:
-        """Whether the ingress is reached elsewhere than it was, as after its container was started again."""
+    async def refresh_ingress_hosts(self) -> bool:
+        """Reads the ingress's addresses; returns whether they changed, as after a restart of its container."""
         before = self._ingress_hosts
-        with suppress(MeshError):  # while it does not run, nobody knows where it will
+        with suppress(MeshError):  # while it does not run it has no address
             self._ingress_hosts = await self.runtime.ingress_hosts() or before
         return self._ingress_hosts != before
 
     async def close(self) -> None:
-        """Lets go of everything; what runs, runs on."""
+        """Closes all connections; what runs keeps running."""
         if self._prover:
             await self._prover.close()
         await self.admin.close()
@@ -198,26 +207,26 @@ class Mesh:
         await self.consul.close()
 
     async def sweep(self) -> list[str]:
-        """Ends every process of this mesh that is still there, callers first; returns what they were."""
+        """Ends every process of this mesh that still runs, callers first; returns their names."""
         found = [process for process in await self.runtime.list_processes() if process.mark.role != AGENT]
         for role in _SWEEP_ORDER:
             grace = 10.0 if role in (SHIM, CONSUL) else 3.0
-            mine = [process for process in found if process.mark.role == role]
-            await asyncio.gather(*(self.runtime.end(process, grace) for process in mine))
+            of_role = [process for process in found if process.mark.role == role]
+            await asyncio.gather(*(self.runtime.end(process, grace) for process in of_role))
             if role == kong_process.ROLE:
                 await kong_process.end_leftover(self.home)
                 kong_process.remove_working_folder(self.home)
         self.runtime.remove_bootstraps()
         return sorted({process.mark.instance or process.mark.role for process in found})
 
-    def _port_of_ingress(self) -> int:
-        """Ours to open, or that of a Kong which listens there already."""
+    def _choose_ingress_port(self) -> int:
+        """The port for our ingress, or the port of an external Kong."""
         settings, roles = self.settings.ingress, (GATEWAY, kong_process.ROLE)
-        if self.kong.elsewhere:
+        if self.kong.is_external:
             return settings.port or INGRESS_PORT
         return self.state_store.ingress_port(
             settings,
-            claimed_ports(),
+            marked_ports(),
             next((p.mark.ports["public"] for p in find_marked(self.home) if p.mark.role in roles), None),
             lambda sentence: self.journal.record(Level.CHANGE, sentence, settings.service),
         )

@@ -1,4 +1,4 @@
-"""The Consul of a mesh: the one that the settings name, or one of ours, which is kept alive."""
+"""The Consul of a mesh: the one that the settings name, or our own, which is restarted when it ends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import PORTS, ROLE, EmbeddedConsul
 from mcpmesh.daemon.credentials import Credentials
-from mcpmesh.daemon.state_store import StateStore, claimed_ports
+from mcpmesh.daemon.state_store import StateStore, marked_ports
 from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
@@ -21,12 +21,12 @@ from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings
 
-_AGAIN_SECONDS = 2.0
+_RETRY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class ConsulConnection:
-    """A Consul that was found or started: where it is, and who the agent is there."""
+    """A Consul that was found or started: its address, a client, and the agent's credentials there."""
 
     address: ConsulAddress
     client: Consul
@@ -34,7 +34,7 @@ class ConsulConnection:
 
 
 class MeshConsul:
-    """`url` is "" and `reached` None until `reach` was through."""
+    """`url` is "" and `connection` None until `connect` has returned."""
 
     def __init__(self, settings: Settings, name: str, home: Path, state_store: StateStore, journal: Journal) -> None:
         self.url = ""
@@ -43,12 +43,12 @@ class MeshConsul:
         self._settings = settings
         self._name = name
         self._home = home
-        self._memory = state_store
+        self._state_store = state_store
         self._journal = journal
         self._embedded: EmbeddedConsul | None = None
 
     async def binary(self) -> Path:
-        """Finds, fetches or builds the program."""
+        """Finds, downloads or builds the program."""
         consul = self._settings.consul
         return await find_or_make(
             consul.version,
@@ -58,15 +58,15 @@ class MeshConsul:
             sources=Sources(releases=consul.release_url),
         )
 
-    async def reach(self, binary: Path) -> ConsulConnection:
-        """Finds or starts Consul."""
+    async def connect(self, binary: Path) -> ConsulConnection:
+        """Finds or starts Consul, and sets `connection`."""
         address = await self._address(binary)
         client = Consul(address.http, self._settings.consul.token)
         self.connection = ConsulConnection(address, client, Credentials(client, AGENT_IDENTITY))
         return self.connection
 
-    async def keep(self, wake: Callable[[], None]) -> None:
-        """Starts our own Consul again whenever it ends, and wakes then; never returns."""
+    async def keep_running(self, wake: Callable[[], None]) -> None:
+        """Restarts our own Consul whenever it ends, and calls `wake` then; never returns."""
         while self._embedded is not None:
             process = self._embedded.running()
             if process is not None:
@@ -76,17 +76,17 @@ class MeshConsul:
                 await self._start(self._embedded)
             except MeshError as error:
                 self._journal.record(Level.TROUBLE, str(error), "consul")
-                await asyncio.sleep(_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
             wake()
         await asyncio.Event().wait()
 
     async def close(self) -> None:
-        """Lets go of it; it runs on."""
+        """Closes the connections; Consul keeps running."""
         if self.connection:
             await self.connection.client.close()
 
     async def _address(self, binary: Path) -> ConsulAddress:
-        """Of the existing Consul in the settings, or of ours, which is started where it doesn't run."""
+        """The address of the Consul in the settings, or of ours, which is started where it does not run."""
         configured = self._settings.consul
         if configured.address is not None:
             self.url = configured.url or configured.address
@@ -98,8 +98,8 @@ class MeshConsul:
                 finally:
                     await consul.close()
             return ConsulAddress(binary, configured.address, grpc, configured.token)
-        holding = any(process.mark.role == ROLE for process in find_marked(self._home))
-        ports = self._memory.ports(PORTS, self.ports, claimed_ports(), holding=holding)
+        is_running = any(process.mark.role == ROLE for process in find_marked(self._home))
+        ports = self._state_store.ports(PORTS, self.ports, marked_ports(), held_by_us=is_running)
         self._embedded = EmbeddedConsul(binary, self._name, self._home, ports)
         await self._start(self._embedded)
         self.url = self._embedded.address

@@ -1,4 +1,4 @@
-"""Kong at the ingress of a mesh: whether it stands there, and what it is handed."""
+"""Kong as the ingress of a mesh: whether it is, its document, and the parts that observe and control it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from mcpmesh.daemon.state_store import StateStore, claimed_ports
+from mcpmesh.daemon.intervals import Intervals
+from mcpmesh.daemon.state_store import StateStore, marked_ports
 from mcpmesh.errors import SettingsError
 from mcpmesh.ingress.kong import kong_process, user_documents
 from mcpmesh.ingress.kong.document import Content
@@ -27,19 +28,15 @@ from mcpmesh.verify.finding import ANSWER_SECONDS
 from mcpmesh.verify.target import KongWorld
 from mcpmesh.workload.runtime import SIDECAR
 
-# How soon a document that somebody else handed to Kong, or a Kong that lost ours, is noticed.
-_LOOK_SECONDS = 1.0
-# How soon a saved document for Kong is in force.
-_DOCUMENTS_SECONDS = 1.0
 _SIDECAR_PORT = "ingress sidecar"
 
 
-def _upstream(service: str) -> str:
+def _upstream_port(service: str) -> str:
     return f"ingress to {service}"
 
 
 class MeshKong:
-    """`documents` is the folder of a person's own documents, `ports` where those of the sidecar come from."""
+    """`documents` is the folder of the user's own documents; the ports of the sidecar come from `ports`."""
 
     def __init__(
         self,
@@ -49,113 +46,115 @@ class MeshKong:
         state_store: StateStore,
         ports: PortAllocator,
         documents: Path | None,
+        intervals: Intervals,
     ) -> None:
         self._settings = settings
         self._name = name
         self._home = home
-        self._memory = state_store
+        self._state_store = state_store
         self._ports = ports
-        self._documents = settings.kong.documents or documents
+        self._folder = settings.kong.documents or documents
+        self._intervals = intervals
         self._admin = KongAdmin()
-        # Whoever looks once has to be more patient than who looks again in a second.
-        self._patient = KongAdmin(seconds=ANSWER_SECONDS)
-        self._own = UserDocuments()
-        # Looked at behind an API gateway too: a Kong that somebody else runs may hold our document of an earlier time.
+        # `verify` asks once, so it waits longer than a pass that asks again in a second.
+        self._verify_admin = KongAdmin(seconds=ANSWER_SECONDS)
+        self._documents = UserDocuments()
+        # Used with an API gateway too: an external Kong may still have our document of an earlier time.
         self.observer = KongObserver(name, self._admin, settings.kong.admin, settings.kong.start_seconds)
         self.control = KongControl(name, home, settings.ingress, settings.kong, self._admin, ports)
 
     @cached_property
-    def wanted(self) -> bool:
-        """Whether Kong is the ingress: asked for, or found where nothing was said.
+    def is_ingress(self) -> bool:
+        """Whether Kong is the ingress: the setting says so, or says nothing and there is a Kong.
 
-        Raises SettingsError where it was asked for and there is none.
+        Raises SettingsError where the setting says so and there is none.
         """
         kind, kong = self._settings.ingress.kind, self._settings.kong
         if kind == "api-gateway":
             return False
-        there = kong.admin is not None or kong_process.find_kong(kong.binary) is not None
-        if kind == "kong" and not there:
+        exists = kong.admin is not None or kong_process.find_kong(kong.binary) is not None
+        if kind == "kong" and not exists:
             raise SettingsError(
                 "cannot have Kong as the ingress: there is none on PATH; install it, set MCPMESH_KONG__BINARY or "
                 "MCPMESH_KONG__ADMIN, or MCPMESH_INGRESS__KIND=api-gateway"
             )
-        return there
+        return exists
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether it is one that somebody else runs."""
-        return self.wanted and self._settings.kong.admin is not None
+    def is_external(self) -> bool:
+        """Whether it is a Kong that we did not start."""
+        return self.is_ingress and self._settings.kong.admin is not None
 
     @property
     def requires_credentials(self) -> bool:
-        """Whether the settings have the ingress let in only who shows a credential; the agent has none."""
-        return self.wanted and (self._settings.kong.key_auth or self._settings.kong.jwt)
+        """Whether the settings make the ingress demand a credential, which the agent does not have."""
+        return self.is_ingress and (self._settings.kong.key_auth or self._settings.kong.jwt)
 
     @property
     def ingress_kind(self) -> str:
-        """What stands at the ingress: "kong" or "api-gateway"; as asked for where there is no Kong."""
+        """The kind of the ingress, "kong" or "api-gateway"; the setting's where a demanded Kong is missing."""
         try:
-            return "kong" if self.wanted else "api-gateway"
+            return "kong" if self.is_ingress else "api-gateway"
         except SettingsError:
             return self._settings.ingress.kind
 
     async def read_documents(self, catalog: Catalog) -> bool:
-        """Reads a person's own documents for Kong, if they are of use; whether they differ from before.
+        """Reads the user's own documents if Kong is the ingress; returns whether they changed.
 
-        DocumentError leaves those of before in force.
+        After a DocumentError the earlier ones stay in force.
         """
-        wish = self.wish(catalog)
-        if wish is None or self._documents is None:
+        wish = self.desired_kong(catalog)
+        if wish is None or self._folder is None:
             return False
-        found = await asyncio.to_thread(user_documents.read_documents, self._documents)
+        found = await asyncio.to_thread(user_documents.read_documents, self._folder)
         found.check_conflicts(kong_content(catalog, self._name, replace(wish, own=UserDocuments()), wish.ports.keys()))
-        before, self._own = self._own, found
+        before, self._documents = self._documents, found
         return before != found
 
     async def document_changes(self) -> AsyncIterator[None]:
-        """Each time when a document of a person's own was saved, came or went."""
-        folder = self._documents if self.ingress_kind == "kong" else None
-        known = await asyncio.to_thread(user_documents.fingerprint, folder)
+        """Yields each time when one of the user's own documents was saved, added or removed."""
+        folder = self._folder if self.ingress_kind == "kong" else None
+        before = await asyncio.to_thread(user_documents.fingerprint, folder)
         while True:
-            await asyncio.sleep(_DOCUMENTS_SECONDS)
-            seen = await asyncio.to_thread(user_documents.fingerprint, folder)
-            if seen != known:
-                known = seen
+            await asyncio.sleep(self._intervals.kong_documents)
+            now = await asyncio.to_thread(user_documents.fingerprint, folder)
+            if now != before:
+                before = now
                 yield
 
-    def wish(self, catalog: Catalog) -> KongOptions | None:
-        """What Kong has beside the routes of the catalog; None where it is not the ingress."""
-        if not self.wanted:
+    def desired_kong(self, catalog: Catalog) -> KongOptions | None:
+        """What Kong has to have beside the catalog's routes; None where it is not the ingress."""
+        if not self.is_ingress:
             return None
         kong = self._settings.kong
         routed = [name for name, spec in catalog.services.items() if spec.route]
         ingress_id = empty_desired_state(self._name, self._settings.ingress.service).ingress_id
-        holding = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in find_marked(self._home))
-        names = [_SIDECAR_PORT, *map(_upstream, routed)]
-        ports = self._memory.ports_for(names, self._ports, claimed_ports(), holding=holding)
+        sidecar_runs = any(p.mark.role == SIDECAR and p.mark.instance == ingress_id for p in find_marked(self._home))
+        names = [_SIDECAR_PORT, *map(_upstream_port, routed)]
+        ports = self._state_store.ports_for(names, self._ports, marked_ports(), held_by_us=sidecar_runs)
         return KongOptions(
             sidecar_port=ports[_SIDECAR_PORT],
-            ports={name: ports[_upstream(name)] for name in routed},
+            ports={name: ports[_upstream_port(name)] for name in routed},
             plugins=plugins(kong),
-            own=self._own,
+            own=self._documents,
             digest=kong_process.digest(kong_process.find_kong(kong.binary), self._settings.ingress.host, kong),
         )
 
     def document(self, catalog: Catalog) -> Content | None:
-        """What Kong is handed when all services serve; None where Kong is not the ingress."""
-        wish = self.wish(catalog)
+        """The document for Kong when all services are ready; None where Kong is not the ingress."""
+        wish = self.desired_kong(catalog)
         return kong_content(catalog, self._name, wish, wish.ports.keys()) if wish else None
 
-    def world(self) -> KongWorld | None:
-        """What `verify` is told about Kong; None where it is not the ingress."""
-        if not self.wanted:
+    def verify_target(self) -> KongWorld | None:
+        """What `verify` needs to know of Kong; None where it is not the ingress."""
+        if not self.is_ingress:
             return None
-        return KongWorld(self._patient, self._settings.kong.admin, tuple(self._own.route_paths))
+        return KongWorld(self._verify_admin, self._settings.kong.admin, tuple(self._documents.route_paths))
 
     async def watch(self, loop: ReconcileLoop) -> None:
-        """Wakes the loop when Kong goes by another document than at the last look, or answers again; never returns."""
-        while self.wanted:
-            await asyncio.sleep(_LOOK_SECONDS)
+        """Wakes the loop when Kong's document changed since the last pass, or Kong answers again; never returns."""
+        while self.is_ingress:
+            await asyncio.sleep(self._intervals.kong)
             if loop.observed is None or loop.observed.kong is None:
                 continue
             url = self.observer.address(loop.kong_process())
@@ -164,6 +163,6 @@ class MeshKong:
         await asyncio.Event().wait()
 
     async def close(self) -> None:
-        """Lets go of it; it runs on."""
+        """Closes the connections; Kong keeps running."""
         await self._admin.close()
-        await self._patient.close()
+        await self._verify_admin.close()

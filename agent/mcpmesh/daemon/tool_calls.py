@@ -1,4 +1,4 @@
-"""Tools, listed and called through the mesh as any client would."""
+"""Lists and calls tools through the mesh, as any client does."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from mcpmesh.mcp.mcp_client import messages, parameter_headers
 from mcpmesh.mcp.through_sidecar import Door, mcp_through
 from mcpmesh.model.report_items import Tool
 
-# Nobody lists more than this many pages by intent.
-_PAGES = 100
+# A server with more pages than this answers by mistake.
+_MAX_PAGES = 100
 
-
-# Where a sidecar is: host and port.
+# The address of a sidecar: host and port.
 Sidecar = tuple[str, int]
 
 
 async def list_tools(sidecar: Sidecar, service: str, credentials: Credentials) -> list[Tool]:
-    """All tools of a service, asked through that sidecar."""
+    """All tools of a service, listed through that sidecar."""
     host, port = sidecar
     context, spiffe = await credentials()
     tools: list[Tool] = []
     cursor: str | None = None
-    for _ in range(_PAGES):
+    for _ in range(_MAX_PAGES):
         params = {"cursor": cursor} if cursor else None
         result = await mcp_through(context, Door(port, spiffe(service), host), "tools/list", params, 30.0)
         tools += [
@@ -49,9 +48,9 @@ async def call_tool(
     credentials: Credentials,
     ingress: str | None,
 ) -> AsyncIterator[dict[str, Any]]:
-    """Calls a tool at the ingress, where the service has a route, else through that sidecar.
+    """Calls a tool at the `ingress` URL if one is given, else through that sidecar.
 
-    Yields notifications as they come and the response last. Raises Refused
+    Yields notifications as they come, and the response last. Raises Refused
     for a tool that the service does not have.
     """
     known = {item.name: item for item in await list_tools(sidecar, service, credentials)}
@@ -62,7 +61,7 @@ async def call_tool(
     params = {"name": tool, "arguments": arguments, "_meta": {"progressToken": "mcpmesh"}}
     extra = parameter_headers(known[tool].input_schema, arguments)
     if ingress is not None:
-        # Named as clients name it, whatever its address is here.
+        # The host name that clients use, whatever the address is here.
         async with httpx.AsyncClient(trust_env=False, headers={"Host": "localhost"}) as http:
             async for message in messages(http, ingress, "tools/call", params, timeout=None, extra=extra):
                 yield message

@@ -128,7 +128,7 @@ def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(me
         mesh.run("status", code=NOT_READY)
         wait_for("it was told", lambda: mesh.service("fresh")["state"] == "failed")
         clock = mesh.service("clock")
-        assert clock["state"] == "unknown" and "it runs, and nobody looks after it: " in clock["detail"]
+        assert clock["state"] == "unknown" and "it runs, but no agent manages it: " in clock["detail"]
         assert "UTC" in now(mesh) and mesh.undisturbed(before, role="agent")
     mesh.up()
     assert mesh.undisturbed(before, role="agent", service="fresh")
@@ -143,5 +143,5 @@ def test_down_of_a_mesh_whose_agent_has_no_catalog_drains_and_leaves_nothing(mes
     with agent_of(mesh):
         assert "does not exist" in mesh.run("status", code=NOT_READY).stdout
         said = mesh.down()
-    assert "ended at last: consul" in said.stderr
+    assert "ended last: consul" in said.stderr
     assert mesh.processes() == []

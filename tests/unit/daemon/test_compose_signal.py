@@ -5,28 +5,28 @@ from pathlib import Path
 from mcpmesh.daemon.compose_signal import ComposeSignal
 
 
-async def test_it_tells_what_is_wanted_now_and_each_change(tmp_path: Path) -> None:
-    states = ComposeSignal(tmp_path).states()
-    assert await anext(states) is False
+async def test_the_present_state_is_yielded_first_and_then_each_change(tmp_path: Path) -> None:
+    changes = ComposeSignal(tmp_path).wanted_changes(0.001)
+    assert await anext(changes) is False
     (tmp_path / "wanted").touch()
-    assert await anext(states) is True
+    assert await anext(changes) is True
     (tmp_path / "wanted").unlink()
-    assert await anext(states) is False
+    assert await anext(changes) is False
 
 
-def test_there_is_somebody_to_wait_for_while_the_agent_is_there(tmp_path: Path) -> None:
-    companion = ComposeSignal(tmp_path)
-    companion.come()
+def test_the_agents_file_exists_from_announcement_to_withdrawal(tmp_path: Path) -> None:
+    signal = ComposeSignal(tmp_path)
+    signal.announce_agent()
     assert (tmp_path / "agent").exists()
-    companion.leave()
-    companion.leave()
+    signal.withdraw_agent()
+    signal.withdraw_agent()
     assert not (tmp_path / "agent").exists()
 
 
-def test_nothing_is_gone_while_the_servers_are_wanted(tmp_path: Path) -> None:
+def test_servers_are_not_reported_gone_while_they_are_wanted(tmp_path: Path) -> None:
     (tmp_path / "wanted").touch()
-    ComposeSignal(tmp_path).gone()
+    ComposeSignal(tmp_path).report_gone()
     assert not (tmp_path / "gone").exists()
     (tmp_path / "wanted").unlink()
-    ComposeSignal(tmp_path).gone()
+    ComposeSignal(tmp_path).report_gone()
     assert (tmp_path / "gone").exists()
