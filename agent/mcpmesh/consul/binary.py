@@ -1,10 +1,11 @@
-"""Consul's binary: found or made, and never handed out before it answered `consul version`.
+"""Consul's binary: found, downloaded or built, and used only after it answered `consul version`.
 
-The ways, in order: a configured path, `consul` on PATH, the cache, the
-official release (its SHA-256 compared before anything is unpacked), a build
-with Go from `consul/build`. A binary enters the cache by one rename, so what
-is there is whole. Two makers are kept apart by a lock that the kernel lets go
-of when its holder dies; what a killed maker left is removed by the next one.
+The sources, in order: a configured path, `consul` on PATH, the cache, the
+official release (its SHA-256 is compared before anything is unpacked), a build
+with Go from `consul/build`. A binary enters the cache by one rename, so a
+cached one is complete. A lock, which the kernel releases when its holder dies,
+lets one process at a time fill the cache; the next one removes what a killed
+one left.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mcpmesh.consul.go_build import build, stop
+from mcpmesh.consul.go_build import build, end_process_group
 from mcpmesh.consul.release_download import Progress, download
 from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
 from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import ConsulSettings, read_settings
 
-# From the first on, below the second. The tests run the pinned version; its
-# neighbours are taken because people have them installed already.
+# From the first, below the second. The tests run the pinned version; its neighbours
+# are accepted since many people have them installed.
 SUPPORTED = ((1, 21), (1, 23))
 
 # `consul version` answers in 0.1 s; a machine that is building needs longer.
@@ -40,7 +41,7 @@ LOCK_POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a missing binary comes from; all times in seconds.
+    """The sources of a missing binary; all times in seconds.
 
     `releases` is laid out as the official site is: VERSION/consul_VERSION_SHA256SUMS
     beside the zips. `build` holds the go.mod and go.sum that pin the version.
@@ -61,33 +62,31 @@ OFFICIAL = Sources()
 async def find_or_make(
     version: str, *, cache_dir: Path, configured: Path | None, progress: Progress, sources: Sources = OFFICIAL
 ) -> Path:
-    """The path of a Consul that runs: `version`, or a supported one that the person has chosen or installed.
+    """The path of a Consul that runs: of `version`, or a supported one that the user has configured or installed.
 
-    Raises MeshError where a configured path is no Consul, and where every way
-    failed; the message names each of them with its reason. Cancelled, it
+    Raises MeshError where a configured path is no Consul, and where every
+    source failed; the message names each with its reason. When cancelled, it
     leaves neither a process nor a partial file.
     """
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise SettingsError(f'cannot prepare Consul "{version}": a version looks like 1.22.5')
     if configured is not None:
         found = await version_of(configured)
-        if not supported(found):
-            progress(
-                f"Consul {found} at {configured} is outside the supported range, {_range()}; using it all the same"
-            )
+        if not is_supported(found):
+            progress(f"Consul {found} at {configured} is outside the supported range, {_range()}; using it anyway")
         return configured
     installed = await _on_path(progress)
     if installed is not None:
         return installed
     home = cache_dir / "consul"
     try:
-        return await _cached_or_made(version, home, progress, sources)
+        return await _from_cache(version, home, progress, sources)
     except OSError as error:
         raise MeshError(f"cannot keep Consul in {home}: {error}; make it writable or choose another cache") from error
 
 
 async def version_of(binary: Path) -> str:
-    """The version that `binary` says of itself, such as "1.22.5"; MeshError where it does not run or is no Consul."""
+    """The version that `binary` reports, such as "1.22.5"; MeshError where it does not run or is no Consul."""
     try:
         process = await asyncio.create_subprocess_exec(
             binary, "version", stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, start_new_session=True
@@ -100,15 +99,15 @@ async def version_of(binary: Path) -> str:
     except TimeoutError as error:
         raise MeshError(f"cannot use {binary}: no answer to `version` in {VERSION_SECONDS:.0f} s") from error
     finally:
-        await stop(process)
+        await end_process_group(process)
     match = re.match(rb"Consul v(\d+\.\d+\.\d+\S*)", output)
     if process.returncode != 0 or match is None:
         raise MeshError(f"cannot use {binary}: its answer to `version` is not Consul's; name Consul's executable")
     return match[1].decode()
 
 
-def supported(version: str) -> bool:
-    """Whether `version` lies in the range that an installed one is taken from."""
+def is_supported(version: str) -> bool:
+    """Whether `version` is in the range `SUPPORTED`."""
     match = re.match(r"(\d+)\.(\d+)\.", version)
     return match is not None and SUPPORTED[0] <= (int(match[1]), int(match[2])) < SUPPORTED[1]
 
@@ -125,41 +124,41 @@ async def _on_path(progress: Progress) -> Path | None:
     try:
         found = await version_of(Path(name))
     except MeshError as error:
-        progress(f"{error}; passing over it")
+        progress(f"{error}; ignoring it")
         return None
-    if supported(found):
+    if is_supported(found):
         return Path(name)
-    progress(f"Consul {found} at {name} is outside the supported range, {_range()}; passing over it")
+    progress(f"Consul {found} at {name} is outside the supported range, {_range()}; ignoring it")
     return None
 
 
-async def _cached_or_made(version: str, home: Path, progress: Progress, sources: Sources) -> Path:
+async def _from_cache(version: str, home: Path, progress: Progress, sources: Sources) -> Path:
     target = home / version / "consul"
-    if await _whole(target, version, progress):
+    if await _is_usable(target, version, progress):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     async with _locked(home / ".lock", progress, sources.download_seconds + sources.build_seconds):
-        if not await _whole(target, version, progress):
-            await _make(version, target, progress, sources)
+        if not await _is_usable(target, version, progress):
+            await _fill_cache(version, target, progress, sources)
     return target
 
 
-async def _whole(binary: Path, version: str, progress: Progress) -> bool:
+async def _is_usable(binary: Path, version: str, progress: Progress) -> bool:
     if not await asyncio.to_thread(binary.exists):
         return False
     try:
         found = await version_of(binary)
     except MeshError as error:
-        progress(f"{error}; making it anew")
+        progress(f"{error}; replacing it")
         return False
     if found != version:
-        progress(f"{binary} is Consul {found}; making {version} anew")
+        progress(f"{binary} is Consul {found}; replacing it by {version}")
     return found == version
 
 
 @contextlib.asynccontextmanager
 async def _locked(path: Path, progress: Progress, seconds: float) -> AsyncIterator[None]:
-    # Not opened in a thread: cancelled meanwhile, nobody would close it.
+    # Not opened in a thread: after a cancel nothing would close it.
     with path.open("wb") as file:
         deadline = time.monotonic() + seconds
         waiting = False
@@ -177,32 +176,32 @@ async def _locked(path: Path, progress: Progress, seconds: float) -> AsyncIterat
         yield
 
 
-async def _make(version: str, target: Path, progress: Progress, sources: Sources) -> None:
+async def _fill_cache(version: str, target: Path, progress: Progress, sources: Sources) -> None:
     home = target.parent
-    for left in home.glob(".making-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in home.glob(".making-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     failures: list[MeshError] = []
-    for way in (_download, _build):
+    for source in (_download, _build):
         scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=home))
         try:
-            binary = await way(version, scratch, progress, sources)
+            binary = await source(version, scratch, progress, sources)
             found = await version_of(binary)
             if found != version:
-                raise Broken(f"cannot use what was made: it is Consul {found}, not {version}")
+                raise Broken(f"cannot use the result: it is Consul {found}, not {version}")
             binary.replace(target)
             progress(f"Consul {version} is at {target}")
             return
         except MeshError as error:
-            if way is _download:
+            if source is _download:
                 progress(f"{error}; building it instead")
             failures.append(error)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     kind = Unreachable if any(isinstance(failure, Unreachable) for failure in failures) else MeshError
     raise kind(
-        f"cannot get Consul {version}; no supported one ({_range()}) is on PATH, and each other way failed:\n"
+        f"cannot get Consul {version}; no supported one ({_range()}) is on PATH, and every other source failed:\n"
         + "\n".join(f"  - {failure}" for failure in failures)
-        + "\nMend one of these, or name a Consul by MCPMESH_CONSUL__BINARY, and try again."
+        + "\nFix one of these, or name a Consul by MCPMESH_CONSUL__BINARY, and try again."
     )
 
 
@@ -231,7 +230,7 @@ async def _build(version: str, scratch: Path, progress: Progress, sources: Sourc
 
 
 def main() -> None:
-    """`python -m mcpmesh.consul.binary`: prepares Consul as settings say; its path on stdout, progress on stderr."""
+    """`python -m mcpmesh.consul.binary`: prepares Consul by the settings; its path on stdout, progress on stderr."""
 
     async def prepare() -> Path:
         task = asyncio.current_task()

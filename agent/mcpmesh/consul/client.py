@@ -1,8 +1,9 @@
-"""Consul as the mesh uses it: every read and write that the agent makes.
+"""The client of Consul's HTTP API: every read and write that the agent makes.
 
-Nothing without our mark is written over or deleted: config entries and shared
-intentions go by check-and-set, so that there is no moment between the look
-and the deed. Every failure is a PeerError that says what could not be done.
+Nothing without our mark is overwritten or deleted. Config entries and shared
+intentions are written by check-and-set, so nothing can change between the
+check and the write. Every failure is a PeerError that says what could not be
+done.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ T = TypeVar("T")
 # The kinds of config entries that we write.
 KINDS = ("service-defaults", "service-resolver", "service-router", "api-gateway", "http-route")
 
-# How long a blocking query stands before Consul answers that nothing changed.
+# How long a blocking query waits before Consul answers that nothing changed.
 WAIT_SECONDS = 60.0
 
 _WATCHED = {
@@ -37,10 +38,10 @@ _WATCHED = {
 
 
 class Consul:
-    """One Consul agent at `address` ("http://host:port"), spoken to with `token`.
+    """A client of the Consul agent at `address` ("http://host:port"), with `token`.
 
-    Every method raises Unreachable, Broken or Refused; those that write raise
-    NotOurs where something of that name exists and is not the mesh's.
+    Every method raises Unreachable, Broken or Refused. Methods that write also
+    raise NotOurs where something of that name exists and is not the mesh's.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Consul:
     ) -> None:
         self._http = Http(address, token, transport)
         self._library = Library(self._http)
-        self._ledger = CasWriter(self._http, self._library)
+        self._writer = CasWriter(self._http, self._library)
         self.address = self._http.address
 
     async def close(self) -> None:
@@ -60,7 +61,7 @@ class Consul:
         return str(await self._ask("read the leader", self._library.status.leader()))
 
     async def trust_domain(self) -> str:
-        """What every SPIFFE identity of it begins with; "" while it has no certificate authority yet."""
+        """The trust domain, with which every SPIFFE id begins; "" while there is no certificate authority yet."""
 
         async def read() -> str:
             return str((await self._library.agent.connect.root_certificates()).get("TrustDomain") or "")
@@ -68,7 +69,7 @@ class Consul:
         return await self._ask("read the trust domain", read())
 
     async def version(self) -> str:
-        """Such as "1.22.5"."""
+        """Consul's version, such as "1.22.5"."""
 
         async def read() -> str:
             return str((await self._library.agent.self())["Config"]["Version"])
@@ -76,7 +77,7 @@ class Consul:
         return await self._ask("read the version", read())
 
     async def grpc_address(self) -> str:
-        """Where its agent serves xDS in plain text, "host:port"."""
+        """The address at which its agent serves xDS in plain text, "host:port"."""
 
         async def read() -> int:
             return int((await self._library.agent.self())["xDS"]["Ports"]["Plaintext"])
@@ -87,7 +88,7 @@ class Consul:
         return f"{httpx.URL(self.address).host}:{port}"
 
     async def registrations(self, mesh: str) -> dict[str, Registration]:
-        """What `mesh` has registered with this agent, by instance id, each with its sidecar and checks."""
+        """The registrations of `mesh` with this agent by instance id, each with its sidecar and checks."""
 
         async def read() -> dict[str, Registration]:
             services, checks = await gather_or_cancel(self._library.agent.services(), self._library.agent.checks())
@@ -96,30 +97,30 @@ class Consul:
         return await self._ask("read the registrations", read())
 
     async def register(self, payloads: Sequence[Mapping[str, Any]]) -> None:
-        """Registers in the given order; checks that were there before keep their status, others go."""
+        """Registers in the given order; existing checks keep their status, checks that are not listed are removed."""
         for payload in payloads:
-            deed = f'register "{payload["ID"]}"'
+            action = f'register "{payload["ID"]}"'
             path = f"/v1/agent/service/{payload['ID']}"
-            present = await self._ask(deed, none_if_missing(self._http.call("GET", path)))
+            present = await self._ask(action, none_if_missing(self._http.call("GET", path)))
             if present is not None and (present.get("Meta") or {}).get(OWNER) != payload["Meta"][OWNER]:
-                raise NotOurs(f"cannot {deed}: that id is registered by somebody else; deregister it first")
+                raise NotOurs(f"cannot {action}: that id is registered, and not by this mesh; deregister it first")
             query = {"replace-existing-checks": "true"}
-            await self._ask(deed, self._http.call("PUT", "/v1/agent/service/register", query, payload))
+            await self._ask(action, self._http.call("PUT", "/v1/agent/service/register", query, payload))
 
     async def deregister(self, service_id: str) -> None:
-        """Takes the sidecar of that instance away, then the instance; what is not there is fine."""
+        """Deregisters the sidecar of that instance, then the instance; a missing one is no error."""
         for id_ in (f"{service_id}-sidecar", service_id):
             await self._ask(f'deregister "{id_}"', none_if_missing(self._library.agent.service.deregister(id_)))
 
     async def drain(self, service_id: str, reason: str) -> None:
-        """Maintenance mode for the instance and its sidecar: nobody sends them new calls."""
+        """Puts the instance and its sidecar into maintenance mode, so that callers send them no new calls."""
         service = self._library.agent.service
         for id_ in (f"{service_id}-sidecar", service_id):
             await self._ask(f'drain "{id_}"', none_if_missing(service.maintenance(id_, "true", reason)))
 
-    # `mesh` is there so that a peer which can hold back other people's entries may do so.
+    # `mesh` is for test doubles that return the entries of one mesh alone.
     async def entries(self, mesh: str) -> dict[tuple[str, str], Entry]:  # noqa: ARG002
-        """All config entries of the kinds that we write, by kind and name, whoever wrote them."""
+        """All config entries of the kinds that we write, by kind and name, also other people's."""
 
         async def read() -> dict[tuple[str, str], Entry]:
             return decoding.entries(await gather_or_cancel(*(self._library.config.list(kind) for kind in KINDS)))
@@ -128,14 +129,14 @@ class Consul:
 
     async def write_entry(self, payload: Mapping[str, Any]) -> None:
         """Creates or replaces a config entry, unless one exists without the same owner mark (NotOurs)."""
-        await self._ask(f"write {payload['Kind']}/{payload['Name']}", self._ledger.write(payload))
+        await self._ask(f"write {payload['Kind']}/{payload['Name']}", self._writer.write(payload))
 
     async def delete_entry(self, kind: str, name: str, mesh: str) -> None:
-        """Deletes a config entry of `mesh`, and no other (NotOurs); absent is fine."""
-        await self._ask(f"delete {kind}/{name}", self._ledger.delete(kind, name, mesh))
+        """Deletes a config entry of `mesh`, and no other (NotOurs); a missing one is no error."""
+        await self._ask(f"delete {kind}/{name}", self._writer.delete(kind, name, mesh))
 
     async def intentions(self) -> tuple[Intention, ...]:
-        """Every intention, whoever wrote it."""
+        """Every intention, also other people's."""
 
         async def read() -> tuple[Intention, ...]:
             return tuple(decoding.intentions(await self._library.connect.intentions.list()))
@@ -143,39 +144,39 @@ class Consul:
         return await self._ask("read the intentions", read())
 
     async def allow(self, source: str, destination: str, mesh: str) -> None:
-        """Lets `source` call `destination`; where a person has said anything of that pair, it is left as it is."""
-        await self._ask(f"allow {source} => {destination}", self._ledger.allow(source, destination, mesh))
+        """Allows `source` to call `destination`; an existing intention for that pair is left as it is."""
+        await self._ask(f"allow {source} => {destination}", self._writer.allow(source, destination, mesh))
 
-    async def deny_the_rest(self) -> None:
+    async def deny_by_default(self) -> None:
         """Writes `* => *` (deny) as an intention, unless there is one.
 
         `default_intention_policy` already denies in every proxy, but Consul
-        1.22 forgets it when it answers `consul intention check`.
+        1.22 ignores it when it answers `consul intention check`.
         """
-        await self._ask("deny * => *", self._ledger.deny("*", "*", "what no other intention allows"))
+        await self._ask("deny * => *", self._writer.deny("*", "*", "what no other intention allows"))
 
     async def revoke(self, intention: Intention, mesh: str) -> None:
-        """Takes back what `mesh` allowed; one that a person has changed meanwhile stays."""
+        """Deletes an intention that `mesh` wrote; one that a person has changed meanwhile is kept."""
         pair = f"{intention.source} => {intention.destination}"
         if intention.owner != mesh:
             raise NotOurs(f"cannot revoke {pair}: it was not written by this mesh; delete it by hand")
-        await self._ask(f"revoke {pair}", self._ledger.revoke(intention.source, intention.destination, mesh))
+        await self._ask(f"revoke {pair}", self._writer.revoke(intention.source, intention.destination, mesh))
 
     async def identity(self, service: str) -> leaf_certificate.Identity:
-        """The certificate that a service of this name gets; nothing is registered by asking."""
+        """The certificate for a service of this name; reading it registers nothing."""
 
         async def read() -> leaf_certificate.Identity:
             # The library's own method lacks the /v1.
             issued = self._http.call("GET", f"/v1/agent/connect/ca/leaf/{service}")
             answers = await gather_or_cancel(issued, self._library.agent.connect.root_certificates())
-            return leaf_certificate.identity(service, *answers)
+            return leaf_certificate.identity_from(service, *answers)
 
         return await self._ask(f'get a certificate for "{service}"', read())
 
     def changes(self) -> AsyncGenerator[str, None]:
-        """A word ("health", "services", "intentions", a kind of entry) whenever that changed, by whomever.
+        """Yields "health", "services", "intentions" or a kind of config entry whenever that has changed.
 
-        Outlasts a Consul that goes away. Close it (`contextlib.aclosing`).
+        It continues while Consul is away. Close it (`contextlib.aclosing`).
         """
 
         async def query(path: str, index: int) -> int:
@@ -183,5 +184,5 @@ class Consul:
 
         return blocking_queries.changes(query, _WATCHED, (httpx.HTTPError, ErrorAnswer, KeyError, ValueError))
 
-    async def _ask(self, deed: str, request: Awaitable[T]) -> T:
-        return await translate_errors(deed, self.address, request)
+    async def _ask(self, action: str, request: Awaitable[T]) -> T:
+        return await translate_errors(action, self.address, request)

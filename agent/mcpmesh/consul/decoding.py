@@ -1,7 +1,7 @@
-"""From Consul's JSON to the words of the domain; pure.
+"""Decodes Consul's JSON into the model; pure.
 
 Raises KeyError, TypeError, AttributeError or ValueError where the JSON is not
-Consul's: an answer of another shape must not pass for "there is nothing".
+Consul's: an answer of another shape must not be taken for "there is nothing".
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ Json = Mapping[str, Any]
 T = TypeVar("T")
 
 _MAINTENANCE = "_service_maintenance:"
-_MOST_OF_AN_OUTPUT = 200
+_MAX_OUTPUT_LENGTH = 200
 
 
 def registrations(services: Mapping[str, Json], checks: Mapping[str, Json], mesh: str) -> dict[str, Registration]:
-    """Instances of `mesh` by id, each with its sidecar.
+    """The instances of `mesh` by id, each with its sidecar.
 
-    A sidecar without its instance stands under its own id, so that it can be
-    taken away. Where the digests of the two differ, none is told.
+    A sidecar without its instance is listed under its own id, so that it can
+    be removed. Where the digests of the two differ, the digest is "".
     """
-    services, checks = _a(dict, services), _a(dict, checks)
+    services, checks = _expect(dict, services), _expect(dict, checks)
     ours = {id_: service for id_, service in services.items() if (service.get("Meta") or {}).get(OWNER) == mesh}
     sidecars = {
         service["Proxy"]["DestinationServiceID"]: service
@@ -44,18 +44,18 @@ def registrations(services: Mapping[str, Json], checks: Mapping[str, Json], mesh
 
 
 def _registration(service: Json, sidecar: Json | None, checks: Mapping[str, list[Json]]) -> Registration:
-    mine = [*checks.get(service["ID"], ()), *(checks.get(sidecar["ID"], ()) if sidecar else ())]
-    failing = tuple(sorted(_failure(check) for check in mine if check["Status"] != "passing"))
+    own_checks = [*checks.get(service["ID"], ()), *(checks.get(sidecar["ID"], ()) if sidecar else ())]
+    failing = tuple(sorted(_failure(check) for check in own_checks if check["Status"] != "passing"))
     digest = service["Meta"].get(DIGEST, "")
-    whole = sidecar is None or sidecar["Meta"].get(DIGEST) == digest
+    digests_agree = sidecar is None or sidecar["Meta"].get(DIGEST) == digest
     destination = (service.get("Proxy") or {}).get("DestinationServiceName")
     return Registration(
         id=service["ID"],
         service=destination or service["Service"],
         port=service["Port"],
         sidecar_port=sidecar["Port"] if sidecar else None,
-        digest=digest if whole else "",
-        draining=any(check["CheckID"].startswith(_MAINTENANCE) for check in mine),
+        digest=digest if digests_agree else "",
+        draining=any(check["CheckID"].startswith(_MAINTENANCE) for check in own_checks),
         passing=not failing,
         failing=failing,
         sidecar_host=(sidecar or service)["Address"],
@@ -63,13 +63,13 @@ def _registration(service: Json, sidecar: Json | None, checks: Mapping[str, list
 
 
 def _failure(check: Json) -> str:
-    said = " ".join((check.get("Output") or check.get("Notes") or "").split())[:_MOST_OF_AN_OUTPUT]
-    return f"{check['Name']}: {said}" if said else str(check["Name"])
+    output = " ".join((check.get("Output") or check.get("Notes") or "").split())[:_MAX_OUTPUT_LENGTH]
+    return f"{check['Name']}: {output}" if output else str(check["Name"])
 
 
 def entries(lists: Iterable[Iterable[Json]]) -> dict[tuple[str, str], Entry]:
-    """Config entries by kind and name, ours or not."""
-    found = (entry(item) for items in lists for item in _a(list, items))
+    """Config entries by kind and name, ours and other people's."""
+    found = (entry(item) for items in lists for item in _expect(list, items))
     return {(item.kind, item.name): item for item in found}
 
 
@@ -80,13 +80,14 @@ def entry(item: Json) -> Entry:
 
 
 def intentions(items: Iterable[Json]) -> Iterator[Intention]:
-    """Intentions as `GET /v1/connect/intentions` lists them.
+    """The intentions in the answer to `GET /v1/connect/intentions`.
 
-    One with rules for single requests has the action "permissions". Ours is
-    one that allows, plainly, and bears our sentence: whoever changes it
-    through Consul's UI keeps the sentence, and it is theirs from then on.
+    One with rules for single requests has the action "permissions". An
+    intention is ours if its action is "allow" and it has our description. A
+    change in Consul's UI keeps the description, but with another action the
+    intention is the person's from then on.
     """
-    for item in _a(list, items):
+    for item in _expect(list, items):
         action = item.get("Action") or "permissions"
         source = f"{item['SourcePeer']}/{item['SourceName']}" if item.get("SourcePeer") else item["SourceName"]
         owner = owner_in_description(item.get("Description", "")) if action == "allow" else None
@@ -94,7 +95,7 @@ def intentions(items: Iterable[Json]) -> Iterator[Intention]:
         yield Intention(item.get("ID", ""), source, item["DestinationName"], action, owner, rules)
 
 
-def _a(kind: type[T], answer: object) -> T:
+def _expect(kind: type[T], answer: object) -> T:
     if not isinstance(answer, kind):
         raise TypeError(f"a {kind.__name__} was expected, not {answer!r:.100}")
     return answer

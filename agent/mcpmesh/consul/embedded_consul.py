@@ -1,8 +1,8 @@
-"""The embedded Consul: one server on loopback whose data outlives every restart.
+"""Our own Consul: one server on loopback whose data outlives every restart.
 
-It is started detached and found again by its mark, so an agent that was killed
-adopts it. One that runs with other ports or another configuration than wanted
-is stopped in order and started anew on the same data.
+It outlives the agent and is found by its mark, so the next agent adopts it. One
+that runs with other ports or another configuration than wanted is stopped in
+order and started anew on the same data.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PORTS = ("http", "grpc", "serf_lan", "server")
 
 Progress = Callable[[str], None]
 
-# Its log is kept in five files of this size.
+# Its log has five files of this size.
 _LOG_BYTES = 5 * 1024 * 1024
 _LOG_FILES = 4
 _POLL_SECONDS = 0.1
 _PROGRESS_SECONDS = 3.0
-# A clean stop takes well under a second; this long means that it hangs.
+# A clean stop takes well under a second; beyond this it hangs.
 _STOP_SECONDS = 10.0
-# One that is still starting does not listen to signals.
+# While it is starting it does not react to signals.
 _ABORT_SECONDS = 1.0
-_LINES = 8
+_LAST_LINES = 8
 
 
 class EmbeddedConsul:
@@ -50,18 +50,18 @@ class EmbeddedConsul:
         self.grpc_address = f"127.0.0.1:{ports['grpc']}"
 
     def running(self) -> Process | None:
-        """Its process, whoever started it and with whatever ports (its mark tells them)."""
+        """Its process, also one of an earlier agent, with the ports in its mark; None where none runs."""
         return next((process for process in find_marked(self._home) if process.mark.role == ROLE), None)
 
     async def start(self, progress: Progress, timeout_seconds: float) -> int:
-        """Adopts the one that runs as wanted, else starts it; returns its pid once it can issue certificates.
+        """Adopts one that runs as wanted, else starts it; returns its pid once it can issue certificates.
 
-        Raises WorkloadError with its last words when it ends, or is not ready
-        in time; one that was started here is then stopped again.
+        Raises WorkloadError with the end of its log when it ends or is not
+        ready in time; one that was started here is then stopped again.
         """
         base = resource_path("consul/server.hcl").read_text(encoding="utf-8")
         machine = json.dumps(self._machine(), indent=2)
-        # Another version lies at another path of the cache.
+        # Another version has another path in the cache.
         digest = hashlib.sha256(f"{self._binary}\n{base}\n{machine}".encode()).hexdigest()
         found = self.running()
         if found is not None and found.mark.digest == digest:
@@ -86,17 +86,17 @@ class EmbeddedConsul:
         return pid
 
     async def stop(self, grace_seconds: float = _STOP_SECONDS) -> None:
-        """TERM, wait, KILL; its data stays. Nothing to do when it does not run."""
+        """TERM, wait, KILL; its data is kept. Does nothing when it does not run."""
         while (found := self.running()) is not None:
             await stop(found, grace_seconds)
 
     async def _deny_once(self, done: Path) -> None:
-        """Writes the denial of all that nobody allowed; only ever once, so that a person may take it away."""
+        """Writes the intention that denies by default; only once ever, so that a person may delete it."""
         if await asyncio.to_thread(done.exists):
             return
         consul = Consul(self.address)
         try:
-            await consul.deny_the_rest()
+            await consul.deny_by_default()
         finally:
             await consul.close()
         write_private(done, "")
@@ -105,8 +105,8 @@ class EmbeddedConsul:
         mark = Mark(self._mesh, str(self._home), ROLE, instance=ROLE, digest=digest, ports=self._ports)
         agent = [str(self._binary), "agent", "-config-file", str(folder / "server.hcl")]
         agent += ["-config-file", str(folder / "machine.json")]
-        # It prints its whole log on stdout as well, which nobody would rotate; what
-        # it says before it has a log, and a crash, go to stderr.
+        # It prints its whole log on stdout too, which would never be rotated. Output before
+        # it has a log, and a crash, go to stderr.
         argv = ["/bin/sh", "-c", 'exec "$@" >/dev/null', "consul", *agent]
         return spawn(mark, argv, env={}, log=self._errors)
 
@@ -137,11 +137,13 @@ class EmbeddedConsul:
             if ready in done:
                 ready.result()
             elif ended in done:
-                raise WorkloadError(f"cannot start Consul: it ended at once; its last words:\n{self._last_log_lines()}")
+                raise WorkloadError(
+                    f"cannot start Consul: it ended at once; the end of its log:\n{self._last_log_lines()}"
+                )
             else:
                 raise WorkloadError(
                     f"cannot start Consul: it has not elected itself in {timeout_seconds:.0f} s "
-                    f"(MCPMESH_CONSUL__START_SECONDS); its last words:\n{self._last_log_lines()}"
+                    f"(MCPMESH_CONSUL__START_SECONDS); the end of its log:\n{self._last_log_lines()}"
                 )
         finally:
             ended.cancel()
@@ -150,23 +152,23 @@ class EmbeddedConsul:
             await consul.close()
 
     def _last_log_lines(self) -> str:
-        lines: deque[str] = deque(maxlen=_LINES)
+        lines: deque[str] = deque(maxlen=_LAST_LINES)
         for path in (self._log, self._errors):
             if path.exists():
-                lines.extend(path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LINES:])
+                lines.extend(path.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:])
         return "\n".join(f"  {line}" for line in lines) or f"  (none; see {self._log.parent})"
 
 
 async def _ready(consul: Consul, progress: Progress) -> None:
     """Returns once it has a leader and a certificate authority."""
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     while True:
         try:
             if await consul.leader() and await consul.trust_domain():
                 return
         except PeerError:
-            pass  # not listening yet, or no leader: the wait is for exactly that
-        if time.monotonic() - told > _PROGRESS_SECONDS:
-            told = time.monotonic()
-            progress(f"waiting for Consul to elect itself: {told - began:.0f} s")
+            pass  # it does not listen yet, or has no leader; that is what this waits for
+        if time.monotonic() - reported > _PROGRESS_SECONDS:
+            reported = time.monotonic()
+            progress(f"waiting for Consul to elect itself: {reported - began:.0f} s")
         await asyncio.sleep(_POLL_SECONDS)

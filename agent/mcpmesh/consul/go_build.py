@@ -1,9 +1,9 @@
-"""Consul built with Go: from the pinned modules alone, and cut short it leaves no process.
+"""Builds Consul with Go, from pinned modules only; an interrupted build leaves no process.
 
-Go compares each module with the given go.sum, and changes neither that nor the
-go.mod. It runs in a process group of its own, which a cancel or the end of its
-time ends as a whole. Where setpriv is there, Go is also told to end when this
-program is killed -9.
+Go compares each module with the given go.sum, and changes neither that nor
+go.mod. It runs in a process group of its own, which is ended as a whole after
+a cancel or a time-out. With setpriv, Go also ends when this program is killed
+with SIGKILL.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[str], None]
 async def build(
     version: str, scratch: Path, progress: Progress, *, pins: Path, build_seconds: float, progress_seconds: float
 ) -> Path:
-    """The executable of Consul `version`, built somewhere in the folder `scratch`.
+    """Builds the executable of Consul `version` in the folder `scratch`; returns its path.
 
     `pins` holds the go.mod and go.sum that pin the version and all that it needs.
     Raises MeshError where Go is missing, fails (with its last lines) or takes
@@ -53,7 +53,7 @@ async def build(
     progress(f"building Consul {version} with Go, once for this machine; some 2,000 packages, 10 minutes on two cores")
     # fmt: off
     process = await asyncio.create_subprocess_exec(
-        *_mortal(), go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", binary, MODULE,
+        *_tied_to_parent(), go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o", binary, MODULE,
         cwd=work,
         env=os.environ | {"CGO_ENABLED": "0", "GOWORK": "off", "GOTMPDIR": str(temporary)},
         stdin=asyncio.subprocess.DEVNULL,
@@ -64,19 +64,19 @@ async def build(
     # fmt: on
     try:
         async with asyncio.timeout(build_seconds):
-            seen = await _follow(process, progress, progress_seconds)
+            log = await _follow(process, progress, progress_seconds)
     except TimeoutError as error:
         raise MeshError(f"cannot build Consul {version}: not done in {build_seconds:.0f} s") from error
     finally:
-        await stop(process)
+        await end_process_group(process)
     if process.returncode != 0:
-        said = "\n    ".join(seen.tail) or "it said nothing"
-        raise MeshError(f"cannot build Consul {version}: go ended with {process.returncode}; {wanted}:\n    {said}")
+        output = "\n    ".join(log.tail) or "no output"
+        raise MeshError(f"cannot build Consul {version}: go ended with {process.returncode}; {wanted}:\n    {output}")
     return binary
 
 
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ends the process group where it still runs: TERM, then KILL, also when cancelled meanwhile."""
+async def end_process_group(process: asyncio.subprocess.Process) -> None:
+    """Ends the process group if it still runs: TERM, then KILL, also when cancelled meanwhile."""
     if process.returncode is not None:
         return
     try:
@@ -90,14 +90,14 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 @dataclass
-class _Seen:
-    """What `go build -v` has said so far."""
+class _BuildLog:
+    """The progress of `go build -v`, and its last lines of other output."""
 
     modules: int = 0
     packages: int = 0
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=8))
 
-    def line(self, line: str) -> None:
+    def add(self, line: str) -> None:
         if line.startswith("go: downloading "):
             self.modules += 1
         elif re.fullmatch(r"[\w./~+-]+", line):
@@ -106,34 +106,34 @@ class _Seen:
             self.tail.append(line)
 
 
-def _mortal() -> tuple[str, ...]:
-    """What makes a command end with us even where we are killed -9: util-linux's setpriv, where it is there."""
+def _tied_to_parent() -> tuple[str, ...]:
+    """The prefix with which a command ends when we are killed: util-linux's setpriv, where that is installed."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "TERM", "--") if setpriv else ()
 
 
-async def _follow(process: asyncio.subprocess.Process, progress: Progress, every: float) -> _Seen:
+async def _follow(process: asyncio.subprocess.Process, progress: Progress, progress_seconds: float) -> _BuildLog:
     assert process.stderr is not None
-    stderr, seen, began = process.stderr, _Seen(), time.monotonic()
+    stderr, log, began = process.stderr, _BuildLog(), time.monotonic()
 
     async def read() -> None:
         async for line in stderr:
-            seen.line(line.decode(errors="replace").rstrip())
+            log.add(line.decode(errors="replace").rstrip())
         await process.wait()
 
     reading = asyncio.create_task(read(), name="go build output")
     try:
         while not reading.done():
-            await asyncio.wait({reading}, timeout=every)
+            await asyncio.wait({reading}, timeout=progress_seconds)
             minutes, seconds = divmod(int(time.monotonic() - began), 60)
             progress(
                 f"building Consul: {minutes}:{seconds:02d} elapsed, "
-                f"{seen.modules} modules downloaded, {seen.packages} packages compiled"
+                f"{log.modules} modules downloaded, {log.packages} packages compiled"
             )
         await reading
     finally:
         reading.cancel()
-    return seen
+    return log
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -1,9 +1,9 @@
-"""Who may call whom: what is missing, what is stale, and how one source is put into a shared entry; pure.
+"""Changes of intentions: which are missing or stale, and how one source is added to or removed from an entry; pure.
 
-Consul keeps all intentions of a destination in one entry, which we share with
-the person who types `consul intention`. That command can add to an entry only
-as long as every source in it has an id, so ours are written with ids where
-that can be done, and by check-and-set into the entry where it cannot.
+Consul keeps all intentions for a destination in one config entry, which we
+share with the user of `consul intention`. That command can add to an entry
+only while every source in it has an id. So ours are written with ids where
+that is possible, else by check-and-set into the entry.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ from mcpmesh.model.observed_state import Intention
 def missing_and_stale(
     spec_allow: Iterable[str], destination: str, present: tuple[Intention, ...], mesh: str
 ) -> tuple[list[str], list[Intention]]:
-    """Sources to allow, and intentions of ours to revoke.
+    """The sources to allow, and our intentions to revoke.
 
-    A pair that a person wrote, allow or deny, is left as it is. Ours that lost
-    their ids (`consul intention delete` takes those of its neighbours away)
-    count as missing while nobody else's stands beside them: `Consul.allow`
-    then gives the ids back, without which a person could add nothing.
+    An intention that a person wrote, allow or deny, is left as it is. Ours
+    without ids (`consul intention delete` removes the ids of all others in
+    the entry) count as missing while the destination has no intention of
+    others: `Consul.allow` then restores the ids, without which a person
+    could add no intention.
     """
     wanted = set(spec_allow)
-    here = [intention for intention in present if intention.destination == destination]
-    stale = [intention for intention in here if intention.owner == mesh and intention.source not in wanted]
-    missing = wanted - {intention.source for intention in here}
-    staying = [intention for intention in here if intention not in stale]
-    if all(intention.owner == mesh and not intention.id for intention in staying):
-        missing |= {intention.source for intention in staying}
+    existing = [intention for intention in present if intention.destination == destination]
+    stale = [intention for intention in existing if intention.owner == mesh and intention.source not in wanted]
+    missing = wanted - {intention.source for intention in existing}
+    remaining = [intention for intention in existing if intention not in stale]
+    if all(intention.owner == mesh and not intention.id for intention in remaining):
+        missing |= {intention.source for intention in remaining}
     return sorted(missing), sorted(stale, key=lambda intention: intention.source)
 
 
 def policy_digest(destination: str, present: Iterable[Intention]) -> str:
-    """A digest (hex) of all that is said of calls to `destination`, by whomever."""
-    said = sorted(
+    """A digest (hex) of all intentions for calls to `destination`, ours and other people's."""
+    rules = sorted(
         (intention.source, intention.destination, intention.action, intention.rules)
         for intention in present
         if intention.destination in (destination, "*")
     )
-    return hashlib.sha256(canonical({"said": said})).hexdigest()
+    # The key is part of the digest, which Consul's entries carry: it stays as it is.
+    return hashlib.sha256(canonical({"said": rules})).hexdigest()
 
 
 def is_ours(source: Mapping[str, Any], mesh: str) -> bool:
@@ -53,28 +55,28 @@ def is_ours(source: Mapping[str, Any], mesh: str) -> bool:
 
 
 def all_ours_without_ids(entry: Mapping[str, Any], mesh: str) -> bool:
-    """Whether nobody else has a source in `entry`, and `consul intention create` could add none."""
+    """Whether all sources in `entry` are ours and one lacks an id, so that `consul intention create` can't add any."""
     sources = entry["Sources"]
     return all(is_ours(source, mesh) for source in sources) and not all(source.get("LegacyID") for source in sources)
 
 
-def has(entry: Mapping[str, Any], source: str) -> bool:
-    """Whether the entry says anything of this local source."""
+def mentions_source(entry: Mapping[str, Any], source: str) -> bool:
+    """Whether the entry has an intention for this source, which is no peer's."""
     return any(item["Name"] == source and not item.get("Peer") for item in entry["Sources"])
 
 
 def with_source(entry: Mapping[str, Any], source: str, mesh: str) -> dict[str, Any]:
-    """The entry with our permission for `source` added at its end."""
+    """The entry with our permission for `source` added at the end."""
     added = {"Name": source, "Type": "consul", "Action": "allow", "Description": owner_description(mesh)}
     return {**_writable(entry), "Sources": [*entry["Sources"], added]}
 
 
 def without_source(entry: Mapping[str, Any], source: str, mesh: str) -> dict[str, Any]:
-    """The entry without our permission for `source`; everything else as it stands."""
+    """The entry without our permission for `source`; everything else is unchanged."""
     kept = [item for item in entry["Sources"] if item["Name"] != source or item.get("Peer") or not is_ours(item, mesh)]
     return {**_writable(entry), "Sources": kept}
 
 
 def _writable(entry: Mapping[str, Any]) -> dict[str, Any]:
-    # What Consul adds to an entry and takes back only as a `cas` parameter.
+    # Consul adds these keys to an entry, and accepts the index only as the `cas` parameter.
     return {key: value for key, value in entry.items() if key not in ("Hash", "CreateIndex", "ModifyIndex")}

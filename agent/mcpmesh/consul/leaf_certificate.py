@@ -1,7 +1,7 @@
-"""A service's certificate as Consul issues it, and the TLS contexts made of it.
+"""A service's leaf certificate from Consul, and TLS contexts made from it.
 
-Asking for the certificate of a name registers nothing, so an identity that no
-intention knows can be tried as well.
+Reading the certificate of a name registers nothing, so an identity without any
+intention can be tried too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Identity:
-    """Certificate, key and roots (PEM) of one service; `spiffe` is the name that its peers see."""
+    """Certificate, key and roots (PEM) of one service; `spiffe` is its name in the certificate."""
 
     service: str
     spiffe: str
@@ -25,13 +25,13 @@ class Identity:
     roots: str = field(repr=False)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """For a client that shows this certificate and trusts Consul's roots.
+        """A context for a client that presents this certificate and trusts Consul's roots.
 
         The roots sign every service of the mesh, so the caller still has to
-        compare `spiffe_of` the peer with whom it meant.
+        compare `spiffe_of` the peer with the service that it means.
         """
         context = anonymous_context(self.roots)
-        # The ssl module reads certificates from files alone; this one is 0600 and gone at once.
+        # The ssl module reads a certificate from a file only; this one is 0600 and deleted at once.
         with tempfile.NamedTemporaryFile("w", prefix="mcpmesh-leaf-", suffix=".pem") as file:
             file.write(self.certificate)
             file.write(self.key)
@@ -40,8 +40,8 @@ class Identity:
         return context
 
 
-def identity(service: str, leaf: Mapping[str, Any], roots: Mapping[str, Any]) -> Identity:
-    """From Consul's answers to /v1/agent/connect/ca/leaf/… and …/roots; KeyError where they are not that."""
+def identity_from(service: str, leaf: Mapping[str, Any], roots: Mapping[str, Any]) -> Identity:
+    """The identity in Consul's answers to /v1/agent/connect/ca/leaf/… and …/roots; KeyError for other JSON."""
     return Identity(
         service=service,
         spiffe=leaf["ServiceURI"],
@@ -53,16 +53,16 @@ def identity(service: str, leaf: Mapping[str, Any], roots: Mapping[str, Any]) ->
 
 
 def anonymous_context(roots: str) -> ssl.SSLContext:
-    """For a client that trusts `roots` (PEM) and shows no certificate."""
+    """A context for a client that trusts `roots` (PEM) and presents no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # a SPIFFE identity is a URI, no host name
+    context.check_hostname = False  # a SPIFFE id is a URI, not a host name
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(cadata=roots)
     return context
 
 
 def spiffe_of(peer: ssl.SSLObject | ssl.SSLSocket) -> str:
-    """The SPIFFE URI in the certificate that the peer showed and proved; "" where it has none."""
+    """The SPIFFE URI in the peer's verified certificate; "" where it has none."""
     certificate = peer.getpeercert() or {}
     names = (name[1] for name in certificate.get("subjectAltName", ()) if name[0] == "URI")
     return next((str(name) for name in names if str(name).startswith("spiffe://")), "")

@@ -1,7 +1,7 @@
-"""What an instance and its sidecar are registered as; pure.
+"""The registrations of an instance and of its sidecar; pure.
 
-Two registrations, not one with the sidecar nested in it, since each goes
-through its own states: the sidecar leaves before what it serves.
+They are two, not one with a nested sidecar, since each has its own states: the
+sidecar is deregistered before its instance.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LOOPBACK = "127.0.0.1"
 # An instance on the same host either accepts at once or is not there.
 _CONNECT_MS = 2000
 _CHECK_TIMEOUT = "5s"
-# The shortest that Consul takes; a sidecar is in use this long after it listens.
+# The shortest interval that Consul accepts; a sidecar gets calls this long after it listens.
 LISTENER_INTERVAL = "1s"
-# Consul's bound for one value of Meta.
-_LONGEST_META = 512
+# Consul's limit for one value of Meta.
+_MAX_META_LENGTH = 512
 
 
 def registration(
@@ -39,11 +39,11 @@ def registration(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The registrations of an instance that answers at `address`:`port`, and of its sidecar at `host`:`sidecar_port`.
 
-    The instance is passing from the start, because it was probed just before;
-    the sidecar is critical until its listener was seen. Upstreams without a
-    port in `upstream_ports` are left out. Where instance and sidecar share a
-    loopback that is not Consul's, Consul looks at the instance's /ready, and
-    at nothing else, through its sidecar at `host`:`check_port`.
+    The instance is passing from the start, since it was probed just before;
+    the sidecar is critical until its listener accepts. Upstreams without a
+    port in `upstream_ports` are left out. Where instance and sidecar have a
+    loopback of their own, Consul checks the instance's /ready through its
+    sidecar at `host`:`check_port`, which leads to nothing else.
     """
     instance, sidecar = stamped(
         _instance(spec, instance_id, (address, port), (host, check_port) if check_port else (address, port), info),
@@ -77,7 +77,7 @@ def _server(info: ServerInfo | None) -> dict[str, str]:
         "mcpmesh-server-version": info.version,
         "mcpmesh-tools": str(len(info.tools)),
     }
-    return {key: value[:_LONGEST_META] for key, value in meta.items()}
+    return {key: value[:_MAX_META_LENGTH] for key, value in meta.items()}
 
 
 def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _ready(spec: ServiceSpec, id_: str, address: str, port: int) -> dict[str, An
         return {**tcp_check(id_, "ready", address, port, interval), "Status": "passing"}
     url = f"http://{_bracketed(address)}:{port}{path}"
     check = {**_check(id_, "ready", interval), "HTTP": url, "Timeout": _CHECK_TIMEOUT, "Status": "passing"}
-    # A shim answers to names of loopback alone.
+    # A shim accepts only host names of loopback.
     return {**check, "Header": {"Host": ["localhost"]}} if spec.is_mcp and address != LOOPBACK else check
 
 
@@ -138,14 +138,14 @@ def _proxy_config(spec: ServiceSpec, host: str) -> dict[str, Any]:
         "bind_address": host,
         "local_connect_timeout_ms": _CONNECT_MS,
     }
-    # Time limits of a call are the caller's (service-resolver); here 0 means none,
-    # where Envoy's default would cut a call after 15 s.
+    # The caller's sidecar limits the time of a call (service-resolver). 0 means no limit here;
+    # Envoy's default would end a call after 15 s.
     unlimited = {"local_request_timeout_ms": 0, "local_idle_timeout_ms": 0}
     return config | (unlimited if spec.protocol is Protocol.HTTP else {})
 
 
 def tcp_check(id_: str, name: str, address: str, port: int, interval: str) -> dict[str, Any]:
-    """A check that somebody accepts connections at `address`:`port`."""
+    """A check that a program accepts connections at `address`:`port`."""
     return {**_check(id_, name, interval), "TCP": f"{_bracketed(address)}:{port}", "Timeout": _CHECK_TIMEOUT}
 
 

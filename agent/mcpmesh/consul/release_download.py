@@ -1,8 +1,8 @@
-"""Consul's official release: nothing of it is unpacked before its SHA-256 was compared.
+"""Downloads Consul's official release; nothing is unpacked before its SHA-256 was compared.
 
-The zip has to have the sum that the site's own SHA256SUMS names for it, and
-where the address is https, every redirect has to be too: TLS is what vouches
-for the sums. Writes nowhere but into the folder that it is given.
+The zip has to have the SHA-256 in the site's own SHA256SUMS. Where the address
+is https, every redirect has to be https too, since only TLS protects the sums.
+It writes only into the folder that it is given.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import httpx
 from mcpmesh.errors import Broken, SettingsError, Unreachable
 
 # The zips have about 60 MiB; a mirror that sends far more sends something else.
-LARGEST_BYTES = 512 * 1024 * 1024
+MAX_BYTES = 512 * 1024 * 1024
 MIB = 1024 * 1024
 
 Progress = Callable[[str], None]
@@ -39,12 +39,12 @@ async def download(
     download_seconds: float,
     progress_seconds: float,
 ) -> Path:
-    """The executable of the official release `version` for this machine, somewhere in the folder `scratch`.
+    """Downloads and unpacks the official release `version` for this machine into `scratch`; returns the executable.
 
     `releases` is laid out as the official site is: VERSION/consul_VERSION_SHA256SUMS
-    beside the zips. Raises Unreachable where trying again may help, Broken where
-    the site has something else than asked for, SettingsError where `releases` is
-    no address. A cancel takes effect when nothing writes to `scratch` any more.
+    beside the zips. Raises Unreachable where a retry may help, Broken where the
+    site sends something else, SettingsError where `releases` is no address. A
+    cancel takes effect when nothing writes to `scratch` any more.
     """
     name = f"consul_{version}_{_platform()}.zip"
     base = f"{releases.rstrip('/')}/{version}"
@@ -58,7 +58,7 @@ async def download(
             await _fetch(http, f"{base}/consul_{version}_SHA256SUMS", sums)
             expected = expected_sum(sums.read_text(encoding="utf-8", errors="replace"), name)
             progress(f"downloading {base}/{name}")
-            actual = await _fetch(http, f"{base}/{name}", archive, _seldom(progress, progress_seconds))
+            actual = await _fetch(http, f"{base}/{name}", archive, _throttled(progress, progress_seconds))
     except TimeoutError as error:
         raise Unreachable(f"cannot download {base}/{name}: not done in {download_seconds:.0f} s") from error
     if actual != expected:
@@ -69,13 +69,13 @@ async def download(
     try:
         return await asyncio.shield(unpacking)
     except asyncio.CancelledError:
-        # A thread can't be cancelled, and would go on writing behind whoever cleans up.
+        # A thread can't be cancelled; it would still write while the folder is being removed.
         await asyncio.gather(unpacking, return_exceptions=True)
         raise
 
 
 def expected_sum(sums: str, name: str) -> str:
-    """The SHA-256 of the file `name`, in lower-case hex, from the text of a SHA256SUMS file; Broken where absent."""
+    """The SHA-256 of the file `name`, in lower-case hex, from the text of a SHA256SUMS file; Broken without one."""
     for line in sums.splitlines():
         match line.split():
             case [digest, file] if file.lstrip("*") == name and re.fullmatch(r"[0-9a-fA-F]{64}", digest):
@@ -84,21 +84,21 @@ def expected_sum(sums: str, name: str) -> str:
 
 
 async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | None = None) -> str:
-    """Writes the body of `url` to the file `to`; its SHA-256 in lower-case hex."""
+    """Writes the body of `url` to the file `to`; returns its SHA-256 in lower-case hex."""
     digest, done = hashlib.sha256(), 0
     try:
-        # Not opened in a thread: cancelled meanwhile, nobody would close it.
+        # Not opened in a thread: after a cancel nothing would close it.
         with to.open("wb") as file:
             async with http.stream("GET", url) as response:
-                # One step without TLS would void what vouches for the sums.
+                # One step without TLS, and the sums prove nothing.
                 if url.startswith("https:") and any(hop.url.scheme != "https" for hop in (*response.history, response)):
                     raise Broken(f"cannot download {url}: it redirects to plain HTTP; use another mirror")
                 response.raise_for_status()
                 size = int(response.headers.get("content-length", 0)) / MIB
                 async for chunk in response.aiter_raw():
                     done += len(chunk)
-                    if done > LARGEST_BYTES:
-                        raise Broken(f"cannot download {url}: it is larger than {LARGEST_BYTES // MIB} MiB")
+                    if done > MAX_BYTES:
+                        raise Broken(f"cannot download {url}: it is larger than {MAX_BYTES // MIB} MiB")
                     digest.update(chunk)
                     file.write(chunk)
                     if tell is not None:
@@ -112,8 +112,8 @@ async def _fetch(http: httpx.AsyncClient, url: str, to: Path, tell: Progress | N
     return digest.hexdigest()
 
 
-def _seldom(progress: Progress, seconds: float) -> Progress:
-    """`progress`, but at most one line in `seconds`."""
+def _throttled(progress: Progress, seconds: float) -> Progress:
+    """Calls `progress` at most once in `seconds`."""
     due = time.monotonic() + seconds
 
     def tell(line: str) -> None:

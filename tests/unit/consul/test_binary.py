@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcpmesh.consul.binary import Sources, find_or_make, supported, version_of
+from mcpmesh.consul.binary import Sources, find_or_make, is_supported, version_of
 from mcpmesh.consul.release_download import expected_sum
 from mcpmesh.errors import Broken, MeshError, SettingsError
 from mcpmesh.kit.resources import resource_path
@@ -58,12 +58,12 @@ def test_the_build_and_the_settings_name_the_same_version() -> None:
 
 @pytest.mark.parametrize("version", ["1.21.0", "1.22.5", "1.22.7+ent"])
 def test_version_of_the_range_is_supported(version: str) -> None:
-    assert supported(version)
+    assert is_supported(version)
 
 
 @pytest.mark.parametrize("version", ["1.20.9", "1.23.0", "2.0.0", "0.1.0", "nonsense"])
 def test_nothing_outside_the_range_is_supported(version: str) -> None:
-    assert not supported(version)
+    assert not is_supported(version)
 
 
 def test_a_sum_is_found_by_the_whole_name_of_the_file() -> None:
@@ -90,7 +90,7 @@ async def test_a_configured_version_outside_the_range_is_used_with_a_word(
     mine = program(tmp_path / "mine", "Consul v1.30.0")
     found, said = await find(tmp_path / "cache", nowhere, configured=mine)
     assert found == mine
-    assert said == [f"Consul 1.30.0 at {mine} is outside the supported range, >=1.21,<1.23; using it all the same"]
+    assert said == [f"Consul 1.30.0 at {mine} is outside the supported range, >=1.21,<1.23; using it anyway"]
 
 
 async def test_a_configured_program_that_is_not_consul_is_an_error(
@@ -123,7 +123,7 @@ async def test_an_unsupported_consul_on_path_is_passed_over_with_a_word(
     kept = cached(tmp_path / "cache")
     found, said = await find(tmp_path / "cache", nowhere)
     assert found == kept
-    assert said == [f"Consul 1.15.0 at {path / 'consul'} is outside the supported range, >=1.21,<1.23; passing over it"]
+    assert said == [f"Consul 1.15.0 at {path / 'consul'} is outside the supported range, >=1.21,<1.23; ignoring it"]
 
 
 async def test_what_is_called_consul_on_path_and_is_not_is_passed_over(
@@ -133,7 +133,7 @@ async def test_what_is_called_consul_on_path_and_is_not_is_passed_over(
     kept = cached(tmp_path / "cache")
     found, said = await find(tmp_path / "cache", nowhere)
     assert found == kept
-    assert [line.rpartition("; ")[2] for line in said] == ["passing over it"]
+    assert [line.rpartition("; ")[2] for line in said] == ["ignoring it"]
 
 
 async def test_a_damaged_cache_is_not_handed_out(path: Path, tmp_path: Path, nowhere: Sources) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version as installed
 
 from mcpmesh import __version__
-from mcpmesh.consul.binary import SUPPORTED, supported
+from mcpmesh.consul.binary import SUPPORTED, is_supported
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify.claims import envoys
 from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
@@ -19,7 +19,7 @@ async def of_consul(facts: Facts) -> list[Finding]:
     known(facts.registrations, facts.world)
     found = await facts.world.consul.version()
     low, high = (".".join(map(str, bound)) for bound in SUPPORTED)
-    if supported(found):
+    if is_supported(found):
         return [good(f"Consul at {facts.world.consul.address} is {found}, supported are {low} up to below {high}")]
     step = "set MCPMESH_CONSUL__BINARY (or __ADDRESS) to one of those, and start the mesh again"
     return [bad(f"Consul at {facts.world.consul.address} is {found}, supported are {low} up to below {high}", step)]
