@@ -1,9 +1,9 @@
-// Command child is the MCP server on stdio behind every bridge that is measured.
+// Command child is the MCP server on stdio behind every measured bridge.
 //
 // It answers in the order of the requests and writes as much at once as it can,
-// so that it is never what limits a bridge. It leaves when its stdin ends, unless
-// its file is called "stubborn": then it stays until it gets a signal, as some
-// real servers do.
+// so that the server never limits a bridge. It exits when its stdin ends. If its
+// file is called "stubborn", it runs on until it gets a signal, as some real
+// servers do.
 package main
 
 import (

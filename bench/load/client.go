@@ -11,7 +11,7 @@ import (
 	"mcpmesh.dev/bench/mcp"
 )
 
-// What an answer can be.
+// The verdicts on an answer.
 const (
 	right = iota
 	crossed
@@ -19,7 +19,7 @@ const (
 	failed
 )
 
-// client is one MCP client: a session of the older protocol, or nothing but metadata of the newer.
+// client is one MCP client: a session of the legacy era, or only metadata of the modern era.
 type client struct {
 	target  *target
 	number  int
@@ -27,7 +27,7 @@ type client struct {
 	version string
 }
 
-// target is what is measured.
+// target is the measured MCP endpoint.
 type target struct {
 	address string
 	path    string
@@ -62,7 +62,7 @@ func (c *client) headers(method, name string) string {
 	return extra
 }
 
-// open makes a session; the newer protocol has none, and nothing is to do.
+// open opens a session. The modern era has no sessions, so it does nothing there.
 func (c *client) open(on *conn) error {
 	if c.target.modern {
 		return nil
@@ -91,7 +91,7 @@ func (c *client) open(on *conn) error {
 	return nil
 }
 
-// leave ends the session; not every server offers that.
+// leave ends the session. Not every server supports that.
 func (c *client) leave(on *conn) {
 	if c.session != "" {
 		on.do([]byte("DELETE " + c.target.path + " HTTP/1.1\r\nHost: " + c.target.address + "\r\n" + c.headers("", "") + "\r\n"))
@@ -100,14 +100,14 @@ func (c *client) leave(on *conn) {
 
 const pad = "................................................................"
 
-// tag is a text that no other call of a run has; its length varies as that of real arguments does.
+// tag is a text that no other call of a run has. Its length varies, as with real arguments.
 func tag(client, worker, n int) string {
 	return fmt.Sprintf("c%d-w%d-n%d-%s", client, worker, n, pad[:n%64])
 }
 
-// call calls a tool with a text of its own and says whether its answer is its own.
+// call calls a tool with a text that no other call has, and checks whether the answer has it too.
 func (c *client) call(on *conn, tool string, worker, n int) (verdict int, at time.Time, err error) {
-	// Ids are unique in a session, as the protocol wants, and the same in all of them.
+	// Ids are unique in a session, as the protocol requires, and the same in all sessions.
 	id := worker*10_000_000 + n
 	text := tag(c.number, worker, n)
 	meta := ""

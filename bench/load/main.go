@@ -1,8 +1,9 @@
 // Command load calls an MCP server over HTTP and checks every answer.
 //
-// It says "ready" when its sessions are open, waits for a line, calls for the
-// time it was given, prints one JSON line, waits for another line and leaves, so
-// that whoever started it can read the server's meters right before and after.
+// It prints "ready" when its sessions are open and waits for a line on stdin.
+// Then it calls for the given time, prints one line of JSON, waits for another
+// line and ends its sessions. So the harness can read the server's meters right
+// before and right after the calls.
 package main
 
 import (
@@ -18,7 +19,7 @@ import (
 	"time"
 )
 
-// tally is what one run counted. Rates and percentiles are of the time behind the warm-up; Calls are all calls.
+// tally is the result of one run. Rates and percentiles are of the time after the warm-up; Calls counts all calls.
 type tally struct {
 	Calls     int     `json:"calls"`
 	PerSecond float64 `json:"per_second"`
@@ -31,7 +32,7 @@ type tally struct {
 	Fault     string  `json:"fault,omitempty"`
 }
 
-// worker is one caller at a time; sample holds its latencies behind the warm-up.
+// worker is one caller, with one call at a time; sample holds its latencies after the warm-up.
 type worker struct {
 	sample   []time.Duration
 	verdicts [4]int
@@ -40,7 +41,7 @@ type worker struct {
 	fault    error
 }
 
-// hopeless is so many failures in a row of one caller that going on would tell nothing more.
+// hopeless is the number of failures in a row after which a caller stops.
 const hopeless = 20
 
 const overtime = 10 * time.Second
@@ -91,7 +92,7 @@ func main() {
 	}
 }
 
-// run lets workers work, and tells what they counted.
+// run starts the workers, waits for them and prints their tally.
 func run(count int, work func(n int, w *worker, warm, end time.Time)) {
 	turn := bufio.NewReader(os.Stdin)
 	fmt.Println("ready")
@@ -108,7 +109,7 @@ func run(count int, work func(n int, w *worker, warm, end time.Time)) {
 	turn.ReadString('\n')
 }
 
-// repeat calls until the time is over. A call belongs to the sample when it began behind the warm-up.
+// repeat calls until the time is over. A call belongs to the sample if it began after the warm-up.
 func repeat(as *client, number int, w *worker, warm, end time.Time) {
 	on := conn{address: as.target.address}
 	defer on.close()
@@ -125,7 +126,7 @@ func repeat(as *client, number int, w *worker, warm, end time.Time) {
 	}
 }
 
-// visit opens a session, calls once and leaves, again and again; the time is that up to the call's answer.
+// visit opens a session, calls once and leaves, again and again. It measures the time until the call's answer.
 func visit(to *target, number int, w *worker, warm, end time.Time) {
 	on := conn{address: to.address}
 	defer on.close()
@@ -148,7 +149,7 @@ func visit(to *target, number int, w *worker, warm, end time.Time) {
 	}
 }
 
-// open times how long `initialize` takes when there was time to prepare for it.
+// open measures `initialize` after a pause in which the server could prepare for it.
 func open(to *target, w *worker) {
 	for range *opens {
 		time.Sleep(*pause)
@@ -168,14 +169,14 @@ func open(to *target, w *worker) {
 	}
 }
 
-// over tells whether a caller's time is. One whose machine stood still for all of it, so that none of its calls
-// counts, has until one does, within a bound.
+// over reports whether a caller's time is over. If none of its calls counts yet, because the machine stood still, the
+// caller continues until one does, within a bound.
 func (w *worker) over(now, end time.Time) bool {
 	return now.After(end) && (len(w.sample) > 0 || now.After(end.Add(overtime)))
 }
 
-// count notes a verdict. What is answered wrongly is answered: only failures in
-// a row end a caller, so that the load is the same for all.
+// count notes a verdict. Only failures in a row end a caller: a wrong answer is an
+// answer too, so that the load is the same for all bridges.
 func (w *worker) count(verdict int, err error) {
 	w.calls++
 	w.verdicts[verdict]++

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// conn is one HTTP/1.1 connection, written by hand so that the generator costs
-// little of the two or so processors that it shares with what it measures.
+// conn is one HTTP/1.1 connection. It is written by hand, so that the generator
+// needs little of the processors that it shares with the measured bridge.
 type conn struct {
 	address string
 	net     net.Conn
@@ -20,7 +20,7 @@ type conn struct {
 	body    []byte
 }
 
-// answer is what came for one request; body is valid until the next one.
+// answer is the answer to one request; body is valid until the next request.
 type answer struct {
 	status  int
 	session string
@@ -28,13 +28,13 @@ type answer struct {
 	at      time.Time
 }
 
-// patience bounds one exchange; what takes longer counts as failed.
+// patience bounds one exchange. A longer one counts as failed.
 const patience = 10 * time.Second
 
 var errTooMany = errors.New("the event stream ended without an answer")
 
 // do sends one request and reads its whole answer. In an event stream the
-// answer is the first event that carries `"result"` or `"error"` beside an id.
+// answer is the first event with `"result"` or `"error"`.
 func (c *conn) do(request []byte) (answer, error) {
 	for retried := false; ; retried = true {
 		fresh := c.net == nil
@@ -53,7 +53,7 @@ func (c *conn) do(request []byte) (answer, error) {
 			}
 		}
 		c.close()
-		// A server may close a kept connection just as it is used again; nothing was read, so once more is right.
+		// A server may close an idle connection just as it is used again. Nothing was read, so one more try is right.
 		if fresh || retried {
 			return answer{}, err
 		}
@@ -137,7 +137,7 @@ func (c *conn) read() (got answer, keep bool, err error) {
 	return got, keep, err
 }
 
-// chunks reads a chunked body; an event stream's answer counts as come with its event, not with the stream's end.
+// chunks reads a chunked body. An event stream's answer has arrived with its event, not with the stream's end.
 func (c *conn) chunks(got *answer, events bool) error {
 	for {
 		line, err := c.line()
@@ -165,7 +165,7 @@ func (c *conn) chunks(got *answer, events bool) error {
 	}
 }
 
-// event is the data of the first event of a stream that is an answer.
+// event returns the data of the stream's first event that is an answer.
 func event(stream []byte) []byte {
 	for rest := stream; len(rest) > 0; {
 		var line []byte

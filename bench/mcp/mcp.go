@@ -1,7 +1,7 @@
 // Package mcp answers the few methods that the benchmark needs, in both protocol eras.
 //
-// The stdio child and the static HTTP server are the same server behind two
-// transports, so what differs between their figures is the transport.
+// The stdio server and the static HTTP server use it with two transports, so
+// their figures differ only by the transport.
 package mcp
 
 import (
@@ -11,19 +11,19 @@ import (
 	"strconv"
 )
 
-// Modern is the stateless revision; the others have `initialize`.
+// Modern is the stateless revision. The older ones have `initialize`.
 const Modern = "2026-07-28"
 
-// BlobBytes is the length of the text that the tool "blob" answers with.
+// BlobBytes is the length of the text in an answer of the tool "blob".
 const BlobBytes = 1 << 20
 
-// Eras a server can be told to speak.
+// The eras that the server can speak.
 const (
 	Both   = "both"
 	Legacy = "legacy"
 )
 
-// Filler is what a blob consists of behind its caller's tag. It needs no escapes in JSON.
+// Filler is the text of a blob after its caller's tag. It needs no escapes in JSON.
 var Filler = bytes.Repeat([]byte("0123456789abcdef"), BlobBytes/16)
 
 type request struct {
@@ -46,7 +46,7 @@ const tools = `[{"name":"echo","description":"Answers with its text.","inputSche
 const schema = `{"type":"object","properties":{"text":{"type":"string"}},"required":["text"]}`
 const info = `{"name":"bench","version":"1"}`
 
-// Answer appends the answer to one message, without a line break; nothing where none is due.
+// Answer appends the answer to one message, without a line break. A message without an id gets no answer.
 func Answer(to []byte, message []byte, era string) []byte {
 	var in request
 	if json.Unmarshal(message, &in) != nil || len(in.ID) == 0 || in.Method == "" {

@@ -1,1 +1,1 @@
-"""`make bench-shim`: the shim beside other stdio-to-HTTP bridges, in one interleaved run (docs/performance.md)."""
+"""`make bench-shim`: the shim and other stdio-to-HTTP bridges, in one interleaved run (docs/performance.md)."""

@@ -1,4 +1,4 @@
-"""What the shim is held to, each as a ratio within one run or a bound of its own."""
+"""The bars that the shim has to meet: each is a ratio within one run, or an absolute bound."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ GO = "TBXark/mcp-proxy (Go)"
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar. `value` is None where the run did not measure what it needs."""
+    """One bar. `value` is None if the run did not measure it."""
 
     text: str
     bound: float
     value: float | None
     above: bool = False
-    """The value has to be above the bound, otherwise at or below it."""
+    """Whether the value has to be above the bound; otherwise it has to be at or below it."""
     unit: str = "×"
 
     @property
@@ -33,7 +33,7 @@ class Bar:
 
 
 def bars(results: dict[str, Any]) -> list[Bar]:
-    """All of them."""
+    """All bars of a run, with their values."""
     systems = {system["name"]: system for system in results["systems"] if not system.get("absent")}
     ours, shared = systems.get(OURS), systems.get(f"{OURS} shared")
     if ours is None:
@@ -49,8 +49,8 @@ def bars(results: dict[str, Any]) -> list[Bar]:
         ratios = [found for other in others if one and (found := ratio(one, other, shape, figure)) is not None]
         return best(ratios, default=None)
 
-    kept = [system for system in rivals if not system["own_child"]]
-    each = [system for system in rivals if system["own_child"]]
+    one_process = [system for system in rivals if not system["own_child"]]
+    process_each = [system for system in rivals if system["own_child"]]
     found = [
         Bar("CPU per call at 16 × 4, of the Go bridge's", 0.5, against(bridge, "many", "cpu_ms")),
         Bar("CPU per call at 16 × 4, of the static Go server's", 1.5, against(static, "many", "cpu_ms")),
@@ -62,13 +62,13 @@ def bars(results: dict[str, Any]) -> list[Bar]:
         Bar(
             "sessions/s over one process, of the fastest rival's that has one",
             1.0,
-            worst(shared, kept, "sessions", "per_second", min),
+            worst(shared, one_process, "sessions", "per_second", min),
             above=True,
         ),
         Bar(
             "sessions/s with a process each, of the fastest rival's that has one each",
             1.0,
-            worst(ours, each, "sessions", "per_second", min),
+            worst(ours, process_each, "sessions", "per_second", min),
             above=True,
         ),
         Bar("CPU per call with a process per session, of shared", 1.3, against(shared, "many", "cpu_ms")),
@@ -85,7 +85,7 @@ def bars(results: dict[str, Any]) -> list[Bar]:
 
 
 def own_bars(own: dict[str, Any]) -> list[Bar]:
-    """Those that need no rival."""
+    """The bars that need no rival."""
     if not own:
         return []
 

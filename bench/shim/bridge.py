@@ -1,4 +1,4 @@
-"""One running system: from its command line to the proof that nothing of it is left."""
+"""One running system: its start, requests to it, and its end with a count of the processes that it left behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.shim import meters
 from bench.shim.systems import Start, System
 
 START_SECONDS = 60.0
-# A stopped bridge gets as long to stop its server; what runs then is left behind.
+# A stopped bridge has this time to stop its server. A server that runs on after it counts as left behind.
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
 STUBBORN = "stubborn"
@@ -32,12 +32,12 @@ HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "app
 
 
 class Broken(Exception):
-    """The system does not work here; the message is the reason."""
+    """The system does not work on this machine; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Left:
-    """What a stopped bridge left behind, before this harness killed it."""
+    """The processes that a stopped bridge left behind, before this harness killed them."""
 
     children: int
     stopped: bool
@@ -45,12 +45,12 @@ class Left:
 
 
 class Bridge:
-    """A system that was started. `stop` has to be called, whatever happens."""
+    """A started system. `stop` has to be called in every case."""
 
     def __init__(self, system: System, package: Path, child: Path, folder: Path, stubborn: bool = False) -> None:
-        """`child` is the server's program; the bridge gets a copy of its own of it, in `folder`, which is its own.
+        """`child` is the server's program. The bridge gets a copy of it in `folder`, which no other bridge uses.
 
-        A stubborn server does not leave when its stdin ends.
+        A stubborn server does not exit when its stdin ends.
         """
         self.system = system
         self.child = folder / (STUBBORN if stubborn else "bench-child")
@@ -78,15 +78,15 @@ class Bridge:
         return f"http://127.0.0.1:{self.port}{self.system.path}"
 
     def pids(self) -> set[int]:
-        """The bridge's processes; the servers behind it are not counted."""
+        """The bridge's processes, without the servers behind it."""
         return {pid for pid in meters.tree(self.process.pid) if not meters.runs(pid, self.child)}
 
     def cpu_seconds(self) -> float:
-        """Of the bridge so far."""
+        """CPU time of the bridge so far."""
         return sum(map(meters.cpu_seconds, self.pids()))
 
     def wait_ready(self) -> None:
-        """Until it answers MCP; raises Broken."""
+        """Wait until it answers MCP; raises Broken."""
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None:
@@ -96,12 +96,12 @@ class Bridge:
             time.sleep(POLL_SECONDS)
 
     def last_words(self) -> str:
-        """The last line of its output."""
+        """The last line of the bridge's output."""
         lines = [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1][:200] if lines else "no output"
 
     def open_session(self) -> None:
-        """And leave it open."""
+        """Open a session and leave it open."""
         self.request("POST", INITIALIZE)
 
     def _answers(self) -> bool:
@@ -114,7 +114,7 @@ class Bridge:
         return status == 200
 
     def request(self, method: str, message: Any, headers: dict[str, str] | None = None) -> tuple[int, str | None]:
-        """One exchange; answers status and session."""
+        """One exchange; returns the status and the session id."""
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS)
         try:
             body = json.dumps(message) if message is not None else None
@@ -125,7 +125,7 @@ class Bridge:
             conn.close()
 
     def stop(self, number: int = signal.SIGTERM) -> Left:
-        """Signal the bridge alone, as a supervisor does, and see what is left; then nothing is."""
+        """Signal the bridge alone, as a supervisor does, count the servers that run on, and kill everything."""
         below = meters.tree(self.process.pid) - {self.process.pid}
         self.process.send_signal(number)
         deadline = time.monotonic() + STOP_SECONDS
@@ -144,7 +144,7 @@ class Bridge:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on just now."""
+    """A free port of loopback."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

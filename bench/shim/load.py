@@ -1,4 +1,4 @@
-"""One measurement: the load generator against a bridge, with the bridge's meters read right before and after."""
+"""One measurement: the load generator calls a bridge, whose meters are read right before and right after."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from bench.shim import meters
 from bench.shim.bridge import Bridge
 
-# Beyond the time it is given to call: sessions of a slow bridge take that long to open.
+# Time on top of the time for calls, since the sessions of a slow bridge take that long to open.
 SLACK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How a bridge is loaded."""
+    """One kind of load."""
 
     key: str
     words: tuple[str, ...]
@@ -35,37 +35,37 @@ SHAPES = (LATENCY, ONE, MANY, SESSIONS, LONG)
 
 
 class Failed(Exception):
-    """The load could not be put on; the message is the reason."""
+    """The load generator failed; the message is the reason."""
 
 
 def measure(programs: Path, bridge: Bridge, shape: Shape, seconds: float, modern: bool = False) -> dict[str, Any]:
-    """What the load generator counted, and `cpu_ms` per call and `grown_mib` of the bridge. Raises Failed."""
+    """The load generator's tally, with `cpu_ms` per call and `grown_mib` of the bridge. Raises Failed."""
     words = [str(programs / "load"), *shape.words, "-for", f"{seconds}s", "-warm", f"{shape.warm_seconds}s"]
     if modern:
         words.append("-modern")
     process = subprocess.Popen(
         [*words, bridge.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    watch = Watch(process, seconds + SLACK_SECONDS)
+    conversation = Conversation(process, seconds + SLACK_SECONDS)
     try:
-        watch.line()
+        conversation.line()
         pids = bridge.pids()
         before = sum(map(meters.cpu_seconds, pids))
         resident = meters.forget_peak(pids)
-        watch.go_on()
-        tally: dict[str, Any] = json.loads(watch.line())
+        conversation.go_on()
+        tally: dict[str, Any] = json.loads(conversation.line())
         after = bridge.cpu_seconds()
         tally["grown_mib"] = round(meters.peak(pids) - resident, 2)
         tally["cpu_ms"] = 1000 * (after - before) / tally["calls"] if tally["calls"] else None
-        watch.go_on()
+        conversation.go_on()
         process.wait(SLACK_SECONDS)
     finally:
-        watch.close()
+        conversation.close()
     return tally
 
 
-class Watch:
-    """A conversation with the load generator that has an end."""
+class Conversation:
+    """A conversation with the load generator, which is killed when its time is over."""
 
     def __init__(self, process: subprocess.Popen[str], seconds: float) -> None:
         self.process = process
@@ -74,18 +74,18 @@ class Watch:
         self._timer.start()
 
     def line(self) -> str:
-        """Its next line; raises Failed when it ended instead."""
+        """The load generator's next line; raises Failed if it exited instead."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             self.process.wait()
             assert self.process.stderr is not None
-            said = self.process.stderr.read().strip().splitlines()
-            raise Failed(said[-1].removeprefix("load: ") if said else "the load could not be finished in time")
+            output = self.process.stderr.read().strip().splitlines()
+            raise Failed(output[-1].removeprefix("load: ") if output else "the load could not be finished in time")
         return line
 
     def go_on(self) -> None:
-        """What it waits for."""
+        """Send the line that the load generator waits for."""
         assert self.process.stdin is not None
         self.process.stdin.write("\n")
         self.process.stdin.flush()

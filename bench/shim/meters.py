@@ -1,7 +1,8 @@
-"""What a bridge costs, read from /proc: its processes without the MCP servers behind it.
+"""CPU and memory of a bridge, read from /proc: its processes without the MCP servers behind it.
 
-A server is told by its executable: each start of a bridge gets a path of its
-own for it, so nothing is counted for another, and what outlives a bridge is found.
+A server is recognized by its executable, which has another path for each start
+of a bridge. So no process is counted for another bridge, and servers that
+outlive their bridge are found.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Memory:
-    """In MiB. PSS shares what several processes have in common, such as an interpreter's file pages."""
+    """Memory in MiB. PSS divides pages that several processes share, such as an interpreter's, among them."""
 
     rss: float
     pss: float
 
 
 def pids() -> Iterator[int]:
-    """All processes."""
+    """The ids of all processes."""
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             yield int(entry.name)
 
 
 def tree(root: int) -> set[int]:
-    """A process and all that came of it."""
+    """A process and all its descendants."""
     children: dict[int, list[int]] = {}
     for pid in pids():
         with contextlib.suppress(OSError):
@@ -56,7 +57,7 @@ def runs(pid: int, program: Path) -> bool:
 
 
 def left(program: Path) -> set[int]:
-    """Processes that execute `program`, or have it in their command line as a wrapping shell does."""
+    """Processes that execute `program`, or name it in their command line, as a shell around it does."""
     found = set()
     for pid in pids():
         with contextlib.suppress(OSError):
@@ -66,8 +67,8 @@ def left(program: Path) -> set[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time so far, all threads; 0 for a process that is gone."""
-    # The clock id of another process, as clock_getcpuclockid(3) builds it: exact, where /proc counts ticks.
+    """User and system time of all threads so far; 0 for a process that is gone."""
+    # The clock id of another process, as clock_getcpuclockid(3) builds it. It is exact, while /proc counts ticks.
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
@@ -75,7 +76,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory(pids: set[int]) -> Memory:
-    """Of these processes together."""
+    """The sum over these processes."""
     rss = pss = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -89,7 +90,7 @@ def memory(pids: set[int]) -> Memory:
 
 
 def status_mib(pid: int, name: str) -> float:
-    """A line of /proc/PID/status that is in kB."""
+    """A value of /proc/PID/status that is given in kB."""
     with contextlib.suppress(OSError):
         for line in (PROC / str(pid) / "status").read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -98,7 +99,7 @@ def status_mib(pid: int, name: str) -> float:
 
 
 def forget_peak(pids: set[int]) -> float:
-    """Let the peaks of these processes begin anew; answers what they have resident now, in MiB."""
+    """Reset the memory peaks of these processes; returns their resident memory now, in MiB."""
     for pid in pids:
         with contextlib.suppress(OSError):
             (PROC / str(pid) / "clear_refs").write_text("5")
@@ -106,12 +107,12 @@ def forget_peak(pids: set[int]) -> float:
 
 
 def peak(pids: set[int]) -> float:
-    """The sum of their peaks since forget_peak, in MiB."""
+    """The sum of their memory peaks since `forget_peak`, in MiB."""
     return sum(status_mib(pid, "VmHWM") for pid in pids)
 
 
 def ended(pid: int) -> bool:
-    """Whether it is gone or waits to be reaped."""
+    """Whether the process is gone or waits to be reaped."""
     try:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:
@@ -119,6 +120,6 @@ def ended(pid: int) -> bool:
 
 
 def send(pid: int, number: int) -> None:
-    """Signal a process; one that is gone is fine."""
+    """Signal a process; it may be gone already."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)

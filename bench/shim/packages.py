@@ -1,8 +1,8 @@
 """Rivals and tools, installed on demand into the cache, in the versions that bench/rivals pins.
 
-A folder of the cache is named after what it was made from and carries a mark
-when it is whole, so a changed pin is installed beside the old one and a broken
-install is made again.
+The name of a folder in the cache contains a hash of its pins, and a file in it
+says that the installation is complete. So changed pins are installed into
+another folder, and an interrupted installation is repeated.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pathlib import Path
 BENCH = Path(__file__).parents[1]
 RIVALS = BENCH / "rivals"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mcpmesh" / "bench"
-WHOLE = ".whole"
+COMPLETE = ".whole"
 PROGRESS_SECONDS = 5.0
-# The heaviest takes two minutes on two cores.
+# The largest package takes two minutes on two cores.
 INSTALL_SECONDS = 900.0
 
 Say = Callable[[str], None]
 
 
 class Unavailable(Exception):
-    """Something can't be installed here; the message is the reason."""
+    """A package can't be installed on this machine; the message is the reason."""
 
 
 def package(name: str, say: Say) -> Path:
@@ -44,7 +44,7 @@ def package(name: str, say: Say) -> Path:
 
 
 def versions(name: str) -> dict[str, str]:
-    """What is pinned, by the package's own name."""
+    """The pinned versions, by the package's name in its registry."""
     if name == "tbxark":
         found = re.search(r"(github.com/TBXark/mcp-proxy) (v\S+)", (RIVALS / "tbxark/go.mod").read_text())
         return {found[1]: found[2]} if found else {}
@@ -55,7 +55,7 @@ def versions(name: str) -> dict[str, str]:
 
 
 def own_programs(say: Say) -> Path:
-    """The folder with our child, static server and load generator; Go builds only what changed."""
+    """The folder with the stdio server, the static server and the load generator; Go builds only what changed."""
     target = CACHE / "programs"
     target.mkdir(parents=True, exist_ok=True)
     words = ["go", "build", "-trimpath", "-o", f"{target}/", "./child", "./static", "./load"]
@@ -64,46 +64,46 @@ def own_programs(say: Say) -> Path:
 
 
 def venv(requirements: Path, say: Say) -> Path:
-    """A virtual environment with what a requirements file lists."""
-    made, folder = _folder(requirements.stem, requirements.read_bytes() + sys.version.encode())
-    if not made:
+    """A virtual environment with the packages of a requirements file."""
+    complete, folder = _folder(requirements.stem, requirements.read_bytes() + sys.version.encode())
+    if not complete:
         title = f"installing {', '.join(requirements.read_text().split())}"
         log = folder / "install.log"
         _run(title, [sys.executable, "-m", "venv", str(folder / "venv")], folder, log, say)
         words = [str(folder / "venv/bin/python"), "-m", "pip", "install", "--disable-pip-version-check"]
         _run(title, [*words, "-r", str(requirements)], folder, log, say)
-        (folder / WHOLE).touch()
+        (folder / COMPLETE).touch()
     return folder / "venv"
 
 
 def _npm(source: Path, say: Say) -> Path:
     if shutil.which("npm") is None:
         raise Unavailable("npm is not on PATH")
-    made, folder = _folder("npm", (source / "package-lock.json").read_bytes())
-    if not made:
+    complete, folder = _folder("npm", (source / "package-lock.json").read_bytes())
+    if not complete:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(source / name, folder)
         words = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
         _run("installing mcp-proxy and supergateway from npm", words, folder, folder / "install.log", say)
-        (folder / WHOLE).touch()
+        (folder / COMPLETE).touch()
     return folder
 
 
 def _go(source: Path, program: str, path: str, say: Say) -> Path:
     if shutil.which("go") is None:
         raise Unavailable("go is not on PATH")
-    made, folder = _folder(source.name, (source / "go.sum").read_bytes())
-    if not made:
+    complete, folder = _folder(source.name, (source / "go.sum").read_bytes())
+    if not complete:
         words = ["go", "build", "-trimpath", "-o", str(folder / program), path]
         _run(f"building {path}", words, source, folder / "install.log", say)
-        (folder / WHOLE).touch()
+        (folder / COMPLETE).touch()
     return folder
 
 
 def _folder(name: str, contents: bytes) -> tuple[bool, Path]:
-    """Whether it is whole, and an empty folder where it is not."""
+    """Whether the installation is complete, and its folder, which is empty if it is not."""
     folder = CACHE / f"{name}-{hashlib.sha256(contents).hexdigest()[:12]}"
-    if (folder / WHOLE).exists():
+    if (folder / COMPLETE).exists():
         return True, folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -111,7 +111,7 @@ def _folder(name: str, contents: bytes) -> tuple[bool, Path]:
 
 
 def _run(title: str, words: list[str], cwd: Path, log: Path, say: Say) -> None:
-    """A command with a line of progress every few seconds; raises Unavailable with the last thing that it said."""
+    """Run a command, with progress every few seconds; raises Unavailable with the last line of its output."""
     began = time.monotonic()
     with log.open("ab") as out:
         try:

@@ -1,6 +1,6 @@
 """The results as a picture: `plot.py RESULTS.json PICTURE.svg`.
 
-Run by an environment of its own (bench/requirements.txt), so that the project needs no matplotlib.
+It runs in an environment of its own (bench/requirements.txt), so that the project does not need matplotlib.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl  # type: ignore[import-not-found]  # lives in the environment of its own
+import matplotlib as mpl  # type: ignore[import-not-found]  # installed in the environment of its own
 
 mpl.use("svg")
-# The same picture from the same figures; text as text halves its size.
+# The same figures give the same file. Text as text halves its size.
 mpl.rcParams["svg.hashsalt"] = "bench"
 mpl.rcParams["svg.fonttype"] = "none"
 
@@ -32,12 +32,12 @@ COLOURS = {"ours": "#0b6e4f", "rival": "#9a9a9a", "reference": "#c9b458"}
 
 
 def values(system: dict[str, Any], shape: str, figure: str) -> list[float]:
-    """The rounds."""
+    """The values of all rounds."""
     return [one for one in system["shapes"].get(shape, {}).get(figure, []) if one is not None]
 
 
 def draw(results: dict[str, Any], target: Path) -> None:
-    """Bars are medians, whiskers the least and the greatest round; logarithmic, since the field spans two orders."""
+    """Bars are medians, whiskers the least and the greatest round. The scale is logarithmic: values differ 100-fold."""
     systems = [system for system in results["systems"] if not system.get("absent")][::-1]
     figure, axes = pyplot.subplots(2, 3, figsize=(16, 8), layout="constrained")
     for axis, (title, shape, key) in zip(axes.flat, PANELS, strict=True):

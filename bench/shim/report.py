@@ -1,4 +1,4 @@
-"""The results as a page: ratios first, then figures, then the bars."""
+"""The results as a page: ratios, figures, spread, bars."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.shim.bars import Bar
 from bench.shim.results import median, ratio, spread
 from bench.shim.systems import OURS
 
-# (heading, shape, figure, digits behind the point)
+# (heading, shape, figure, digits after the point)
 COLUMNS = (
     ("1 × 1 median ms", "latency", "p50_ms", 2),
     ("1 × 32 calls/s", "one", "per_second", 0),
@@ -24,7 +24,7 @@ COLUMNS = (
 
 
 def page(results: dict[str, Any], found: list[Bar]) -> str:
-    """Markdown."""
+    """The page in Markdown."""
     machine = results["machine"]
     lines = [
         "# Stdio-to-HTTP bridges, side by side",
@@ -32,11 +32,11 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
         f"Made by `make bench-shim` on {machine['date']}: {machine['processors']} processors ({machine['model']}), "
         f"Python {machine['python']}, Go {machine['go']}, Node {machine['node'] or 'missing'}. "
         f"{results['rounds']} interleaved rounds of {results['seconds']:g} s per measure; "
-        "each figure is the median of the rounds. What is measured and how: docs/performance.md.",
+        "each figure is the median of the rounds. docs/performance.md explains what is measured and how.",
         "",
         f"## Ratios: {OURS} (a process per session, everything on) against each",
         "",
-        "The median of the rounds' ratios, each of two values taken within the same minute. Calls, sessions and "
+        "The median of the rounds' ratios; the two values of a ratio were taken within one minute. Calls, sessions and "
         f"answers per second: above 1 is in favour of {OURS}; times and CPU: below 1 is.",
         "",
         *table(results, _ratio_cell(results)),
@@ -46,16 +46,16 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
         "",
         *table(results, _figure_cell, memory=True),
         "",
-        "CPU and memory are the bridge's own; the MCP server behind it and the load generator are not counted. "
-        "Memory is RSS in MiB, idle and after all rounds (PSS in brackets). Crossed or wrong: another call's answer or "
-        "not what was asked for; failed: errors and refusals. Left: servers that ran on after SIGTERM / SIGKILL to the "
-        "bridge, with one session open and a server that does not leave when its stdin ends.",
+        "CPU and memory are those of the bridge, without the MCP server behind it and the load generator. "
+        "Memory is RSS in MiB, idle and after all rounds (PSS in brackets). Crossed: another call's answer. Wrong: "
+        "any other wrong answer. Failed: errors and refusals. Left: servers that ran on after SIGTERM / SIGKILL to the "
+        "bridge, with one session open and a server that does not exit when its stdin ends.",
         "",
         *_notes(results),
         "",
         "## Spread",
         "",
-        "Least and greatest of the rounds.",
+        "The least and the greatest value of the rounds.",
         "",
         *table(results, _spread_cell),
         "",
@@ -72,7 +72,7 @@ def page(results: dict[str, Any], found: list[Bar]) -> str:
 
 
 def _comparison(results: dict[str, Any]) -> list[str]:
-    """Ours against the same way of working in other checkouts; nothing where none was measured."""
+    """This checkout's shims compared with those of other checkouts in the same mode; empty if none was measured."""
     systems = {system["name"]: system for system in results["systems"] if not system.get("absent")}
     lines = []
     for other in systems.values():
@@ -85,10 +85,10 @@ def _comparison(results: dict[str, Any]) -> list[str]:
         return []
     heads = [heading for heading, *_ in COLUMNS[:-1]]
     return [
-        "## Ratios: ours against other checkouts",
+        "## Ratios: this checkout against other checkouts",
         "",
-        "Each row is this checkout's shim against the named one, which works in the same way. "
-        "A checkout of the same code shows how much is noise.",
+        "Each row compares this checkout's shim with the named one, which runs in the same mode. "
+        "A checkout of the same code shows how large the noise is.",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---" * (len(heads) + 1) + "|",
@@ -101,7 +101,7 @@ Cell = Callable[[dict[str, Any], str, str, int], str]
 
 
 def table(results: dict[str, Any], cell: Cell, memory: bool = False) -> list[str]:
-    """A row per system that was measured."""
+    """One row for each system; a system that was not measured has the reason."""
     heads = [heading for heading, *_ in COLUMNS]
     if memory:
         heads += ["MiB idle", "MiB after", "crossed or wrong", "failed", "left"]
@@ -158,12 +158,12 @@ def _notes(results: dict[str, Any]) -> list[str]:
     for system in results["systems"]:
         if system.get("absent"):
             continue
-        said = [system["note"]] if system["note"] else []
-        said += [f"`{shape}`: {fault[:160]}" for shape, fault in system["faults"].items()]
+        notes = [system["note"]] if system["note"] else []
+        notes += [f"`{shape}`: {fault[:160]}" for shape, fault in system["faults"].items()]
         if system["restarts"]:
-            said.append(f"started again {system['restarts']} times after it failed")
-        if said:
-            lines.append(f"- {system['name']}: " + "; ".join(said).replace("\n", " "))
+            notes.append(f"started again {system['restarts']} times after it failed")
+        if notes:
+            lines.append(f"- {system['name']}: " + "; ".join(notes).replace("\n", " "))
     return lines
 
 
@@ -184,8 +184,8 @@ def _own(own: dict[str, Any]) -> list[str]:
     lines = [
         "## The shim alone",
         "",
-        f"Medians of {len(starts)} starts (least – greatest); the guard is the small process that makes sure that no "
-        "server is left behind.",
+        f"Medians of {len(starts)} starts (least – greatest); the guard is the small process that leaves no "
+        "server behind.",
         "",
         "| | shim | guard |",
         "|---|---|---|",
@@ -205,7 +205,7 @@ def _own(own: dict[str, Any]) -> list[str]:
     ]
     for isolation, one in own.get("sessions", {}).items():
         lines.append(
-            f"{one['sessions']:,} sessions opened, used and left ({isolation}), 8 at once: {one['per_second']:,.0f}/s; "
+            f"{one['sessions']:,} sessions opened and ended ({isolation}), 8 at once: {one['per_second']:,.0f}/s; "
             f"PSS of shim and guard {one['before']['pss']:.1f} → {one['after']['pss']:.1f} MiB."
         )
     return [*lines, ""]

@@ -1,4 +1,4 @@
-"""From tallies to figures: medians of the rounds with their spread, ratios of what ran side by side, and the bars."""
+"""The results of a run: medians of the rounds, their spread, and ratios between systems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COUNTED = ("calls", "crossed", "wrong", "failed")
 
 
 def machine() -> dict[str, Any]:
-    """Where and when this was measured."""
+    """The machine, its software and the date."""
     cpuinfo = Path("/proc/cpuinfo").read_text()
     models = [line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name")]
     return {
@@ -30,20 +30,20 @@ def machine() -> dict[str, Any]:
         "model": models[0] if models else platform.machine(),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
-        "go": said("go", "env", "GOVERSION").removeprefix("go"),
-        "node": said("node", "--version").removeprefix("v"),
+        "go": output_of("go", "env", "GOVERSION").removeprefix("go"),
+        "node": output_of("node", "--version").removeprefix("v"),
     }
 
 
-def said(*words: str) -> str:
-    """What a program prints; nothing where it is missing."""
+def output_of(*words: str) -> str:
+    """A program's output; empty if the program is missing."""
     if shutil.which(words[0]) is None:
         return ""
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def figures(tallies: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    """Of one measure of one system: each figure's rounds, and what was counted in all of them."""
+    """One measure of one system: each figure in each round, and the counts over all rounds."""
     found = [tally for tally in tallies if tally is not None]
     return {
         **{key: [None if tally is None else tally.get(key) for tally in tallies] for key in FIGURES},
@@ -52,7 +52,7 @@ def figures(tallies: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def row(one: Row) -> dict[str, Any]:
-    """A system's part of the results."""
+    """One system's part of the results."""
     system = one.system
     about: dict[str, Any] = {
         "name": system.name,
@@ -78,7 +78,7 @@ def row(one: Row) -> dict[str, Any]:
 
 
 def package_versions(one: Row) -> dict[str, str]:
-    """The version of the package that a system came from."""
+    """The version of the system's package."""
     name = one.system.package
     if not name:
         return {}
@@ -89,20 +89,20 @@ def package_versions(one: Row) -> dict[str, str]:
 
 
 def collect(rows: Sequence[Row], rounds: int, seconds: float, own: dict[str, Any]) -> dict[str, Any]:
-    """The whole results, as they are written."""
+    """All results, as they are written to the file."""
     systems = [row(one) for one in rows]
     systems += [{"name": name, "kind": "rival", "absent": reason} for name, reason in ABSENT.items()]
     return {"machine": machine(), "rounds": rounds, "seconds": seconds, "systems": systems, "own": own}
 
 
 def median(system: dict[str, Any], shape: str, figure: str) -> float | None:
-    """The median of the rounds; None where nothing was measured."""
+    """The median of the rounds; None if nothing was measured."""
     values = [one for one in system.get("shapes", {}).get(shape, {}).get(figure, []) if one is not None]
     return statistics.median(values) if values else None
 
 
 def spread(system: dict[str, Any], shape: str, figure: str) -> tuple[float, float] | None:
-    """The least and the greatest of the rounds."""
+    """The least and the greatest value of the rounds; None if nothing was measured."""
     values = [one for one in system.get("shapes", {}).get(shape, {}).get(figure, []) if one is not None]
     return (min(values), max(values)) if values else None
 

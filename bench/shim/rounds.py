@@ -1,7 +1,7 @@
 """The interleaved run: every system is up all the time, and each measure visits them in turn.
 
-What is compared is so measured within the same half minute, in an order that
-changes from round to round, since the machine's own speed drifts.
+So compared values are measured within half a minute, in an order that changes
+from round to round, since the speed of the machine drifts.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bench.shim.packages import Say, Unavailable, package
 from bench.shim.systems import System
 
 IDLE_SECONDS = 5.0
-# A system that fails a measure in so many rounds is not asked for it again.
+# After this number of failed rounds, a system gets the same measure no more.
 FAILURES = 2
 
 
 @dataclass
 class Row:
-    """What was measured of one system: one tally per shape and round. `absent` says why there is none."""
+    """The measurements of one system: one tally per shape and round. `absent` says why there is none."""
 
     system: System
     absent: str = ""
@@ -41,8 +41,8 @@ class Row:
     left: dict[str, int] = field(default_factory=dict)
 
 
-class Field:
-    """The systems of a run and their processes."""
+class InterleavedRun:
+    """The systems of a run, their processes and their measurements."""
 
     def __init__(self, systems: Sequence[System], programs: Path, folder: Path, seconds: float, say: Say) -> None:
         self.rows = [Row(system) for system in systems]
@@ -56,11 +56,11 @@ class Field:
 
     @property
     def present(self) -> list[Row]:
-        """The rows whose system works here."""
+        """The rows of the systems that work on this machine."""
         return [row for row in self.rows if not row.absent]
 
     def install(self) -> None:
-        """Packages of all systems; what can't be had is absent from then on."""
+        """Install the packages of all systems. A system whose package can't be installed is absent from then on."""
         for row in self.rows:
             name = row.system.package
             try:
@@ -80,13 +80,13 @@ class Field:
         return bridge
 
     def stop(self, row: Row, number: int = signal.SIGTERM) -> int:
-        """Stop a system; answers how many of its servers ran on."""
+        """Stop a system; returns how many of its servers ran on."""
         bridge = self.bridges.pop(row.system.name, None)
         return bridge.stop(number).children if bridge is not None else 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """All systems up, and in the end none."""
+        """Start all systems, and stop them at the end."""
         try:
             for row in self.present:
                 self._start(row)
@@ -104,7 +104,7 @@ class Field:
             row.absent = f"not measured: {error}"
 
     def watch_idle(self, seconds: float = IDLE_SECONDS) -> None:
-        """Memory and CPU time of each when nobody calls."""
+        """Measure memory and CPU time of each system without calls."""
         before = {row.system.name: self.bridges[row.system.name].cpu_seconds() for row in self.present}
         time.sleep(seconds)
         for row in self.present:
@@ -113,7 +113,7 @@ class Field:
             row.idle = meters.memory(bridge.pids())
 
     def round(self, number: int, shapes: Sequence[Shape] = SHAPES) -> None:
-        """Each measure once on each system."""
+        """Take each measure once on each system."""
         for place, shape in enumerate(shapes):
             self.say(f"round {number + 1}: {shape.title}")
             rows = self.present
@@ -138,17 +138,17 @@ class Field:
         except (Failed, Broken) as error:
             tallies.append(None)
             row.faults.setdefault(shape.key, str(error))
-            # What broke may stay broken: the next measure gets a new one.
+            # A failed system may stay broken, so the next measure starts it again.
             self.stop(row)
 
     def watch_after(self) -> None:
-        """Memory after all that."""
+        """Measure memory after all rounds."""
         for row in self.present:
             if (bridge := self.bridges.get(row.system.name)) is not None:
                 row.after = meters.memory(bridge.pids())
 
     def leave_behind(self) -> None:
-        """How many servers outlive each bridge when it is stopped, and when it is killed, with a session open."""
+        """Count the servers that outlive each bridge when it is stopped, and when it is killed, with a session open."""
         for name, number in (("term", signal.SIGTERM), ("kill", signal.SIGKILL)):
             rows = [row for row in self.present if not row.system.modern]
             self.say(f"SIG{name.upper()} to each")

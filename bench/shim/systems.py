@@ -1,4 +1,4 @@
-"""What is measured: ours in its ways of working, rivals as their makers publish them, a server without a bridge."""
+"""The measured systems: the shim in its modes, rivals as they are published, and a server without a bridge."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from secrets import token_urlsafe
 
 OURS = "mcpmesh-shim"
-NO_CHILD = "no child, no bridge: what net/http alone costs"
+NO_CHILD = "no server process and no bridge: the cost of net/http alone"
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a system's command line is made of."""
+    """The parts of a system's command line."""
 
     package: Path
-    """Where its package is installed; our own programs for what has none."""
+    """The folder of its package; for a system without one, that of the benchmark's programs."""
     child: str
     """The MCP server's program."""
     port: int
     folder: Path
-    """For a file of its own."""
+    """A folder for the system's files."""
 
 
 @dataclass(frozen=True)
@@ -33,24 +33,24 @@ class System:
     name: str
     command: Callable[[Start], list[str]]
     package: str = ""
-    """What has to be installed (see `packages`); nothing for what comes with this project."""
+    """The package to install (see `packages`); empty for a system that is part of this project."""
     kind: str = "rival"
-    """ours, rival or reference."""
+    """ours, rival, reference or checkout."""
     path: str = "/mcp"
     modern: bool = False
-    """Called in the stateless revision, which has no sessions."""
+    """Whether clients speak the modern era, which has no sessions."""
     note: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     own_child: bool = False
-    """Has a server process for each session."""
+    """Whether each session has a server process of its own."""
     compared_with: str = ""
-    """Of a shim of another checkout: the name of ours that runs in the same way."""
+    """For a shim of another checkout: the name of this checkout's shim in the same mode."""
 
 
 def shim(isolation: str, *child_words: str, program: Path | None = None) -> Callable[[Start], list[str]]:
-    """A shim, started as a person does; every limit, header check and counter is on.
+    """A shim with its defaults: every limit, header check and counter is on.
 
-    `program` is the shim's command; without it, the one of this checkout.
+    `program` is the shim's command; the default is that of this checkout.
     """
 
     def command(start: Start) -> list[str]:
@@ -69,7 +69,7 @@ def shim(isolation: str, *child_words: str, program: Path | None = None) -> Call
 
 
 def tbxark(start: Start) -> list[str]:
-    """The Go bridge reads a file."""
+    """The Go bridge, which reads a file."""
     config = {
         "mcpProxy": {
             "baseURL": f"http://127.0.0.1:{start.port}",
@@ -87,7 +87,7 @@ def tbxark(start: Start) -> list[str]:
 
 
 def fastmcp(start: Start) -> list[str]:
-    """Its command line makes a proxy of a client configuration."""
+    """fastmcp's command line, which makes a proxy from a client configuration."""
     path = start.folder / "fastmcp.json"
     path.write_text(json.dumps({"mcpServers": {"bench": {"command": start.child, "args": []}}}))
     return [
@@ -98,7 +98,7 @@ def fastmcp(start: Start) -> list[str]:
 
 
 def shims(checkout: Path | None = None) -> list[System]:
-    """The rows of a shim in its ways of working: ours, or that of another checkout, which `make setup` has prepared."""
+    """The rows of a shim in its modes: this checkout's, or that of another checkout after `make setup`."""
     program = checkout / ".venv/bin/mcpmesh-shim" if checkout else None
     legacy = shim("session", "-era", "legacy", program=program)
     ours = [
@@ -183,7 +183,7 @@ SYSTEMS = (
             *("--expose-streamable-http", "--host", "127.0.0.1", "--port", str(s.port), "--logLevel", "error"),
         ],
         package="contextforge",
-        # It loads the whole gateway's settings, and ends where these are not set; nothing here uses them.
+        # It loads all settings of the gateway and exits if these are not set. Nothing here uses them.
         environment={name: token_urlsafe(48) for name in ("JWT_SECRET_KEY", "AUTH_ENCRYPTION_SECRET")},
     ),
 )
@@ -192,4 +192,4 @@ ABSENT = {
     "agentgateway (Rust)": "not measured: it is no package of crates.io, npm or PyPI; "
     "it comes as a container image and as release files"
 }
-"""What one would look for in the table, and why it is not there."""
+"""Systems that readers may expect in the table, with the reason why they are missing."""

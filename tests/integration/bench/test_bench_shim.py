@@ -1,4 +1,4 @@
-"""The harness of `make bench-shim`: it measures, it notices wrong answers, it leaves nothing."""
+"""The harness of `make bench-shim` measures, notices wrong answers and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from bench.shim.load import SHAPES
 from bench.shim.packages import own_programs
-from bench.shim.rounds import Field
+from bench.shim.rounds import InterleavedRun
 from bench.shim.systems import OURS, System
 
 from mcpmesh.shim.server.guard_process import PR_SET_CHILD_SUBREAPER, children_of, prctl
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def ignore(_message: str) -> None:
-    """Progress is not looked at here."""
+    """Takes progress messages, which these tests don't check."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def programs() -> Path:
 
 
 def alive(pids: set[int], seconds: float = 30.0) -> set[int]:
-    """Which of our own children still run after a while; the others are reaped."""
+    """Waits for child processes of the test to end and reaps them; returns those that still run."""
     deadline = time.monotonic() + seconds
     while pids and time.monotonic() < deadline:
         pids = {pid for pid in pids if os.waitpid(pid, os.WNOHANG) == (0, 0)}
@@ -46,7 +46,7 @@ def alive(pids: set[int], seconds: float = 30.0) -> set[int]:
 
 @contextmanager
 def adopting() -> Iterator[None]:
-    """What a process of ours leaves behind becomes our child, and is seen."""
+    """Makes processes that a child leaves behind children of the test, so that they are found."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     try:
         yield
@@ -116,7 +116,7 @@ def test_an_answer_that_is_another_callers_is_counted_as_crossed(programs: Path)
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/mcp"
         try:
-            # The longer ones are for machines that are busy.
+            # The longer durations are for busy machines.
             for duration in ("300ms", "3s", "30s"):
                 Liar.calls = 0
                 line = [programs / "load", "-for", duration, url]
@@ -136,11 +136,11 @@ def test_an_answer_that_is_another_callers_is_counted_as_crossed(programs: Path)
 def test_a_system_that_does_not_start_is_named_with_its_reason(tmp_path: Path, programs: Path) -> None:
     silent = System("silent", lambda _: [sys.executable, "-c", "import sys; sys.exit('no port left')"])
     missing = System("missing", lambda _: ["/nowhere/at-all"])
-    field = Field([silent, missing], programs, tmp_path, 0.1, ignore)
-    field.install()
-    with field.running():
-        assert field.present == []
-    assert [row.absent for row in field.rows] == [
+    run = InterleavedRun([silent, missing], programs, tmp_path, 0.1, ignore)
+    run.install()
+    with run.running():
+        assert run.present == []
+    assert [row.absent for row in run.rows] == [
         "not measured: it ended with code 1: no port left",
         "not measured: cannot start /nowhere/at-all: No such file or directory",
     ]

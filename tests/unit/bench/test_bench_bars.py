@@ -1,4 +1,4 @@
-"""From rounds to verdicts: ratios are of what ran side by side, and a bar without figures is neither met nor missed."""
+"""Results and bars: ratios compare values of one round, and a bar without figures is neither met nor missed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(*systems: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_ratio_pairs_the_rounds_and_leaves_out_those_that_failed():
-    # The machine was three times as fast in the last round; what ran beside it was so too.
+    # The machine was three times as fast in the third round, for both systems.
     ours = system(OURS, many={"per_second": [200.0, 220.0, 600.0, 500.0]})
     theirs = system("slow", many={"per_second": [100.0, 100.0, 300.0, None]})
     assert ratio(ours, theirs, "many", "per_second") == 2.0
@@ -45,7 +45,7 @@ def test_a_ratio_pairs_the_rounds_and_leaves_out_those_that_failed():
 
 
 @pytest.mark.parametrize(("rate", "met"), [(101.0, True), (100.0, False), (99.0, False)])
-def test_a_bar_against_rivals_is_held_against_the_best_of_them(rate, met):
+def test_a_bar_against_rivals_compares_with_the_best_of_them(rate, met):
     found = bars(
         run(
             system(OURS, "ours", many={"per_second": [rate]}),
@@ -58,7 +58,7 @@ def test_a_bar_against_rivals_is_held_against_the_best_of_them(rate, met):
     assert (bar.value, bar.met) == (rate / 100, met)
 
 
-def test_what_was_not_measured_is_neither_met_nor_missed():
+def test_a_bar_that_was_not_measured_is_neither_met_nor_missed():
     found = bars(run(system(OURS, "ours", many={"cpu_ms": [0.03]})))
     assert {bar.met for bar in found if "wrong" not in bar.text} == {None}
 
@@ -75,7 +75,7 @@ def test_an_absent_system_stands_in_every_table_with_its_reason():
     assert page(results, bars(results)).count("| gone | not measured: no network |") == 3
 
 
-def test_the_shim_of_another_checkout_is_compared_with_ours_of_the_same_way_of_working():
+def test_the_shim_of_another_checkout_is_compared_with_ours_in_the_same_mode():
     ours = system(f"{OURS} shared", "ours", many={"per_second": [90.0, 100.0]})
     before = {
         **system(f"{OURS} shared (before)", "checkout", many={"per_second": [100.0, 200.0]}),

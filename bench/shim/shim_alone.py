@@ -1,6 +1,6 @@
-"""Measures of ours alone: what a start and idling cost, how fast a session opens, what sessions leave.
+"""Measures of the shim alone: the cost of a start and of idling, the time to open a session, memory after sessions.
 
-Taken with nothing else running, so that PSS tells what one shim really adds.
+No other system runs meanwhile, so that PSS shows what one shim really adds.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ STARTS = 7
 IDLE_SECONDS = 10.0
 OPENS = 15
 DROPPED_SESSIONS = 2000
-# The shim gives freed memory back a second or two after its sessions are over.
+# The shim returns freed memory a second or two after its sessions have ended.
 SETTLE_SECONDS = 4.0
 
 
-class Own:
-    """Shims one after another."""
+class ShimAlone:
+    """Starts one shim after another and measures it."""
 
     def __init__(self, programs: Path, folder: Path, say: Say) -> None:
         self.programs = programs
@@ -48,7 +48,7 @@ class Own:
             bridge.stop()
 
     def measure(self, starts: int = STARTS, idle_seconds: float = IDLE_SECONDS, opens: int = OPENS) -> dict[str, Any]:
-        """All but the many sessions; CPU in ms, memory in MiB."""
+        """All measures but the many sessions; CPU in ms, memory in MiB."""
         self.say("the shim alone: starts")
         found: dict[str, Any] = {"starts": [self._start() for _ in range(starts)]}
         self.say("the shim alone: idling, opening sessions")
@@ -80,10 +80,10 @@ class Own:
         return {key: tally[f"{key}_ms"] for key in ("p50", "p99")}
 
     def sessions(self, isolation: str, count: int = DROPPED_SESSIONS) -> dict[str, Any]:
-        """Memory of shim and guard before and after so many sessions were opened, used and left."""
+        """Memory of shim and guard before and after `count` sessions were opened, used and ended."""
         self.say(f"the shim alone: {count} sessions, {isolation}")
         with self._running(isolation) as bridge:
-            # What a first session loads is not what many leave.
+            # Memory that the first sessions need once does not count as growth.
             measure(self.programs, bridge, SESSIONS, 0.1)
             time.sleep(SETTLE_SECONDS)
             before = meters.memory(bridge.pids())
