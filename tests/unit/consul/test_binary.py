@@ -1,4 +1,4 @@
-"""Which Consul is taken, and which is passed over."""
+"""Which Consul is used, and which is ignored."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path) -> Sources:
+def unreachable(tmp_path: Path) -> Sources:
     """No release within reach, and nothing to build."""
     pins = tmp_path / "pins"
     pins.mkdir()
@@ -46,9 +46,11 @@ def cached(cache: Path, answer: str = f"Consul v{VERSION}") -> Path:
 
 
 async def find(cache: Path, sources: Sources, configured: Path | None = None) -> tuple[Path, list[str]]:
-    said: list[str] = []
-    found = await find_or_make(VERSION, cache_dir=cache, configured=configured, progress=said.append, sources=sources)
-    return found, said
+    progress: list[str] = []
+    found = await find_or_make(
+        VERSION, cache_dir=cache, configured=configured, progress=progress.append, sources=sources
+    )
+    return found, progress
 
 
 def test_the_build_and_the_settings_name_the_same_version() -> None:
@@ -77,74 +79,78 @@ def test_a_file_that_is_not_listed_cannot_be_verified(sums: str) -> None:
         expected_sum(sums, "consul.zip")
 
 
-async def test_a_configured_program_wins_over_path_and_cache(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_configured_program_wins_over_path_and_cache(path: Path, tmp_path: Path, unreachable: Sources) -> None:
     program(path / "consul", "Consul v1.22.4")
     cached(tmp_path / "cache")
     mine = program(tmp_path / "mine", "Consul v1.22.3")
-    assert await find(tmp_path / "cache", nowhere, configured=mine) == (mine, [])
+    assert await find(tmp_path / "cache", unreachable, configured=mine) == (mine, [])
 
 
-async def test_a_configured_version_outside_the_range_is_used_with_a_word(
-    path: Path, tmp_path: Path, nowhere: Sources
+async def test_a_configured_version_outside_the_range_is_used_and_reported(
+    path: Path, tmp_path: Path, unreachable: Sources
 ) -> None:
     mine = program(tmp_path / "mine", "Consul v1.30.0")
-    found, said = await find(tmp_path / "cache", nowhere, configured=mine)
+    found, progress = await find(tmp_path / "cache", unreachable, configured=mine)
     assert found == mine
-    assert said == [f"Consul 1.30.0 at {mine} is outside the supported range, >=1.21,<1.23; using it anyway"]
+    assert progress == [f"Consul 1.30.0 at {mine} is outside the supported range, >=1.21,<1.23; using it anyway"]
 
 
 async def test_a_configured_program_that_is_not_consul_is_an_error(
-    path: Path, tmp_path: Path, nowhere: Sources
+    path: Path, tmp_path: Path, unreachable: Sources
 ) -> None:
     with pytest.raises(MeshError, match="not Consul's"):
-        await find(tmp_path / "cache", nowhere, configured=program(tmp_path / "mine", "Nomad v1.9.0"))
+        await find(tmp_path / "cache", unreachable, configured=program(tmp_path / "mine", "Nomad v1.9.0"))
 
 
-async def test_a_configured_program_that_is_missing_is_an_error(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_configured_program_that_is_missing_is_an_error(
+    path: Path, tmp_path: Path, unreachable: Sources
+) -> None:
     with pytest.raises(MeshError, match="No such file"):
-        await find(tmp_path / "cache", nowhere, configured=tmp_path / "mine")
+        await find(tmp_path / "cache", unreachable, configured=tmp_path / "mine")
 
 
-async def test_a_program_that_answers_rightly_but_fails_is_not_consul(tmp_path: Path) -> None:
+async def test_a_program_that_prints_a_version_but_fails_is_not_consul(tmp_path: Path) -> None:
     with pytest.raises(MeshError, match="not Consul's"):
         await version_of(program(tmp_path / "mine", "Consul v1.22.5", status=1))
 
 
-async def test_a_supported_consul_on_path_wins_over_the_cache(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_supported_consul_on_path_wins_over_the_cache(path: Path, tmp_path: Path, unreachable: Sources) -> None:
     installed = program(path / "consul", "Consul v1.21.1")
     cached(tmp_path / "cache")
-    assert await find(tmp_path / "cache", nowhere) == (installed, [])
+    assert await find(tmp_path / "cache", unreachable) == (installed, [])
 
 
-async def test_an_unsupported_consul_on_path_is_passed_over_with_a_word(
-    path: Path, tmp_path: Path, nowhere: Sources
+async def test_an_unsupported_consul_on_path_is_ignored_and_reported(
+    path: Path, tmp_path: Path, unreachable: Sources
 ) -> None:
     program(path / "consul", "Consul v1.15.0")
-    kept = cached(tmp_path / "cache")
-    found, said = await find(tmp_path / "cache", nowhere)
-    assert found == kept
-    assert said == [f"Consul 1.15.0 at {path / 'consul'} is outside the supported range, >=1.21,<1.23; ignoring it"]
+    in_cache = cached(tmp_path / "cache")
+    found, progress = await find(tmp_path / "cache", unreachable)
+    assert found == in_cache
+    assert progress == [f"Consul 1.15.0 at {path / 'consul'} is outside the supported range, >=1.21,<1.23; ignoring it"]
 
 
-async def test_what_is_called_consul_on_path_and_is_not_is_passed_over(
-    path: Path, tmp_path: Path, nowhere: Sources
+async def test_another_program_named_consul_on_path_is_ignored(
+    path: Path, tmp_path: Path, unreachable: Sources
 ) -> None:
     program(path / "consul", "a game console")
-    kept = cached(tmp_path / "cache")
-    found, said = await find(tmp_path / "cache", nowhere)
-    assert found == kept
-    assert [line.rpartition("; ")[2] for line in said] == ["ignoring it"]
+    in_cache = cached(tmp_path / "cache")
+    found, progress = await find(tmp_path / "cache", unreachable)
+    assert found == in_cache
+    assert [line.rpartition("; ")[2] for line in progress] == ["ignoring it"]
 
 
-async def test_a_damaged_cache_is_not_handed_out(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_damaged_cache_is_not_used(path: Path, tmp_path: Path, unreachable: Sources) -> None:
     cached(tmp_path / "cache", answer="")
     with pytest.raises(MeshError, match="cannot get Consul"):
-        await find(tmp_path / "cache", nowhere)
+        await find(tmp_path / "cache", unreachable)
 
 
-async def test_when_all_fails_each_way_is_named_with_its_reason(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_when_every_source_fails_each_is_named_with_its_reason(
+    path: Path, tmp_path: Path, unreachable: Sources
+) -> None:
     with pytest.raises(MeshError) as caught:
-        await find(tmp_path / "cache", nowhere)
+        await find(tmp_path / "cache", unreachable)
     first, download, build, step = str(caught.value).splitlines()
     assert first.startswith("cannot get Consul 1.22.5; no supported one (>=1.21,<1.23) is on PATH")
     assert download.startswith("  - cannot download http://127.0.0.1:1/consul/1.22.5/consul_1.22.5_SHA256SUMS: ")
@@ -152,13 +158,13 @@ async def test_when_all_fails_each_way_is_named_with_its_reason(path: Path, tmp_
     assert "MCPMESH_CONSUL__BINARY" in step
 
 
-async def test_a_cache_that_cannot_be_written_is_named(path: Path, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_cache_that_cannot_be_written_is_named(path: Path, tmp_path: Path, unreachable: Sources) -> None:
     (tmp_path / "cache").write_text("a file where a folder should be")
     with pytest.raises(MeshError, match=r"cannot keep Consul in .*cache"):
-        await find(tmp_path / "cache", nowhere)
+        await find(tmp_path / "cache", unreachable)
 
 
 @pytest.mark.parametrize("version", ["../../etc", "1.22", "v1.22.5", ""])
-async def test_only_a_version_is_looked_for(version: str, tmp_path: Path, nowhere: Sources) -> None:
+async def test_a_malformed_version_is_an_error(version: str, tmp_path: Path, unreachable: Sources) -> None:
     with pytest.raises(SettingsError, match="a version looks like"):
-        await find_or_make(version, cache_dir=tmp_path, configured=None, progress=print, sources=nowhere)
+        await find_or_make(version, cache_dir=tmp_path, configured=None, progress=print, sources=unreachable)
