@@ -1,5 +1,5 @@
-# One image for the agent, the shims and the Envoys of compose.yaml, with the runtimes of commands (Node, Python) and
-# the example servers. Nothing of it needs BuildKit.
+# One image for the agent, the shims and the Envoys of compose.yaml, with the runtimes for commands (Node, Python) and
+# the example servers. It builds without BuildKit.
 
 FROM node:24-bookworm-slim AS node
 COPY examples/package.json examples/package-lock.json examples/.npmrc /opt/servers/
@@ -16,7 +16,7 @@ FROM python:3.11-slim-bookworm AS build
 COPY examples/requirements.txt /tmp/requirements.txt
 RUN python3 -m venv /opt/servers/python \
  && /opt/servers/python/bin/python -m pip install --no-cache-dir --disable-pip-version-check -r /tmp/requirements.txt
-# First what changes seldom: the packages that pyproject.toml names.
+# First the layer that changes seldom: the packages in pyproject.toml.
 COPY pyproject.toml README.md LICENSE /src/
 RUN python3 -m venv /opt/mcpmesh \
  && /opt/mcpmesh/bin/python -c "import tomllib; print(*tomllib.load(open('/src/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > /tmp/needed.txt \
@@ -29,7 +29,7 @@ RUN /opt/mcpmesh/bin/python -m pip install --no-cache-dir --disable-pip-version-
  && /opt/mcpmesh/bin/python -m compileall -q /opt/mcpmesh/lib
 
 FROM python:3.11-slim-bookworm
-# mcp-server-git is a caller of git.
+# mcp-server-git runs git.
 RUN apt-get update -q && apt-get install -qy --no-install-recommends git \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb
 COPY --from=node /usr/local/bin/node /usr/local/bin/node
@@ -42,7 +42,7 @@ COPY --from=stdio /mcpmesh-stdio /opt/mcpmesh/bin/mcpmesh-stdio
 COPY --from=node /opt/servers/node_modules /opt/servers/node_modules
 COPY --from=build /opt/servers/python /opt/servers/python
 RUN ln -s /opt/mcpmesh/bin/mcpmesh /opt/mcpmesh/bin/mcpmesh-shim /usr/local/bin/
-# The servers' programs come last, so that none of them stands in for one of ours.
+# The servers' programs are last on PATH, so that none of them shadows one of ours.
 ENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:/opt/servers/node_modules/.bin:/opt/servers/python/bin \
     XDG_STATE_HOME=/var/lib \
     PYTHONDONTWRITEBYTECODE=1
