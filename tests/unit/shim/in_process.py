@@ -383,8 +383,8 @@ class Shim:
 
     @property
     def running(self) -> list[FakeServer]:
-        """The servers that have not exited."""
-        return [server for server in self.servers if server.exit is None]
+        """The servers that were started and have not exited."""
+        return [server for server in self.servers if server.exit is None and server.start_error is None]
 
     @property
     def events(self) -> dict[str, int]:
