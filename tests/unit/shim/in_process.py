@@ -407,31 +407,42 @@ class Shim:
 
     # Clients.
 
-    def http(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Client:
-        """Send one HTTP request on a connection of its own."""
+    def http(self, method: str, path: str, headers: dict[str, str], body: bytes = b"", leave: bool = False) -> Client:
+        """Send one HTTP request on a connection of its own; with `leave` the client is gone at once."""
         lines = [f"{method} {path} HTTP/1.1", "host: localhost", *(f"{key}: {text}" for key, text in headers.items())]
         if body or method == "POST":
             lines.append(f"content-length: {len(body)}")
-        return Client(self).send("\r\n".join([*lines, "", ""]).encode() + body)
+        client = Client(self)
+        self.loop.call_soon(client.connection.data_received, "\r\n".join([*lines, "", ""]).encode() + body)
+        if leave:
+            self.loop.call_soon(client.transport.close)
+        self.settle()
+        return client
 
     def get(self, path: str) -> Client:
         """One of the plain endpoints."""
         return self.http("GET", path, {})
 
-    def post(self, message: Any, session: str | None = None, headers: dict[str, str] | None = None) -> Client:
+    def post(
+        self,
+        message: Any,
+        session: str | None = None,
+        headers: dict[str, str] | None = None,
+        leave: bool = False,
+    ) -> Client:
         """Send a JSON-RPC message, or a list of them as a batch."""
         listed = isinstance(message, list)
         body = json.dumps([{"jsonrpc": "2.0", **m} for m in message] if listed else {"jsonrpc": "2.0", **message})
         base = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
         if session is not None:
             base["mcp-session-id"] = session
-        return self.http("POST", "/mcp", {**base, **(headers or {})}, body.encode())
+        return self.http("POST", "/mcp", {**base, **(headers or {})}, body.encode(), leave)
 
-    def initialize(self, capabilities: Any = None, id: Any = 0, version: str = LEGACY) -> Client:
+    def initialize(self, capabilities: Any = None, id: Any = 0, version: str = LEGACY, leave: bool = False) -> Client:
         """A legacy client's `initialize`."""
         client = {"name": "client", "version": "1"}
         params = {"protocolVersion": version, "capabilities": capabilities or {}, "clientInfo": client}
-        return self.post({"id": id, "method": "initialize", "params": params})
+        return self.post({"id": id, "method": "initialize", "params": params}, leave=leave)
 
     def session(self, capabilities: Any = None) -> LegacyClient:
         """A legacy client whose session is open; a dedicated server answers its `initialize` by itself."""
