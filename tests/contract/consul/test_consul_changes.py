@@ -112,13 +112,13 @@ async def test_every_table_that_a_pass_reads_is_watched(own: RealConsul) -> None
     await consul.close()
 
 
-async def test_where_nothing_changes_nothing_is_said_and_hardly_anything_asked(own: RealConsul) -> None:
+async def test_without_changes_nothing_is_yielded_and_few_queries_are_made(own: RealConsul) -> None:
     async with listening(own.address) as ear:
         # A Consul that has just begun still changes something of its own now and then.
         await ear.silence(3.0)
 
 
-async def test_a_consul_that_goes_away_is_heard_of_when_it_returns(consul_program: Path, tmp_path: Path) -> None:
+async def test_the_return_of_a_consul_that_went_away_is_a_change(consul_program: Path, tmp_path: Path) -> None:
     ports = {name: CONSUL_PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
     settings = {"ports": {**ports, "dns": -1, "https": -1, "grpc_tls": -1, "serf_wan": -1}}
     with running_consul(consul_program, tmp_path, **settings) as first:

@@ -75,16 +75,14 @@ def failing(found: Registration) -> list[str]:
     return [failure.partition(":")[0] for failure in found.failing]
 
 
-async def test_it_says_who_leads_which_version_it_is_and_where_its_xds_is(
-    consul: Consul, real_consul: RealConsul
-) -> None:
+async def test_leader_version_and_xds_address_are_read(consul: Consul, real_consul: RealConsul) -> None:
     assert (await consul.leader()).startswith("127.0.0.1:")
     assert await consul.version() == real_consul.cli("version").split()[1].removeprefix("v")
     assert await consul.grpc_address() == real_consul.grpc_address
     assert (await consul.trust_domain()).endswith(".consul")
 
 
-async def test_the_environment_of_the_consul_command_is_not_ours(
+async def test_the_variables_of_the_consul_command_are_ignored(
     real_consul: RealConsul, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSUL_HTTP_ADDR", "not:an:address:at:all")
@@ -125,7 +123,7 @@ async def test_an_instance_passes_at_once_and_its_sidecar_once_it_listens(consul
             await until(consul, mesh, f"{name}-1", passing=True)
 
 
-async def test_checks_that_fail_are_named_with_what_they_saw(consul: Consul, name: str, mesh: str) -> None:
+async def test_failing_checks_are_listed_with_their_output(consul: Consul, name: str, mesh: str) -> None:
     port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(sidecar_port):
         async with answering(port):
@@ -139,7 +137,7 @@ def refused(found: Registration) -> bool:
     return any(failure.startswith("ready: ") and "connection refused" in failure for failure in found.failing)
 
 
-async def test_registering_anew_keeps_what_the_checks_saw(consul: Consul, name: str, mesh: str) -> None:
+async def test_registering_again_keeps_the_status_of_checks(consul: Consul, name: str, mesh: str) -> None:
     port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(port, sidecar_port):
         seldom = Health(interval=3600)
@@ -152,7 +150,7 @@ async def test_registering_anew_keeps_what_the_checks_saw(consul: Consul, name: 
     assert after.digest != before.digest
 
 
-async def test_a_drained_instance_gets_nothing_new(
+async def test_a_drained_instance_gets_no_new_calls(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
@@ -167,7 +165,7 @@ async def test_a_drained_instance_gets_nothing_new(
                 await asyncio.sleep(0.05)
 
 
-async def test_deregistering_takes_both_and_finds_nothing_the_second_time(consul: Consul, name: str, mesh: str) -> None:
+async def test_deregistering_removes_both_and_may_be_repeated(consul: Consul, name: str, mesh: str) -> None:
     await consul.register(payloads(name, mesh, 1, 2))
     await consul.deregister(f"{name}-1")
     await consul.deregister(f"{name}-1")
@@ -175,7 +173,9 @@ async def test_deregistering_takes_both_and_finds_nothing_the_second_time(consul
     assert await consul.registrations(mesh) == {}
 
 
-async def test_a_sidecar_left_alone_can_be_seen_and_taken_away(consul: Consul, name: str, mesh: str) -> None:
+async def test_a_sidecar_without_its_instance_is_listed_and_can_be_removed(
+    consul: Consul, name: str, mesh: str
+) -> None:
     _, sidecar = payloads(name, mesh, 1, 2)
     await consul.register([sidecar])
     ((id_, left),) = (await consul.registrations(mesh)).items()
@@ -184,7 +184,7 @@ async def test_a_sidecar_left_alone_can_be_seen_and_taken_away(consul: Consul, n
     assert await consul.registrations(mesh) == {}
 
 
-async def test_a_half_renewed_registration_matches_no_digest(consul: Consul, name: str, mesh: str) -> None:
+async def test_a_registration_with_two_digests_has_none(consul: Consul, name: str, mesh: str) -> None:
     await consul.register(payloads(name, mesh, 1, 2))
     await consul.register(payloads(name, mesh, 3, 4)[:1])
     assert (await consul.registrations(mesh))[f"{name}-1"].digest == ""
@@ -200,7 +200,7 @@ async def test_the_ingress_is_registered_as_a_gateway(consul: Consul, name: str,
     assert found == Registration(f"{mesh}-ingress", name, port, None, digest, draining=False, passing=True)
 
 
-async def test_other_meshes_and_other_people_are_not_read_as_ours(
+async def test_registrations_of_others_are_not_read_as_ours(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await consul.register(payloads(name, "another", 1, 2))
@@ -209,7 +209,7 @@ async def test_other_meshes_and_other_people_are_not_read_as_ours(
     await consul.deregister(f"{name}-1")
 
 
-async def test_an_id_that_somebody_else_registered_is_left_alone(
+async def test_an_id_registered_by_others_is_left_alone(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     real_consul.put("/v1/agent/service/register", {"ID": f"{name}-1", "Name": name, "Port": 3})
@@ -233,7 +233,7 @@ async def test_an_entry_is_written_read_replaced_and_deleted(consul: Consul, nam
     assert key not in await consul.entries(mesh)
 
 
-async def test_somebody_elses_entry_is_seen_and_left_alone(
+async def test_an_entry_of_others_is_read_and_left_alone(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     key = ("service-defaults", name)
@@ -246,7 +246,7 @@ async def test_somebody_elses_entry_is_seen_and_left_alone(
     assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
 
 
-async def test_somebody_who_writes_the_entry_at_that_moment_keeps_it(
+async def test_an_entry_created_by_others_at_that_moment_is_left_alone(
     real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     def write() -> None:
@@ -257,7 +257,7 @@ async def test_somebody_who_writes_the_entry_at_that_moment_keeps_it(
     assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
 
 
-async def test_somebody_who_takes_the_entry_over_at_that_moment_keeps_it(
+async def test_an_entry_taken_over_by_others_at_that_moment_is_left_alone(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await consul.write_entry(defaults(name, mesh))
@@ -271,7 +271,7 @@ async def test_somebody_who_takes_the_entry_over_at_that_moment_keeps_it(
     assert real_consul.get(f"/v1/config/service-defaults/{name}")["Protocol"] == "grpc"
 
 
-async def test_an_identity_is_what_peers_see_of_it(consul: Consul, name: str, tmp_path: Path) -> None:
+async def test_the_identity_in_a_certificate_is_what_peers_see(consul: Consul, name: str, tmp_path: Path) -> None:
     server, client = await consul.identity(name), await consul.identity(f"{name}-client")
     domain = await consul.trust_domain()
     assert (server.spiffe, server.trust_domain) == (f"spiffe://{domain}/ns/default/dc/dc1/svc/{name}", domain)

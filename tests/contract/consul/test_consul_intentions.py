@@ -39,7 +39,7 @@ async def test_what_is_allowed_is_listed_as_ours_and_checks_as_allowed(
     assert real_consul.cli("intention", "check", "caller", name).strip() == "Allowed"
 
 
-async def test_what_nobody_mentions_is_denied(consul: Consul, real_consul: RealConsul, name: str) -> None:
+async def test_a_pair_without_an_intention_is_denied(consul: Consul, real_consul: RealConsul, name: str) -> None:
     caller = await consul.identity("caller")
     question = {"Target": name, "ClientCertURI": caller.spiffe, "ClientCertSerial": "01"}
     answer = httpx.post(
@@ -55,7 +55,7 @@ async def test_allowing_twice_is_allowing_once(consul: Consul, name: str, mesh: 
     assert await only(consul, name) == first
 
 
-async def test_revoking_takes_ours_alone(consul: Consul, real_consul: RealConsul, name: str, mesh: str) -> None:
+async def test_revoking_removes_only_ours(consul: Consul, real_consul: RealConsul, name: str, mesh: str) -> None:
     real_consul.cli("intention", "create", "-deny", "stranger", name)
     await consul.allow("caller", name, mesh)
     (ours,) = [i for i in await consul.intentions() if i.destination == name and i.owner == mesh]
@@ -71,7 +71,7 @@ async def test_what_another_mesh_allowed_is_not_ours(consul: Consul, name: str, 
     assert missing_and_stale(["caller"], name, await consul.intentions(), mesh) == ([], [])
 
 
-async def test_a_person_types_every_command_beside_ours(
+async def test_every_consul_intention_command_works_beside_ours(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await in_sync(consul, ["caller"], name, mesh)
@@ -109,7 +109,7 @@ async def test_a_pair_that_a_person_denied_stays_denied(
     assert await pairs(consul, name) == {"caller": ("deny", None)}
 
 
-async def test_ours_that_a_person_turned_round_meanwhile_is_not_revoked(
+async def test_our_intention_that_a_person_changed_to_deny_is_not_revoked(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await consul.allow("caller", name, mesh)
@@ -120,7 +120,7 @@ async def test_ours_that_a_person_turned_round_meanwhile_is_not_revoked(
     assert await pairs(consul, name) == {"caller": ("deny", None)}
 
 
-async def test_a_change_in_consuls_own_interface_makes_it_the_persons(
+async def test_our_intention_changed_in_consuls_ui_becomes_the_persons(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await consul.allow("caller", name, mesh)
@@ -130,7 +130,7 @@ async def test_a_change_in_consuls_own_interface_makes_it_the_persons(
     assert await pairs(consul, name) == {"caller": ("deny", None)}
 
 
-async def test_ours_is_merged_into_an_entry_that_a_person_wrote(
+async def test_our_permission_is_added_to_an_entry_that_a_person_wrote(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     by_hand = {
@@ -153,7 +153,7 @@ async def test_ours_is_merged_into_an_entry_that_a_person_wrote(
     assert {k: v for k, v in after.items() if k not in ignored} == {k: v for k, v in before.items() if k not in ignored}
 
 
-async def test_rules_for_single_requests_are_a_persons(
+async def test_rules_for_single_requests_are_never_ours(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     real_consul.put("/v1/config", {"Kind": "service-defaults", "Name": name, "Protocol": "http"})
@@ -166,7 +166,7 @@ async def test_rules_for_single_requests_are_a_persons(
     assert next(source for source in kept if source["Name"] == "caller")["Permissions"] == [rule]
 
 
-async def test_the_last_of_ours_without_an_id_takes_the_entry_along(
+async def test_revoking_the_last_source_without_an_id_deletes_the_entry(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     real_consul.cli("intention", "create", "-deny", "stranger", name)
@@ -178,7 +178,7 @@ async def test_the_last_of_ours_without_an_id_takes_the_entry_along(
     assert real_consul.get(f"/v1/config/service-intentions/{name}") is None
 
 
-async def test_a_person_who_writes_between_our_look_and_our_write_loses_nothing(
+async def test_a_persons_write_between_our_read_and_our_write_is_kept(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     def write(*sources: str) -> None:
@@ -190,7 +190,7 @@ async def test_a_person_who_writes_between_our_look_and_our_write_loses_nothing(
     assert await pairs(consul, name) == {"one": ("deny", None), "two": ("deny", None), "caller": ("allow", mesh)}
 
 
-async def test_a_person_who_denies_the_pair_at_that_moment_wins(
+async def test_a_persons_denial_at_that_moment_is_kept(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     def deny() -> None:
@@ -203,7 +203,7 @@ async def test_a_person_who_denies_the_pair_at_that_moment_wins(
     assert await pairs(consul, name) == {"caller": ("deny", None)}
 
 
-async def test_giving_ids_back_yields_to_a_person_who_writes_at_that_moment(
+async def test_restoring_ids_gives_way_to_a_persons_write_at_that_moment(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     real_consul.cli("intention", "create", "-deny", "stranger", name)

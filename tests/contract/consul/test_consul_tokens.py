@@ -43,7 +43,7 @@ async def test_with_its_token_everything_can_be_done(guarded: RealConsul) -> Non
     await consul.close()
 
 
-async def test_without_a_token_each_deed_is_refused_with_the_next_step(
+async def test_without_a_token_each_action_is_refused_with_the_next_step(
     guarded: RealConsul, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", TOKEN)  # meant for the consul command, not for us

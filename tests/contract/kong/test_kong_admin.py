@@ -26,11 +26,13 @@ def of_both(mesh: str = "m") -> dict[str, object]:
     return render_content(mesh, BOTH, plugins(KongSettings()))
 
 
-async def test_a_kong_says_which_it_is(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_the_version_of_kong_is_read(kong: RunningKong, admin: KongAdmin) -> None:
     assert (await admin.version(kong.admin)).startswith("3.")
 
 
-async def test_a_document_is_taken_whole_and_told_by_the_hash_that_we_know(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_a_posted_document_is_in_force_and_has_the_hash_that_we_compute(
+    kong: RunningKong, admin: KongAdmin
+) -> None:
     handed = document_from_content(of_both())
     assert await admin.hash(kong.admin) != handed.hash
     await admin.post(kong.admin, handed)
@@ -40,16 +42,14 @@ async def test_a_document_is_taken_whole_and_told_by_the_hash_that_we_know(kong:
     assert all(len(held.digest) == 12 for held in found.values())
 
 
-async def test_a_document_handed_over_again_has_the_same_hash(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_a_document_posted_again_has_the_same_hash(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document_from_content(of_both()))
     first = await admin.hash(kong.admin)
     await admin.post(kong.admin, document_from_content(of_both()))
     assert await admin.hash(kong.admin) == first
 
 
-async def test_a_document_without_anything_in_it_has_the_hash_that_we_expect(
-    kong: RunningKong, admin: KongAdmin
-) -> None:
+async def test_a_document_without_entities_has_the_hash_that_we_expect(kong: RunningKong, admin: KongAdmin) -> None:
     bare = document_from_content(
         render_content("m", {}, plugins(KongSettings(prometheus=False, correlation_header="")))
     )
@@ -57,7 +57,7 @@ async def test_a_document_without_anything_in_it_has_the_hash_that_we_expect(
     assert await admin.hash(kong.admin) == bare.hash
 
 
-async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_a_document_that_others_post_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
     handed = document_from_content(of_both())
     await admin.post(kong.admin, handed)
     # As an object, with one field that differs, the way other programs do it.
@@ -68,19 +68,19 @@ async def test_what_somebody_else_posts_has_another_hash(kong: RunningKong, admi
     assert await admin.services(kong.admin, "m") == {}
 
 
-async def test_only_services_with_the_mark_of_that_mesh_are_told(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_only_services_with_the_tag_of_that_mesh_are_listed(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document_from_content(of_both("other")))
     assert await admin.services(kong.admin, "m") == {}
     assert set(await admin.services(kong.admin, "other")) == {"files", "web"}
 
 
-async def test_more_services_than_a_page_holds_are_all_told(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_services_on_several_pages_are_all_listed(kong: RunningKong, admin: KongAdmin) -> None:
     many = {f"s{number}": (ServiceSpec(f"s{number}", Stdio("x"), route=f"/s{number}"), 7000) for number in range(1100)}
     await admin.post(kong.admin, document_from_content(render_content("m", many, [])))
     assert len(await admin.services(kong.admin, "m")) == 1100
 
 
-async def test_a_refused_document_changes_nothing_and_is_told_with_entity_and_field(
+async def test_a_refused_document_changes_nothing_and_the_error_names_entity_and_field(
     kong: RunningKong, admin: KongAdmin
 ) -> None:
     await admin.post(kong.admin, document_from_content(of_both()))
@@ -114,7 +114,7 @@ async def test_a_refused_document_changes_nothing_and_is_told_with_entity_and_fi
         ({"plugins": [{"name": "acl"}]}, "'config.allow', 'config.deny'"),
     ],
 )
-async def test_each_reason_of_kong_reaches_the_person(
+async def test_every_reason_of_kong_is_in_the_error(
     kong: RunningKong, admin: KongAdmin, entities: dict[str, object], said: str
 ) -> None:
     with pytest.raises(Refused) as caught:
@@ -140,7 +140,7 @@ async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: K
         {"traces_url": "http://127.0.0.1:4318/v1/traces", "traces_headers": "authorization=Bearer x"},
     ],
 )
-async def test_every_plugin_of_the_settings_is_taken(
+async def test_kong_accepts_every_plugin_of_the_settings(
     kong: RunningKong, admin: KongAdmin, changes: dict[str, object]
 ) -> None:
     handed = document_from_content(render_content("m", BOTH, plugins(KongSettings.model_validate(changes))))
@@ -148,7 +148,7 @@ async def test_every_plugin_of_the_settings_is_taken(
     assert await admin.hash(kong.admin) == handed.hash
 
 
-async def test_a_document_of_a_persons_own_is_taken_with_ours(
+async def test_kong_accepts_a_users_document_merged_with_ours(
     kong: RunningKong, admin: KongAdmin, tmp_path: Path
 ) -> None:
     (tmp_path / "keys.yml").write_text(
@@ -189,7 +189,7 @@ async def test_calls_are_counted_where_the_settings_say_so(kong: RunningKong, ad
 # --- what is no Kong, or none that is well
 
 
-async def test_nobody_there_is_unreachable(admin: KongAdmin) -> None:
+async def test_without_an_answer_kong_is_unreachable(admin: KongAdmin) -> None:
     with pytest.raises(Unreachable, match="cannot reach the Admin API of Kong"):
         await admin.hash("http://127.0.0.1:1")
 
@@ -204,7 +204,7 @@ async def test_nobody_there_is_unreachable(admin: KongAdmin) -> None:
         (401, b'{"message": "who are you"}', Refused),
     ],
 )
-async def test_what_answers_otherwise_than_kong_is_told_so(status: int, body: bytes, error: type[Exception]) -> None:
+async def test_another_program_at_the_address_is_an_error(status: int, body: bytes, error: type[Exception]) -> None:
     admin = await answering(status, body)
     with pytest.raises(error, match="Kong"):
         await admin.hash("http://kong:8001")
@@ -220,7 +220,7 @@ async def test_what_answers_otherwise_than_kong_is_told_so(status: int, body: by
         (400, {"message": "this endpoint is only available when Kong is configured to not use a database"}, Refused),
     ],
 )
-async def test_kongs_other_answers_to_a_document_say_whether_to_try_again(
+async def test_the_status_of_a_refused_post_decides_whether_a_retry_may_help(
     status: int, body: dict[str, str], error: type[Exception]
 ) -> None:
     admin = await answering(status, json.dumps(body).encode())

@@ -82,7 +82,7 @@ def master_of(home: Path) -> int:
     return int((home / "kong" / "pids" / "nginx.pid").read_text())
 
 
-async def test_it_is_found_by_its_mark_and_ends_with_all_that_it_started(home: Path) -> None:
+async def test_kong_is_found_by_its_mark_and_ended_with_everything_that_it_started(home: Path) -> None:
     process = started(home)
     assert process in find_marked(home)
     assert len(working_in(home / "kong")) > 1
@@ -99,7 +99,7 @@ async def test_workers_that_outlive_their_master_end_with_the_rest(home: Path) -
     assert process not in find_marked(home)
 
 
-async def test_what_outlived_the_shell_is_found_and_ended(home: Path) -> None:
+async def test_processes_that_outlive_the_shell_are_found_and_ended(home: Path) -> None:
     process = started(home)
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{process.pid}/cwd").exists() or process.pid not in working_in(home / "kong"))
@@ -108,7 +108,7 @@ async def test_what_outlived_the_shell_is_found_and_ended(home: Path) -> None:
     assert working_in(home / "kong") == []
 
 
-async def test_a_person_who_looks_into_the_folder_is_left_alone(home: Path) -> None:
+async def test_a_persons_shell_in_the_folder_is_left_alone(home: Path) -> None:
     (home / "kong").mkdir()
     reader, terminal = os.openpty()
     # A shell in a terminal of its own.
@@ -125,7 +125,7 @@ async def test_a_person_who_looks_into_the_folder_is_left_alone(home: Path) -> N
         os.close(terminal)
 
 
-async def test_drained_it_takes_nobody_new_and_ends_by_itself(home: Path) -> None:
+async def test_a_drained_kong_accepts_no_connection_and_ends_by_itself(home: Path) -> None:
     process = started(home)
     drain(process)
     wait_for(lambda: working_in(home / "kong") == [])
@@ -133,7 +133,7 @@ async def test_drained_it_takes_nobody_new_and_ends_by_itself(home: Path) -> Non
         assert probe.connect_ex(("127.0.0.1", process.mark.ports["public"])) != 0
 
 
-async def test_health_tells_whether_it_runs(home: Path) -> None:
+async def test_kong_health_tells_whether_it_runs(home: Path) -> None:
     process = started(home)
     argv = [kong_program(home / "programs"), "health", "--prefix", home / "kong"]
     assert subprocess.run(argv, capture_output=True).returncode == 0

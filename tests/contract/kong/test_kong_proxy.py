@@ -109,9 +109,7 @@ async def hand_over(
         ("/web/shop?q=x", "/shop?q=x"),
     ],
 )
-async def test_the_service_hears_its_own_path(
-    proxy: httpx.AsyncClient, service: Service, path: str, heard: str
-) -> None:
+async def test_the_service_gets_its_own_path(proxy: httpx.AsyncClient, service: Service, path: str, heard: str) -> None:
     assert (await proxy.get(path)).status_code == httpx.codes.OK
     assert service.asked()[0] == heard
 
@@ -119,9 +117,7 @@ async def test_the_service_hears_its_own_path(
 @pytest.mark.parametrize(
     "path", ["/", "/mcp", "/mcp/filesystem", "/mcp/file", "/website", "/mcp/mcpmesh-verify-undeclared"]
 )
-async def test_a_path_that_nobody_declared_gives_404_from_kong(
-    proxy: httpx.AsyncClient, service: Service, path: str
-) -> None:
+async def test_an_undeclared_path_gets_404_from_kong(proxy: httpx.AsyncClient, service: Service, path: str) -> None:
     answer = await proxy.get(path)
     assert answer.status_code == httpx.codes.NOT_FOUND and "no Route matched" in answer.text
     assert not service.heads
@@ -146,12 +142,12 @@ async def test_the_headers_of_mcp_pass_both_ways(proxy: httpx.AsyncClient, servi
     assert answer.headers["mcp-protocol-version"] == "2025-11-25"
 
 
-async def test_the_service_hears_the_name_that_the_client_used(proxy: httpx.AsyncClient, service: Service) -> None:
+async def test_the_service_gets_the_host_header_of_the_client(proxy: httpx.AsyncClient, service: Service) -> None:
     await proxy.get("/mcp/files", headers={"host": "mesh.example"})
     assert service.asked()[1]["host"] == "mesh.example"
 
 
-async def test_each_call_has_a_name_that_both_sides_see(proxy: httpx.AsyncClient, service: Service) -> None:
+async def test_each_call_has_an_id_that_both_sides_get(proxy: httpx.AsyncClient, service: Service) -> None:
     answer = await proxy.get("/mcp/files")
     assert answer.headers["x-correlation-id"] == service.asked()[1]["x-correlation-id"] != ""
     await proxy.get("/mcp/files", headers={"x-correlation-id": "mine"})
@@ -179,18 +175,18 @@ async def test_a_request_reaches_the_service_before_its_end(proxy: httpx.AsyncCl
     assert answer.status_code == httpx.codes.OK and service.got.is_set()
 
 
-async def test_a_service_that_is_not_there_gives_502_once(kong: RunningKong, admin: KongAdmin) -> None:
+async def test_a_missing_service_gives_502_after_one_attempt(kong: RunningKong, admin: KongAdmin) -> None:
     await admin.post(kong.admin, document_from_content(render_content("m", {"files": (FILES, 1)}, [])))
     answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=60)
     assert answer.status_code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE)
 
 
-async def test_without_a_document_kong_says_try_again_and_never_not_found(kong: RunningKong) -> None:
+async def test_without_a_document_kong_answers_503_and_never_404(kong: RunningKong) -> None:
     answer = httpx.get(f"{kong.proxy}/mcp/files", trust_env=False, timeout=60)
     assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "try again soon" in answer.text
 
 
-async def test_a_service_that_is_to_come_says_try_again_at_its_own_paths_alone(
+async def test_a_service_that_is_not_ready_answers_503_at_its_own_paths_only(
     kong: RunningKong, admin: KongAdmin, service: Service
 ) -> None:
     await admin.post(kong.admin, document_from_content(render_content("m", {"web": (WEB, service.port)}, [], [FILES])))
@@ -203,7 +199,7 @@ async def test_a_service_that_is_to_come_says_try_again_at_its_own_paths_alone(
     assert set(await admin.services(kong.admin, "m")) == {"web"}
 
 
-async def test_with_key_auth_only_a_key_opens_and_the_service_does_not_see_it(
+async def test_with_key_auth_a_key_is_needed_and_not_passed_to_the_service(
     kong: RunningKong, admin: KongAdmin, service: Service
 ) -> None:
     ada = {"username": "ada", "keyauth_credentials": [{"key": "sesame"}]}

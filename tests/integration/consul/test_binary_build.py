@@ -162,7 +162,7 @@ async def test_without_a_release_consul_is_built_with_go(builder: Builder) -> No
     assert builder.said == []
 
 
-async def test_a_module_that_is_not_the_pinned_one_is_not_built(builder: Builder) -> None:
+async def test_a_module_with_another_checksum_is_not_built(builder: Builder) -> None:
     builder.pin(CONSUL)
     shutil.rmtree(builder.folder / "proxy")
     publish(builder.folder / "proxy", CONSUL + "\n// and more\n")
@@ -171,7 +171,7 @@ async def test_a_module_that_is_not_the_pinned_one_is_not_built(builder: Builder
     assert builder.left() == []
 
 
-async def test_a_build_that_fails_says_what_go_said(builder: Builder) -> None:
+async def test_a_failed_build_shows_the_output_of_go(builder: Builder) -> None:
     builder.pin("package main\n\nfunc main() { undefined() }\n")
     with pytest.raises(MeshError, match=r"go ended with 1; (.|\n)*main\.go:3:15: undefined: undefined"):
         await builder.prepare()
@@ -191,7 +191,9 @@ async def test_a_cancelled_build_leaves_neither_processes_nor_files(builder: Bui
     assert builder.left() == []
 
 
-async def test_a_maker_that_waits_takes_over_when_the_other_is_killed(builder: Builder, silent: asyncio.Event) -> None:
+async def test_a_waiting_process_takes_over_when_the_building_one_is_killed(
+    builder: Builder, silent: asyncio.Event
+) -> None:
     first = await builder.prepare_by_command()
     async with asyncio.timeout(120):
         await silent.wait()
@@ -206,7 +208,7 @@ async def test_a_maker_that_waits_takes_over_when_the_other_is_killed(builder: B
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_the_command_stops_in_order_when_told(
+async def test_the_command_stops_in_order_on_sigterm(
     number: signal.Signals, status: int, builder: Builder, silent: asyncio.Event
 ) -> None:
     maker = await builder.prepare_by_command()

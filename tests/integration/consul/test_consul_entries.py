@@ -215,7 +215,7 @@ def test_a_route_leads_to_the_services_own_path(mesh: Mesh, asked: str, seen: st
 
 
 @pytest.mark.parametrize("path", ["/", "/mcp", "/mcp/other", "/mcp/filesystem", "/webs", "/webs?x=/web"])
-def test_what_no_route_declares_is_404(mesh: Mesh, path: str) -> None:
+def test_an_undeclared_path_is_404(mesh: Mesh, path: str) -> None:
     assert mesh.get(path).status_code == 404
 
 
@@ -238,12 +238,12 @@ def test_a_session_stays_on_its_instance(mesh: Mesh, instance: str) -> None:
     until(stays, "24 calls of a session, all to its instance")
 
 
-def test_a_session_of_an_instance_that_is_gone_goes_anywhere(mesh: Mesh) -> None:
+def test_a_session_of_an_ended_instance_goes_to_any_other(mesh: Mesh) -> None:
     gone = {"Mcp-Session-Id": f"0123abcd@127.0.0.1:{CONSUL_PORTS.take()}"}
     assert mesh.get("/mcp/files", **gone).status_code == 200
 
 
-def test_nobody_gets_in_without_an_intention(mesh: Mesh) -> None:
+def test_calls_without_an_intention_are_refused(mesh: Mesh) -> None:
     consul = mesh.consul
     consul.cli("intention", "create", "-replace", "-deny", "ingress", "files")
     until(lambda: mesh.get("/mcp/files").status_code == 403, "the ingress is refused")
@@ -277,7 +277,7 @@ def retries(mesh: Mesh, name: str) -> set[tuple[str, int]]:
     return found
 
 
-def test_every_caller_retries_what_did_not_start(mesh: Mesh) -> None:
+def test_every_caller_retries_calls_that_did_not_start(mesh: Mesh) -> None:
     assert retries(mesh, "test-ingress") == {("connect-failure,refused-stream,reset-before-request", 5)}
     assert retries(mesh, "test-caller-1-sidecar") == {("connect-failure,refused-stream", 5)}
 

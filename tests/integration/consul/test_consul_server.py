@@ -49,7 +49,7 @@ def person(embedded: EmbeddedConsul, binary: Path) -> RealConsul:
     return RealConsul(embedded.address, embedded.grpc_address, binary)
 
 
-async def test_it_can_issue_certificates_as_soon_as_it_is_started(make: Make) -> None:
+async def test_certificates_can_be_issued_as_soon_as_it_is_started(make: Make) -> None:
     embedded = make()
     await embedded.start(print, SECONDS)
     async with client(embedded) as consul:
@@ -57,7 +57,7 @@ async def test_it_can_issue_certificates_as_soon_as_it_is_started(make: Make) ->
         assert await consul.grpc_address() == embedded.grpc_address
 
 
-async def test_one_that_runs_is_adopted(make: Make) -> None:
+async def test_a_running_consul_is_adopted(make: Make) -> None:
     ports = some_ports()
     pid = await make(ports).start(print, SECONDS)
     said: list[str] = []
@@ -68,7 +68,7 @@ async def test_one_that_runs_is_adopted(make: Make) -> None:
     assert (found.pid, found.mark.ports) == (pid, ports)
 
 
-async def test_what_a_person_wrote_survives_a_restart_with_other_ports(make: Make, consul_program: Path) -> None:
+async def test_a_persons_writes_survive_a_restart_with_other_ports(make: Make, consul_program: Path) -> None:
     ports = some_ports()
     embedded = make(ports)
     await embedded.start(print, SECONDS)
@@ -86,7 +86,7 @@ async def test_what_a_person_wrote_survives_a_restart_with_other_ports(make: Mak
             await consul.revoke(next(i for i in await consul.intentions() if i.source == "c"), "test")
 
 
-async def test_one_that_was_killed_comes_back_with_its_data(make: Make, consul_program: Path) -> None:
+async def test_a_killed_consul_starts_again_with_its_data(make: Make, consul_program: Path) -> None:
     embedded = make()
     pid = await embedded.start(print, SECONDS)
     person(embedded, consul_program).cli("intention", "create", "-deny", "a", "b")
@@ -100,7 +100,7 @@ async def test_one_that_was_killed_comes_back_with_its_data(make: Make, consul_p
         assert ("a", "b", "deny") in {(i.source, i.destination, i.action) for i in await consul.intentions()}
 
 
-async def test_it_denies_what_nobody_allowed_and_says_so(make: Make, consul_program: Path) -> None:
+async def test_calls_are_denied_by_default_and_the_check_command_says_so(make: Make, consul_program: Path) -> None:
     embedded = make()
     await embedded.start(print, SECONDS)
     shell = person(embedded, consul_program)
@@ -127,7 +127,7 @@ async def test_it_listens_on_loopback_alone(make: Make) -> None:
     assert {address for address, _ in listeners} == {"0100007F"}
 
 
-async def test_its_files_are_nobody_elses(make: Make, tmp_path: Path) -> None:
+async def test_its_files_are_private(make: Make, tmp_path: Path) -> None:
     embedded = make()
     await embedded.start(print, SECONDS)
     folder = tmp_path / "home" / "consul"
@@ -136,7 +136,7 @@ async def test_its_files_are_nobody_elses(make: Make, tmp_path: Path) -> None:
     assert (folder / "machine.json").stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_port_that_somebody_holds_is_named(make: Make) -> None:
+async def test_a_port_in_use_is_an_error_that_names_it(make: Make) -> None:
     ports = some_ports()
     squatter = await asyncio.start_server(lambda *_: None, "127.0.0.1", ports["server"])
     embedded = make(ports)
@@ -147,7 +147,7 @@ async def test_a_port_that_somebody_holds_is_named(make: Make) -> None:
     assert embedded.running() is None
 
 
-async def test_a_program_that_is_no_consul_is_an_error_with_its_words(make: Make, tmp_path: Path) -> None:
+async def test_another_program_is_an_error_with_its_output(make: Make, tmp_path: Path) -> None:
     script = tmp_path / "consul"
     script.write_text("#!/bin/sh\necho no such subcommand >&2\nexit 3\n")
     script.chmod(0o755)
@@ -155,14 +155,14 @@ async def test_a_program_that_is_no_consul_is_an_error_with_its_words(make: Make
         await make(binary=script).start(print, SECONDS)
 
 
-async def test_one_that_is_not_ready_in_time_is_stopped_again(make: Make) -> None:
+async def test_a_consul_that_is_not_ready_in_time_is_stopped(make: Make) -> None:
     embedded = make()
     with pytest.raises(WorkloadError, match=r"has not elected itself .*MCPMESH_CONSUL__START_SECONDS"):
         await embedded.start(print, 0.01)
     assert embedded.running() is None
 
 
-async def test_stopping_what_does_not_run_is_fine(make: Make) -> None:
+async def test_stopping_a_consul_that_does_not_run_does_nothing(make: Make) -> None:
     embedded = make()
     await embedded.stop()
     async with client(embedded) as consul:

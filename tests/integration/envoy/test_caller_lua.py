@@ -196,11 +196,11 @@ def test_it_does_not_matter_how_the_json_is_written(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("method", ["tools/list", None])
-def test_what_can_ask_for_nothing_is_not_looked_into(caller: Caller, method: str | None) -> None:
+def test_methods_that_cannot_ask_for_input_are_not_parsed(caller: Caller, method: str | None) -> None:
     assert caller.met(retry(f"abc@127.0.0.1:{caller.ports[0]}"), method=method) == set(caller.ports)
 
 
-def test_a_text_that_looks_like_a_state_owns_nothing(caller: Caller) -> None:
+def test_a_text_that_looks_like_a_state_is_ignored(caller: Caller) -> None:
     body = {"params": {"arguments": {"text": f'"requestState":"a@127.0.0.1:{caller.ports[0]}"'}}}
     assert caller.met(body) == set(caller.ports)
 
@@ -213,7 +213,7 @@ def test_an_address_elsewhere_in_the_body_is_no_owner_of_a_state_without_one(cal
 
 
 @pytest.mark.parametrize("owner", ["a:1", "1:2", "999.1.1.1:1", "[:::]:1"])
-def test_an_owner_that_is_no_address_is_none_and_the_call_is_tried_on_another_instance(
+def test_an_owner_that_is_no_address_is_ignored_and_the_call_retried_on_another_instance(
     caller: Caller, owner: str
 ) -> None:
     refused_by_a_first(caller, json.dumps(retry(f"abc@{owner}")).encode())
@@ -238,7 +238,7 @@ def test_an_owner_that_is_no_instance_leaves_the_choice_to_the_balancer(caller: 
     assert caller.met(retry("abc@192.0.2.1:80")) == set(caller.ports)
 
 
-def test_a_long_retry_is_seen_up_to_a_bound(caller: Caller) -> None:
+def test_a_long_retry_is_parsed_up_to_a_bound(caller: Caller) -> None:
     state = f"abc@127.0.0.1:{caller.ports[2]}"
     around = len(json.dumps(retry(state, arguments={"text": ""})))
     seen = retry(state, arguments={"text": "x" * (SEEN_BYTES - around)})
@@ -259,7 +259,7 @@ def test_a_body_of_unknown_length_passes_whole(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{}", "in chunks"])
-def test_what_was_not_started_is_tried_on_another_instance(caller: Caller, body: Any) -> None:
+def test_a_call_that_was_not_started_is_retried_on_another_instance(caller: Caller, body: Any) -> None:
     caller.refused.clear()
     sent = iter([b"{", b"}"]) if body == "in chunks" else body
     assert caller.post(sent, x_refuse="1")["length"] == 2
@@ -272,7 +272,7 @@ def test_requests_without_a_body_pass(caller: Caller, headers: dict[str, str]) -
     assert caller.script_errors() == 0
 
 
-def test_what_has_an_owner_is_not_tried_on_another_instance(caller: Caller) -> None:
+def test_a_call_with_an_owner_is_not_retried_on_another_instance(caller: Caller) -> None:
     caller.refused.clear()
     state = f"abc@127.0.0.1:{caller.ports[0]}"
     for headers, body in (

@@ -41,7 +41,7 @@ class Consul:
                 await asyncio.sleep(0.001)
 
 
-async def test_a_change_is_told_and_silence_is_not() -> None:
+async def test_a_change_is_yielded_and_an_unchanged_answer_is_not() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
@@ -52,7 +52,7 @@ async def test_a_change_is_told_and_silence_is_not() -> None:
         assert await asyncio.wait_for(word, 60) == "one"
 
 
-async def test_a_consul_that_returns_is_a_change_even_where_its_index_is_the_old_one() -> None:
+async def test_the_return_of_consul_is_a_change_even_with_the_old_index() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
@@ -77,7 +77,7 @@ async def test_an_index_that_goes_back_is_a_change() -> None:
         assert await asyncio.wait_for(word, 60) == "one"
 
 
-async def test_changes_that_nobody_took_are_told_once() -> None:
+async def test_several_changes_before_the_next_read_are_yielded_once() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
@@ -94,7 +94,7 @@ async def test_changes_that_nobody_took_are_told_once() -> None:
         assert await asyncio.wait_for(word, 60) == "one"
 
 
-async def test_a_bug_is_not_taken_for_a_consul_that_is_away() -> None:
+async def test_an_unexpected_error_is_raised() -> None:
     async def query(path: str, index: int) -> int:
         raise ZeroDivisionError
 

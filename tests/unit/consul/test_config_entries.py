@@ -28,7 +28,7 @@ def lua(proxy: str, *listeners: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_resolver_alone_differs_with_what_is_said_of_the_callers() -> None:
+def test_only_the_resolver_changes_with_the_policy() -> None:
     entries = service_entries(FILES, "m", LUA, LUA)
     one, other = with_reconnect_digest(entries, "a1"), with_reconnect_digest(entries, "a2")
     assert [mine == theirs for mine, theirs in zip(one, other, strict=True)] == [True, False, True]
@@ -71,14 +71,14 @@ def test_an_http_service_has_defaults_a_resolver_and_a_router() -> None:
     ]
 
 
-def test_a_tcp_service_has_nothing_of_http() -> None:
+def test_a_tcp_service_has_no_http_settings() -> None:
     assert plain(service_entries(DATABASE, "m", LUA, LUA)) == [
         {"Kind": "service-defaults", "Name": "db", "Protocol": "tcp"},
         {"Kind": "service-resolver", "Name": "db", "ConnectTimeout": "3s", "LoadBalancer": {"Policy": "random"}},
     ]
 
 
-def test_a_tcp_service_that_calls_others_keeps_to_its_sessions() -> None:
+def test_a_tcp_service_with_upstreams_has_the_callers_script() -> None:
     caller = replace(DATABASE, upstreams=(Upstream("files"),))
     assert service_entries(caller, "m", LUA, LUA)[0]["EnvoyExtensions"] == lua("connect-proxy")
 
@@ -103,19 +103,19 @@ def rewrites(spec: ServiceSpec) -> list[tuple[str, str, str]]:
     ]
 
 
-def test_a_route_takes_its_path_and_what_is_below_it() -> None:
+def test_a_gateway_route_matches_its_path_and_what_lies_below_it() -> None:
     assert rewrites(FILES) == [("exact", "/mcp/files", "/mcp"), ("prefix", "/mcp/files/", "/mcp/")]
     assert rewrites(WEB) == [("prefix", "/web", "/"), ("prefix", "/web/", "/")]
     assert rewrites(replace(WEB, route="/web/")) == rewrites(WEB)
     assert rewrites(replace(WEB, route="/")) == [("prefix", "/", "/")]
 
 
-def test_a_plain_route_ends_where_its_name_ends() -> None:
+def test_the_path_of_a_plain_route_matches_exactly() -> None:
     match = route_entry(replace(WEB, route="/w.b"), "m", "ingress")["Rules"][0]["Matches"][0]
     assert match["Headers"] == [{"Match": "regex", "Name": ":path", "Value": r"/w\.b(\?.*)?"}]
 
 
-def test_long_calls_and_streams_pass_the_ingress() -> None:
+def test_a_route_allows_long_calls_and_idle_streams() -> None:
     for rule in route_entry(FILES, "m", "ingress")["Rules"]:
         assert rule["Filters"]["RetryFilter"]["RetryOn"] == [
             "connect-failure",
@@ -126,7 +126,7 @@ def test_long_calls_and_streams_pass_the_ingress() -> None:
 
 
 @pytest.mark.parametrize("spec", [FILES, WEB, DATABASE])
-def test_nothing_asks_for_a_retry_of_what_may_have_started(spec: ServiceSpec) -> None:
+def test_no_entry_retries_a_call_that_may_have_started(spec: ServiceSpec) -> None:
     entries = service_entries(spec, "m", LUA, LUA) + ([route_entry(spec, "m", "ingress")] if spec.route else [])
     text = json.dumps(entries)
     assert not [
@@ -135,7 +135,7 @@ def test_nothing_asks_for_a_retry_of_what_may_have_started(spec: ServiceSpec) ->
     assert "RetryOnConnectFailure" not in text
 
 
-def test_every_entry_is_marked_and_a_change_is_another_digest() -> None:
+def test_every_entry_has_owner_and_digest_and_a_change_changes_the_digest() -> None:
     def digests(spec: ServiceSpec) -> list[str]:
         entries = [*service_entries(spec, "m", LUA, LUA), route_entry(spec, "m", "ingress")]
         assert {entry["Meta"]["mcpmesh-owner"] for entry in entries} == {"m"}

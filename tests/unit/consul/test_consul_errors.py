@@ -40,7 +40,9 @@ def answering(code: int, text: str) -> Handler:
         (404, "page not found", Refused),
     ],
 )
-async def test_the_answer_says_whether_to_try_again(code: int, text: str, verdict: type[PeerError]) -> None:
+async def test_the_status_of_an_answer_decides_whether_a_retry_may_help(
+    code: int, text: str, verdict: type[PeerError]
+) -> None:
     with pytest.raises(verdict) as error:
         await ask(answering(code, text))
     assert str(error.value).startswith("cannot read the intentions: ")
@@ -49,7 +51,7 @@ async def test_the_answer_says_whether_to_try_again(code: int, text: str, verdic
 
 @pytest.mark.parametrize("deed", [("intentions",), ("entries", "m"), ("registrations", "m")])
 @pytest.mark.parametrize("text", ["null", "{}", "[]", '"ok"', '{"error": 1}'])
-async def test_an_answer_of_another_shape_is_not_taken_for_nothing(deed: tuple[str, ...], text: str) -> None:
+async def test_an_answer_of_another_shape_is_an_error(deed: tuple[str, ...], text: str) -> None:
     if text == ("{}" if deed[0] == "registrations" else "[]"):
         assert not await ask(answering(200, text), *deed)
     else:
@@ -68,12 +70,12 @@ async def test_no_answer_is_unreachable(error: httpx.TransportError) -> None:
         await ask(fail)
 
 
-async def test_what_a_token_lacks_is_said_with_the_next_step() -> None:
+async def test_a_missing_permission_is_an_error_with_the_next_step() -> None:
     with pytest.raises(Refused, match=r"403 Permission denied: .*MCPMESH_CONSUL__TOKEN"):
         await ask(answering(403, "Permission denied: x"))
 
 
-async def test_a_token_goes_into_the_header_alone() -> None:
+async def test_the_token_is_sent_only_in_the_header() -> None:
     seen: list[httpx.Request] = []
 
     def see(request: httpx.Request) -> httpx.Response:
@@ -85,13 +87,13 @@ async def test_a_token_goes_into_the_header_alone() -> None:
     assert "s3cret" not in str(seen[0].url)
 
 
-async def test_a_long_answer_does_not_become_a_long_sentence() -> None:
+async def test_a_long_answer_is_shortened_in_the_error() -> None:
     with pytest.raises(Broken) as error:
         await ask(answering(500, "x" * 100_000))
     assert len(str(error.value)) < 1000
 
 
-async def test_half_of_a_read_is_no_read() -> None:
+async def test_a_read_of_two_answers_fails_when_one_does() -> None:
     def half(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/http-route"):
             return httpx.Response(500, text="No cluster leader")
@@ -107,7 +109,7 @@ async def test_a_consul_without_xds_is_refused_with_the_next_step() -> None:
         await ask(lambda request: httpx.Response(200, json=answer), "grpc_address")
 
 
-async def test_others_who_keep_changing_an_intention_end_in_an_error() -> None:
+async def test_too_many_lost_races_are_an_error() -> None:
     entry = {"Kind": "service-intentions", "Name": "b", "ModifyIndex": 1, "Sources": [{"Name": "x", "Action": "deny"}]}
 
     def racing(request: httpx.Request) -> httpx.Response:
@@ -119,7 +121,7 @@ async def test_others_who_keep_changing_an_intention_end_in_an_error() -> None:
         await ask(racing, "allow", "a", "b", "m")
 
 
-async def test_an_unwell_consul_is_not_taken_for_an_intention_that_exists() -> None:
+async def test_a_failing_consul_is_not_mistaken_for_an_existing_intention() -> None:
     entry = {"Kind": "service-intentions", "Name": "b", "ModifyIndex": 1}
     sources = [{"Name": "x", "Action": "deny", "LegacyID": "1"}]
 
@@ -135,7 +137,7 @@ async def test_an_unwell_consul_is_not_taken_for_an_intention_that_exists() -> N
 @pytest.mark.parametrize(
     "address", ["ftp://127.0.0.1:1", "http://", "http://h:1/path", "http://u:p@h:1", "http://h:port"]
 )
-def test_an_address_that_is_none_is_refused(address: str) -> None:
+def test_a_malformed_address_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match=r"as Consul's address.* write http://host:port"):
         Consul(address)
 

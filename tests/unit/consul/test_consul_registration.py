@@ -27,7 +27,7 @@ def register(spec: ServiceSpec = FILES, **changes: Any) -> tuple[dict[str, Any],
     return registration(spec, **{**arguments, **changes})
 
 
-def test_an_instance_says_where_it_is_and_what_it_is() -> None:
+def test_the_registration_of_an_instance() -> None:
     instance, _ = register()
     digest = instance["Meta"].pop("mcpmesh-digest")
     assert len(digest) == 64
@@ -58,7 +58,7 @@ def test_an_instance_says_where_it_is_and_what_it_is() -> None:
     }
 
 
-def test_a_sidecar_serves_its_instance_and_reaches_its_upstreams() -> None:
+def test_the_registration_of_a_sidecar() -> None:
     instance, sidecar = register()
     assert sidecar == {
         "ID": "m-files-1-sidecar",
@@ -111,24 +111,24 @@ def test_a_sidecar_serves_its_instance_and_reaches_its_upstreams() -> None:
         ),
     ],
 )
-def test_an_instance_is_checked_as_its_kind_can_be(start: Any, health: Health, check: dict[str, str]) -> None:
+def test_the_check_of_an_instance_depends_on_its_kind(start: Any, health: Health, check: dict[str, str]) -> None:
     instance, sidecar = register(ServiceSpec("x", start, health=health), address="10.0.0.1")
     assert check.items() <= instance["Checks"][0].items()
     assert sidecar["Proxy"]["LocalServiceAddress"] == "10.0.0.1"
 
 
-def test_plain_connections_have_no_time_limits_of_calls() -> None:
+def test_a_tcp_service_has_no_time_limits_for_calls() -> None:
     _, sidecar = register(ServiceSpec("x", Plain(Protocol.TCP, address="a:1")))
     config = {"protocol": "tcp", "bind_address": "127.0.0.1", "local_connect_timeout_ms": 2000}
     assert sidecar["Proxy"]["Config"] == config
 
 
-def test_what_a_server_says_of_itself_fits_into_consul() -> None:
+def test_long_server_info_is_cut_to_consuls_limit() -> None:
     instance, _ = register(info=replace(INFO, name="n" * 5000))
     assert len(instance["Meta"]["mcpmesh-server"]) == 512
 
 
-def test_nothing_is_said_of_a_server_that_was_not_asked() -> None:
+def test_without_server_info_there_is_none_in_meta() -> None:
     instance, _ = register(info=None)
     assert instance["Meta"].keys() == {"mcpmesh-owner", "mcpmesh-instance", "mcpmesh-digest"}
 
@@ -144,7 +144,7 @@ def test_nothing_is_said_of_a_server_that_was_not_asked() -> None:
         {"spec": replace(FILES, tags=())},
     ],
 )
-def test_every_change_is_another_digest_of_both(change: dict[str, Any]) -> None:
+def test_every_change_changes_the_common_digest(change: dict[str, Any]) -> None:
     before, after = register(), register(**change)
     digests = {payload["Meta"]["mcpmesh-digest"] for payload in after}
     assert len(digests) == 1
@@ -166,6 +166,6 @@ def test_a_gateway_on_all_addresses_is_checked_on_loopback() -> None:
     )
 
 
-def test_an_address_of_version_6_is_written_as_one() -> None:
+def test_an_ipv6_address_is_written_in_brackets() -> None:
     gateway = gateway_registration("m", "m-ingress", "ingress", "::1", 8000)
     assert (gateway["Address"], gateway["Checks"][0]["TCP"]) == ("::1", "[::1]:8000")

@@ -28,23 +28,23 @@ def theirs(source: str, action: str = "deny", id_: str = "1") -> Intention:
     return Intention(id_, source, "files", action, None)
 
 
-def test_what_is_wanted_and_absent_is_missing() -> None:
+def test_a_wanted_source_without_an_intention_is_missing() -> None:
     present = (ours("a"), ours("b", destination="other"), theirs("c"))
     assert missing_and_stale(["a", "b", "c"], "files", present, "m") == (["b"], [])
 
 
-def test_what_is_ours_and_no_longer_wanted_is_stale() -> None:
+def test_our_intention_for_an_unwanted_source_is_stale() -> None:
     present = (ours("a"), ours("b"), ours("b", destination="other"), theirs("c", "allow"))
     assert missing_and_stale(["a"], "files", present, "m") == ([], [ours("b")])
 
 
-def test_another_meshs_intention_is_neither() -> None:
+def test_another_meshs_intention_is_neither_missing_nor_stale() -> None:
     present = (Intention("1", "a", "files", "allow", "other"),)
     assert missing_and_stale(["a"], "files", present, "m") == ([], [])
     assert missing_and_stale([], "files", present, "m") == ([], [])
 
 
-def test_ours_that_lost_their_ids_are_written_again_unless_somebody_stands_beside_them() -> None:
+def test_ours_without_ids_are_missing_unless_the_destination_has_intentions_of_others() -> None:
     lost = (ours("a", ""), ours("b", ""))
     assert missing_and_stale(["a", "b"], "files", lost, "m") == (["a", "b"], [])
     assert missing_and_stale(["a"], "files", lost, "m") == (["a"], [ours("b", "")])
@@ -52,7 +52,7 @@ def test_ours_that_lost_their_ids_are_written_again_unless_somebody_stands_besid
     assert missing_and_stale(["a", "b"], "files", (*lost, theirs("c", id_="")), "m") == ([], [])
 
 
-def test_whatever_is_said_of_a_service_or_of_all_changes_its_digest() -> None:
+def test_every_intention_for_a_service_or_for_all_changes_its_policy_digest() -> None:
     said = (ours("a"), theirs("b"))
     more = [
         theirs("c"),
@@ -79,7 +79,7 @@ _INTENTIONS = st.lists(
 
 
 @given(_INTENTIONS, st.sets(st.sampled_from("abcd")))
-def test_a_persons_pair_is_never_touched(present: list[Intention], allow: set[str]) -> None:
+def test_an_intention_of_a_person_is_never_missing_or_stale(present: list[Intention], allow: set[str]) -> None:
     missing, stale = missing_and_stale(allow, "files", tuple(present), "m")
     people = {intention.source for intention in present if intention.destination == "files" and intention.owner != "m"}
     assert not people & set(missing)
@@ -87,14 +87,14 @@ def test_a_persons_pair_is_never_touched(present: list[Intention], allow: set[st
 
 
 @given(_INTENTIONS, st.sets(st.sampled_from("abcd")))
-def test_after_one_pass_nothing_is_left_to_do(present: list[Intention], allow: set[str]) -> None:
+def test_after_one_pass_nothing_is_missing_or_stale(present: list[Intention], allow: set[str]) -> None:
     missing, stale = missing_and_stale(allow, "files", tuple(present), "m")
     kept = [i for i in present if i not in stale and not (i.destination == "files" and i.source in missing)]
     after = (*kept, *(ours(source) for source in missing))
     assert missing_and_stale(allow, "files", after, "m") == ([], [])
 
 
-def test_only_a_plain_permission_with_our_sentence_is_ours() -> None:
+def test_only_an_allow_with_our_description_is_ours() -> None:
     assert listed().owner == "m"
     assert listed(Action="deny").owner is None
     rules = listed(Action="", Permissions=[{}])
@@ -104,7 +104,7 @@ def test_only_a_plain_permission_with_our_sentence_is_ours() -> None:
     assert listed(Description="").owner is None
 
 
-def test_a_source_in_another_cluster_is_not_the_local_one_of_that_name() -> None:
+def test_a_peers_source_is_not_the_local_one_of_that_name() -> None:
     assert listed(SourcePeer="there").source == "there/a"
 
 
@@ -112,7 +112,7 @@ BY_HAND = {"Name": "x", "Type": "consul", "Action": "deny", "Description": "mine
 ENTRY = {"Kind": "service-intentions", "Name": "files", "Meta": {"k": "v"}, "Sources": [BY_HAND], "ModifyIndex": 7}
 
 
-def test_a_source_is_put_in_and_taken_out_with_everything_else_as_it_was() -> None:
+def test_adding_and_removing_a_source_leaves_the_entry_as_it_was() -> None:
     added = {"Name": "a", "Type": "consul", "Action": "allow", "Description": OURS}
     merged = with_source(ENTRY, "a", "m")
     assert merged == {

@@ -27,7 +27,7 @@ def told(folder: Path, **given: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in found.stdout.splitlines())
 
 
-def test_it_answers_try_again_until_it_has_its_document(tmp_path: Path) -> None:
+def test_kong_answers_503_until_it_has_a_document(tmp_path: Path) -> None:
     service = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["kong"]
     assert "./kong:/mcpmesh:ro" in service["volumes"]
     assert told(tmp_path)["KONG_DECLARATIVE_CONFIG"] == "/mcpmesh/waiting.yml"
@@ -35,13 +35,13 @@ def test_it_answers_try_again_until_it_has_its_document(tmp_path: Path) -> None:
     assert route["paths"] == ["/"] and route["plugins"][0]["config"]["status_code"] == 503
 
 
-def test_it_listens_on_the_edge_alone(tmp_path: Path) -> None:
+def test_kong_listens_on_mesh_edge_alone(tmp_path: Path) -> None:
     found = told(tmp_path)
     assert (found["KONG_PROXY_LISTEN"], found["KONG_ADMIN_LISTEN"]) == ("10.0.0.7:8000", "10.0.0.7:8001")
     assert found["KONG_STATUS_LISTEN"] == found["KONG_ADMIN_GUI_LISTEN"] == "off"
 
 
-def test_it_makes_spans_only_where_it_is_told_to(tmp_path: Path) -> None:
+def test_kong_creates_spans_only_when_it_is_told_to(tmp_path: Path) -> None:
     key = "KONG_TRACING_INSTRUMENTATIONS"
     # Compose hands over an empty value where the user has named no place for them.
     assert told(tmp_path, **{key: ""})[key] == "off"

@@ -29,7 +29,7 @@ def only(spec: ServiceSpec, port: int = 7000) -> dict[str, Any]:
     return found
 
 
-def test_a_service_leads_to_its_port_of_the_sidecar_and_is_never_tried_again_by_kong() -> None:
+def test_a_service_leads_to_its_port_of_the_sidecar_and_kong_never_retries() -> None:
     service = only(FILES)
     del service["routes"], service["tags"]
     assert service == {
@@ -45,7 +45,7 @@ def test_a_service_leads_to_its_port_of_the_sidecar_and_is_never_tried_again_by_
     }
 
 
-def test_a_route_neither_buffers_nor_changes_the_name_that_the_client_used() -> None:
+def test_a_route_neither_buffers_nor_changes_the_host_header() -> None:
     (route,) = only(FILES)["routes"]
     del route["tags"]
     assert route == {
@@ -59,7 +59,7 @@ def test_a_route_neither_buffers_nor_changes_the_name_that_the_client_used() -> 
     }
 
 
-def test_a_plain_service_is_led_to_at_its_root() -> None:
+def test_the_route_of_a_plain_service_leads_to_its_root() -> None:
     assert "path" not in only(WEB)
 
 
@@ -71,7 +71,7 @@ def test_a_plain_service_is_led_to_at_its_root() -> None:
         ("/", ["/", "/a"], []),
     ],
 )
-def test_a_route_takes_its_path_and_what_lies_below_it(route: str, taken: list[str], left: list[str]) -> None:
+def test_a_route_matches_its_path_and_what_lies_below_it(route: str, taken: list[str], left: list[str]) -> None:
     def matches(path: str) -> bool:
         patterns = route_paths(route)
         return any(re.match(p[1:], path) if p.startswith("~") else path.startswith(p) for p in patterns)
@@ -79,7 +79,7 @@ def test_a_route_takes_its_path_and_what_lies_below_it(route: str, taken: list[s
     assert all(map(matches, taken)) and not any(map(matches, left))
 
 
-def test_a_limit_beyond_what_kong_takes_is_its_longest() -> None:
+def test_a_longer_time_out_than_kong_accepts_becomes_its_longest() -> None:
     assert only(replace(FILES, timeouts=Timeouts(request=10**9)))["read_timeout"] == 2**31 - 2
 
 
@@ -105,14 +105,14 @@ def test_the_same_catalog_gives_the_same_text_whatever_its_order(ports: dict[str
     assert json.loads(one.text)["_format_version"] == "3.0"
 
 
-def test_a_document_does_not_show_its_text_where_it_is_logged() -> None:
+def test_the_text_of_a_document_is_not_in_its_repr() -> None:
     assert "sesame" not in repr(document_from_content({"consumers": [{"key": "sesame"}]}))
 
 
 # --- plugins
 
 
-def test_without_settings_calls_are_named_and_counted_and_nothing_else() -> None:
+def test_by_default_calls_get_an_id_and_are_counted() -> None:
     assert plugins(KongSettings()) == [
         {
             "name": "correlation-id",
@@ -168,7 +168,7 @@ def test_each_setting_turns_its_plugin_on(setting: dict[str, Any], name: str, co
     assert plugins(KongSettings(**quiet, **setting)) == [{"name": name, "config": config}]
 
 
-def test_headers_that_are_none_are_named_and_not_shown() -> None:
+def test_malformed_headers_are_an_error_that_does_not_show_them() -> None:
     with pytest.raises(SettingsError, match="MCPMESH_KONG__TRACES_HEADERS") as caught:
         plugins(KongSettings(traces_url="http://otel:4318", traces_headers=SecretStr("sesame")))
     assert "sesame" not in str(caught.value)

@@ -29,11 +29,11 @@ DOCUMENT: dict[str, Any] = {
 }
 
 
-def test_nothing_that_opens_a_door_is_shown() -> None:
+def test_no_secret_is_shown() -> None:
     assert "sesame" not in str(masked(DOCUMENT))
 
 
-def test_everything_else_is() -> None:
+def test_everything_else_is_shown() -> None:
     shown = masked(DOCUMENT)
     assert shown["services"] == DOCUMENT["services"] and shown["routes"] == DOCUMENT["routes"]
     assert shown["consumers"][0]["username"] == "ada"

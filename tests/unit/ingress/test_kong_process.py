@@ -12,7 +12,7 @@ from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import KongSettings
 
 
-def test_it_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
+def test_kong_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
     found = environment(
         tmp_path, KongListeners("::1", 8000, 8001), KongSettings(workers=2), tmp_path / "k.log", root=False
     )
@@ -24,13 +24,13 @@ def test_it_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
     assert "KONG_NGINX_USER" not in found and "KONG_TRACING_INSTRUMENTATIONS" not in found
 
 
-def test_spans_are_made_where_they_are_sent(tmp_path: Path) -> None:
+def test_spans_are_created_when_they_are_sent(tmp_path: Path) -> None:
     settings = KongSettings(traces_url="http://otel:4318/v1/traces")
     found = environment(tmp_path, KongListeners("127.0.0.1", 1, 2), settings, tmp_path / "k.log", root=True)
     assert found["KONG_TRACING_INSTRUMENTATIONS"] and found["KONG_NGINX_USER"] == "root root"
 
 
-def test_a_program_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_configured_program_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="MCPMESH_KONG__BINARY"):
         find_kong(tmp_path / "kong")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -41,7 +41,7 @@ def test_a_program_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_kong(None) == program == find_kong(program)
 
 
-def test_a_folder_too_deep_for_its_sockets_is_told_before_it_starts(tmp_path: Path) -> None:
+def test_a_folder_with_too_long_a_path_for_sockets_is_an_error_before_the_start(tmp_path: Path) -> None:
     home = tmp_path / ("deep" * 30)
     mark = Mark("m", str(home), ROLE, "m-ingress", "ingress", ports={"public": 1, "admin": 2})
     with pytest.raises(WorkloadError, match="MCPMESH_STATE_DIR"):
@@ -59,7 +59,9 @@ def test_a_folder_too_deep_for_its_sockets_is_told_before_it_starts(tmp_path: Pa
         ),
     ],
 )
-def test_its_last_words_are_the_reason_and_no_advice(tmp_path: Path, text: str, reason: str) -> None:
+def test_the_error_line_of_a_log_is_its_last_error_not_the_advice_after_it(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     log = tmp_path / "kong.log"
     log.write_text(text)
     assert error_line_in(log) == reason

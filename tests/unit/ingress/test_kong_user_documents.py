@@ -22,7 +22,7 @@ def own(folder: Path, **documents: str) -> UserDocuments:
     return read_documents(folder)
 
 
-def test_entities_of_all_documents_are_joined_to_ours(tmp_path: Path) -> None:
+def test_entities_of_all_documents_are_merged_with_ours(tmp_path: Path) -> None:
     found = own(
         tmp_path,
         a="consumers:\n- username: ada\n  keyauth_credentials:\n  - key: sesame\n",
@@ -34,7 +34,7 @@ def test_entities_of_all_documents_are_joined_to_ours(tmp_path: Path) -> None:
     assert len(OURS["services"]) == 1, "ours was changed"
 
 
-def test_what_refers_to_a_service_goes_in_with_it(tmp_path: Path) -> None:
+def test_an_entity_that_refers_to_a_service_is_added_together_with_it(tmp_path: Path) -> None:
     found = own(
         tmp_path, a="plugins:\n- name: key-auth\n  service: files\n- name: acl\n  route: {name: files}\n- name: jwt\n"
     )
@@ -43,7 +43,7 @@ def test_what_refers_to_a_service_goes_in_with_it(tmp_path: Path) -> None:
     assert [item["name"] for item in found.merged_with(OURS, ["files"])["plugins"]] == ["prometheus", "jwt"]
 
 
-def test_a_folder_that_is_not_there_and_files_that_are_none_are_no_documents(tmp_path: Path) -> None:
+def test_a_missing_folder_and_other_files_are_no_documents(tmp_path: Path) -> None:
     assert read_documents(tmp_path / "kong.d") == UserDocuments()
     for name in ("readme.md", ".hidden.yml", "keys.yml~"):
         (tmp_path / name).write_text("nonsense: [")
@@ -72,7 +72,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ('_format_version: "3.0"\nservices: [\n', 3, "neither YAML nor JSON"),
     ],
 )
-def test_what_is_no_document_is_named_with_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_a_malformed_document_is_an_error_with_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(DocumentError) as caught:
         read_documents(tmp_path)
@@ -96,7 +96,7 @@ def test_what_is_no_document_is_named_with_file_and_line(tmp_path: Path, text: s
         ),
     ],
 )
-def test_what_is_there_already_is_named_with_file_and_entity(tmp_path: Path, text: str, said: str) -> None:
+def test_a_conflict_with_the_mesh_is_an_error_with_file_and_entity(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(DocumentError) as caught:
         own(tmp_path, a=text).check_conflicts(OURS)
     (problem,) = caught.value.problems
@@ -114,17 +114,17 @@ def test_what_is_there_already_is_named_with_file_and_entity(tmp_path: Path, tex
         "services:\n- {name: shop, host: a}\n",
     ],
 )
-def test_what_only_looks_alike_is_no_clash(tmp_path: Path, text: str) -> None:
+def test_similar_entities_without_a_conflict_are_accepted(tmp_path: Path, text: str) -> None:
     own(tmp_path, a=text).check_conflicts(OURS)
 
 
-def test_two_documents_that_want_the_same_are_both_named(tmp_path: Path) -> None:
+def test_a_conflict_of_two_documents_names_both(tmp_path: Path) -> None:
     found = own(tmp_path, a="services:\n- {name: shop, host: a}\n", b="services:\n- {name: shop, host: b}\n")
     with pytest.raises(DocumentError, match=r"b\.yml:3: services\[0\].*a\.yml:3 as well"):
         found.check_conflicts(OURS)
 
 
-def test_a_key_that_stands_twice_is_not_shown(tmp_path: Path) -> None:
+def test_a_secret_in_a_conflict_is_not_shown(tmp_path: Path) -> None:
     credential = "keyauth_credentials: [{key: sesame}]"
     twice = f"consumers:\n- {{username: a, {credential}}}\n- {{username: b, {credential}}}\n"
     with pytest.raises(DocumentError, match=r"consumers\[1\]: the key of this keyauth_credential is taken") as caught:
@@ -132,14 +132,14 @@ def test_a_key_that_stands_twice_is_not_shown(tmp_path: Path) -> None:
     assert "sesame" not in str(caught.value)
 
 
-def test_the_paths_of_its_routes_are_told(tmp_path: Path) -> None:
+def test_the_paths_of_all_routes_are_listed(tmp_path: Path) -> None:
     found = own(
         tmp_path, a="routes:\n- {paths: [/a]}\nservices:\n- {name: b, host: b, routes: [{paths: [/b, ~/c$]}]}\n"
     )
     assert found.route_paths == ["/a", "/b", "~/c$"]
 
 
-def test_a_saved_a_new_and_a_removed_document_are_noticed(tmp_path: Path) -> None:
+def test_the_fingerprint_differs_for_a_changed_a_new_and_a_removed_document(tmp_path: Path) -> None:
     before = fingerprint(tmp_path)
     (tmp_path / "a.yml").write_text("a")
     written = fingerprint(tmp_path)

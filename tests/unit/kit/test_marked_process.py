@@ -37,7 +37,7 @@ async def test_a_started_process_is_found_by_its_mark_and_gone_when_stopped(tmp_
     assert find_marked(tmp_path) == []
 
 
-async def test_what_it_starts_inherits_the_mark(tmp_path: Path) -> None:
+async def test_children_inherit_the_mark(tmp_path: Path) -> None:
     code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {FOR_EVER!r}])\nprint('up', flush=True)\n"
     process = start(tmp_path, code + FOR_EVER)
     await said(tmp_path, "up")
@@ -59,7 +59,7 @@ async def test_a_program_that_ignores_term_is_killed(tmp_path: Path) -> None:
     assert not is_alive(process)
 
 
-async def test_a_pid_that_belongs_to_somebody_else_is_not_signalled(tmp_path: Path) -> None:
+async def test_a_reused_pid_is_not_signalled(tmp_path: Path) -> None:
     process = start(tmp_path, FOR_EVER)
     somebody = Process(process.pid, replace(process.mark, instance="another"))
     assert await stop(somebody, 0.2)
@@ -67,7 +67,7 @@ async def test_a_pid_that_belongs_to_somebody_else_is_not_signalled(tmp_path: Pa
     await stop(process, 60)
 
 
-async def test_the_end_of_any_is_noticed(tmp_path: Path) -> None:
+async def test_waiting_returns_at_the_first_end(tmp_path: Path) -> None:
     first, second = start(tmp_path, FOR_EVER), start(tmp_path, FOR_EVER)
     waiting = asyncio.create_task(wait_for_any_end([first.pid, second.pid]))
     await asyncio.sleep(0)
@@ -77,14 +77,14 @@ async def test_the_end_of_any_is_noticed(tmp_path: Path) -> None:
     await stop(first, 60)
 
 
-async def test_standard_input_reaches_it_and_lies_in_no_file(tmp_path: Path) -> None:
+async def test_standard_input_is_passed_without_a_file(tmp_path: Path) -> None:
     code = "import os, sys\nprint(len(sys.stdin.read()), os.readlink('/proc/self/fd/0'), flush=True)"
     secret = b"s" * 200_000  # more than a pipe holds
     start(tmp_path, code, stdin=secret)
     await said(tmp_path, "200000 /memfd:")
 
 
-async def test_a_child_sees_none_of_our_own_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_inherits_none_of_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCPMESH_CONSUL__TOKEN", "secret")
     monkeypatch.setenv("MY_API_KEY", "secret")
     start(tmp_path, "import os\nprint(sorted(os.environ), flush=True)\nprint('done', flush=True)")
@@ -93,13 +93,13 @@ async def test_a_child_sees_none_of_our_own_secrets(tmp_path: Path, monkeypatch:
     assert "TOKEN" not in (tmp_path / "x.log").read_text()
 
 
-async def test_a_program_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_a_missing_program_is_an_error_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(WorkloadError, match=r"cannot start '/no/such/program': No such file"):
         spawn(Mark("m", str(tmp_path), "shim"), ["/no/such/program"], env={}, log=tmp_path / "log")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"mesh": 1', '{"other": "x"}'])
-def test_an_environment_that_only_looks_like_a_mark_is_none(text: str) -> None:
+def test_other_text_in_the_variable_is_no_mark(text: str) -> None:
     assert Mark.parse(text) is None
 
 

@@ -16,20 +16,20 @@ def listening() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-def test_a_port_that_somebody_holds_is_not_handed_out() -> None:
+def test_a_port_that_is_in_use_is_not_free() -> None:
     with listening() as sock:
         held = sock.getsockname()[1]
         assert not is_free(held)
 
 
-def test_ports_set_aside_by_others_and_those_given_just_now_are_not_given() -> None:
+def test_ports_that_are_taken_or_were_handed_out_are_not_handed_out() -> None:
     ports = PortAllocator(15000)
     first = ports.take()
     second = ports.take({first, first + 1})
     assert second not in (first, first + 1) and ports.take() not in (first, second)
 
 
-def test_back_off_doubles_to_its_ceiling_and_is_forgotten_on_success() -> None:
+def test_back_off_doubles_to_its_ceiling_and_is_reset_by_a_success() -> None:
     now = [0.0]
     backoff = Backoff(lambda: now[0], ceiling=5)
     assert [backoff.failed("x") for _ in range(4)] == [1, 2, 4, 5]
@@ -40,7 +40,7 @@ def test_back_off_doubles_to_its_ceiling_and_is_forgotten_on_success() -> None:
     assert backoff.failed("x") == 1
 
 
-def test_a_private_file_is_never_readable_by_others_and_never_half_there(tmp_path: Path) -> None:
+def test_a_private_file_is_never_readable_by_others_and_never_incomplete(tmp_path: Path) -> None:
     path = tmp_path / "token"
     write_private(path, "one")
     write_private(path, "two")
@@ -48,7 +48,7 @@ def test_a_private_file_is_never_readable_by_others_and_never_half_there(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["token"]
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "token"
     write_private(path, "old")
     with pytest.raises(UnicodeEncodeError):

@@ -7,7 +7,7 @@ from pathlib import Path
 from mcpmesh.kit.unix_http import http_client, socket_host
 
 
-async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path: Path) -> None:
+async def test_a_socket_host_is_reached_at_its_socket_and_other_hosts_over_tcp(tmp_path: Path) -> None:
     heads: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +27,7 @@ async def test_a_name_of_a_socket_leads_to_it_and_others_to_their_ports(tmp_path
     assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
 
 
-async def test_the_connections_to_sockets_that_are_gone_are_closed(tmp_path: Path) -> None:
+async def test_connections_to_removed_sockets_are_closed(tmp_path: Path) -> None:
     open_: set[asyncio.StreamWriter] = set()
     ended = asyncio.Event()
 

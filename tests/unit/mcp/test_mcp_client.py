@@ -98,7 +98,7 @@ async def test_every_other_answer_is_an_error_that_says_what_came(
             await exchange(client, URL, "tools/list")
 
 
-async def test_nobody_there_is_unreachable() -> None:
+async def test_without_an_answer_kong_is_unreachable() -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:1/mcp"):
             await exchange(client, URL, "tools/list")
