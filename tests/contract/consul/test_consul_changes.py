@@ -1,4 +1,4 @@
-"""Words about what changed, from a real Consul that also goes away and returns."""
+"""Changes of a real Consul, which also goes away and returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WATCHES = len(KINDS) + 3
 
 
 class Ear(httpx.AsyncBaseTransport):
-    """Hears the words of one Consul, and counts what it is asked for them; `standing` are the queries that block."""
+    """Collects the changes of one Consul, and counts the requests for them; `standing` are the queries that block."""
 
     def __init__(self, address: str) -> None:
         self.requests = 0
@@ -59,7 +59,7 @@ class Ear(httpx.AsyncBaseTransport):
         self.heard.clear()
 
     async def silence(self, seconds: float = 1.0) -> None:
-        """Waits until every watch stands, and nothing is asked and nothing said for so long."""
+        """Waits until every query blocks, and for so long there is no request and no change."""
         async with asyncio.timeout(90):
             before = -1
             while before != self.requests or self.heard or len(self.standing) < _WATCHES:
@@ -81,7 +81,7 @@ async def listening(address: str) -> AsyncIterator[Ear]:
 
 @pytest.fixture
 async def own(consul_program: Path, tmp_path: Path) -> AsyncIterator[RealConsul]:
-    """A Consul in which nobody else changes anything."""
+    """A Consul in which no other test changes anything."""
     with running_consul(consul_program, tmp_path) as real:
         yield real
 
@@ -114,7 +114,7 @@ async def test_every_table_that_a_pass_reads_is_watched(own: RealConsul) -> None
 
 async def test_without_changes_nothing_is_yielded_and_few_queries_are_made(own: RealConsul) -> None:
     async with listening(own.address) as ear:
-        # A Consul that has just begun still changes something of its own now and then.
+        # A Consul that has just started still changes something of its own now and then.
         await ear.silence(3.0)
 
 
@@ -127,7 +127,7 @@ async def test_the_return_of_a_consul_that_went_away_is_a_change(consul_program:
         await ear.silence()
     before = ear.requests
     await asyncio.sleep(2.0)
-    assert ear.requests - before < 80  # eight watches, ever more seldom
+    assert ear.requests - before < 80  # eight tables, with growing pauses
     async with asyncio.timeout(90):
         while ear.requests == before:
             await asyncio.sleep(0.05)

@@ -59,11 +59,11 @@ async def answering(*ports: int) -> AsyncIterator[None]:
 
 
 async def until(consul: Consul, mesh: str, id_: str, passing: bool) -> Registration:
-    return await seen(consul, mesh, id_, lambda found: found.passing == passing)
+    return await registered(consul, mesh, id_, lambda found: found.passing == passing)
 
 
-async def seen(consul: Consul, mesh: str, id_: str, such: Callable[[Registration], bool]) -> Registration:
-    """The registration once it is such a one."""
+async def registered(consul: Consul, mesh: str, id_: str, such: Callable[[Registration], bool]) -> Registration:
+    """The registration, once `such` holds for it."""
     async with asyncio.timeout(90):
         while not such(found := (await consul.registrations(mesh))[id_]):
             await asyncio.sleep(0.05)
@@ -71,7 +71,7 @@ async def seen(consul: Consul, mesh: str, id_: str, such: Callable[[Registration
 
 
 def failing(found: Registration) -> list[str]:
-    """The names of the checks that fail."""
+    """The names of the failing checks."""
     return [failure.partition(":")[0] for failure in found.failing]
 
 
@@ -115,10 +115,10 @@ async def test_an_instance_is_registered_with_its_sidecar_and_read_back_as_one(
 async def test_an_instance_passes_at_once_and_its_sidecar_once_it_listens(consul: Consul, name: str, mesh: str) -> None:
     port, sidecar_port = CONSUL_PORTS.take(), CONSUL_PORTS.take()
     async with answering(port):
-        # Not looked at within this test: what passes does so from the start.
+        # Not checked within this test: it is passing from the start.
         await consul.register(payloads(name, mesh, port, sidecar_port, health=Health(interval=3600)))
         # The sidecar's alias of that comes a moment later.
-        await seen(consul, mesh, f"{name}-1", lambda found: failing(found) == ["listener"])
+        await registered(consul, mesh, f"{name}-1", lambda found: failing(found) == ["listener"])
         async with answering(sidecar_port):
             await until(consul, mesh, f"{name}-1", passing=True)
 
@@ -129,8 +129,8 @@ async def test_failing_checks_are_listed_with_their_output(consul: Consul, name:
         async with answering(port):
             await consul.register(payloads(name, mesh, port, sidecar_port))
             await until(consul, mesh, f"{name}-1", passing=True)
-        # One that was under way when the listener closed may have seen something else.
-        await seen(consul, mesh, f"{name}-1", refused)
+        # A check that ran while the listener closed may have another output.
+        await registered(consul, mesh, f"{name}-1", refused)
 
 
 def refused(found: Registration) -> bool:
@@ -276,10 +276,10 @@ async def test_the_identity_in_a_certificate_is_what_peers_see(consul: Consul, n
     domain = await consul.trust_domain()
     assert (server.spiffe, server.trust_domain) == (f"spiffe://{domain}/ns/default/dc/dc1/svc/{name}", domain)
     assert "PRIVATE" not in repr(server)
-    seen: list[str] = []
+    registered: list[str] = []
 
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.append(spiffe_of(writer.get_extra_info("ssl_object")))
+        registered.append(spiffe_of(writer.get_extra_info("ssl_object")))
         writer.close()
         await writer.wait_closed()
 
@@ -290,14 +290,14 @@ async def test_the_identity_in_a_certificate_is_what_peers_see(consul: Consul, n
     assert await reader.read() == b""
     writer.close()
     await writer.wait_closed()
-    assert seen == [client.spiffe]
+    assert registered == [client.spiffe]
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=anonymous_context(server.roots))
     with suppress(ssl.SSLError, ConnectionError):
         assert await reader.read() == b""
     writer.close()
     listener.close()
     await listener.wait_closed()
-    assert seen == [client.spiffe]  # one without a certificate was not let in
+    assert registered == [client.spiffe]  # the one without a certificate was refused
 
 
 def listening(identity: Identity, folder: Path) -> ssl.SSLContext:

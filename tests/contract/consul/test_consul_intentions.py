@@ -1,4 +1,4 @@
-"""Who may call whom, beside a person who types `consul intention` at the same time."""
+"""Our intentions, while a person uses `consul intention` at the same time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def only(consul: Consul, destination: str) -> Intention:
 
 
 async def in_sync(consul: Consul, allow: list[str], destination: str, mesh: str) -> None:
-    """What a pass of the agent does."""
+    """Applies what a reconcile pass would."""
     missing, stale = missing_and_stale(allow, destination, await consul.intentions(), mesh)
     for source in missing:
         await consul.allow(source, destination, mesh)
@@ -61,7 +61,7 @@ async def test_revoking_removes_only_ours(consul: Consul, real_consul: RealConsu
     (ours,) = [i for i in await consul.intentions() if i.destination == name and i.owner == mesh]
     await consul.revoke(ours, mesh)
     assert await pairs(consul, name) == {"stranger": ("deny", None)}
-    await consul.revoke(ours, mesh)  # gone already, and that is fine
+    await consul.revoke(ours, mesh)  # it is gone already, which is no error
 
 
 async def test_what_another_mesh_allowed_is_not_ours(consul: Consul, name: str, mesh: str) -> None:
@@ -82,7 +82,7 @@ async def test_every_consul_intention_command_works_beside_ours(
     real_consul.cli("intention", "delete", "stranger", name)
     assert await pairs(consul, name) == {"caller": ("allow", mesh)}
     await in_sync(consul, ["caller"], name, mesh)
-    # Consul itself would refuse this: a delete by names takes the ids of its neighbours away.
+    # Consul itself would refuse this: a delete by names removes the ids of the other sources.
     real_consul.cli("intention", "create", "-deny", "stranger", name)
     assert await pairs(consul, name) == {"caller": ("allow", mesh), "stranger": ("deny", None)}
 
@@ -113,10 +113,10 @@ async def test_our_intention_that_a_person_changed_to_deny_is_not_revoked(
     consul: Consul, real_consul: RealConsul, name: str, mesh: str
 ) -> None:
     await consul.allow("caller", name, mesh)
-    seen = await only(consul, name)
+    intention = await only(consul, name)
     real_consul.cli("intention", "create", "-replace", "-deny", "caller", name)
-    assert (await only(consul, name)).id == seen.id  # Consul keeps the id, so the id proves nothing
-    await consul.revoke(seen, mesh)
+    assert (await only(consul, name)).id == intention.id  # Consul keeps the id, so the id proves nothing
+    await consul.revoke(intention, mesh)
     assert await pairs(consul, name) == {"caller": ("deny", None)}
 
 
@@ -162,8 +162,8 @@ async def test_rules_for_single_requests_are_never_ours(
     real_consul.put("/v1/config", {"Kind": "service-intentions", "Name": name, "Sources": sources})
     await in_sync(consul, ["caller", "other"], name, mesh)
     assert await pairs(consul, name) == {"caller": ("permissions", None), "other": ("allow", mesh)}
-    kept = real_consul.get(f"/v1/config/service-intentions/{name}")["Sources"]
-    assert next(source for source in kept if source["Name"] == "caller")["Permissions"] == [rule]
+    sources = real_consul.get(f"/v1/config/service-intentions/{name}")["Sources"]
+    assert next(source for source in sources if source["Name"] == "caller")["Permissions"] == [rule]
 
 
 async def test_revoking_the_last_source_without_an_id_deletes_the_entry(

@@ -48,7 +48,7 @@ async def test_without_a_token_each_action_is_refused_with_the_next_step(
 ) -> None:
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", TOKEN)  # meant for the consul command, not for us
     consul = Consul(guarded.address, transport=Patient())
-    deeds: dict[str, Callable[[], Awaitable[object]]] = {
+    actions: dict[str, Callable[[], Awaitable[object]]] = {
         "write": lambda: consul.write_entry(service_entries(FILES, "m", "-- lua", "-- lua")[0]),
         "allow": lambda: consul.allow("caller", "files", "m"),
         "register": lambda: consul.register(BOTH),
@@ -56,15 +56,15 @@ async def test_without_a_token_each_action_is_refused_with_the_next_step(
         "get a certificate": lambda: consul.identity("nobody-asked-yet"),
         "read the version": consul.version,
     }
-    said = {}
-    for words, deed in deeds.items():
+    messages = {}
+    for words, deed in actions.items():
         try:
             await deed()
         except Refused as refusal:
-            said[words] = str(refusal)
+            messages[words] = str(refusal)
     await consul.close()
-    assert said.keys() == deeds.keys()
-    for words, sentence in said.items():
+    assert messages.keys() == actions.keys()
+    for words, sentence in messages.items():
         assert sentence.startswith(f"cannot {words}"), sentence
         assert sentence.endswith("; give a token that may do this (MCPMESH_CONSUL__TOKEN)"), sentence
 

@@ -11,16 +11,16 @@ PATHS = {"/one": "one"}
 
 
 class Consul:
-    """Blocks as Consul does, until `index` differs; counts what it was asked."""
+    """Blocks as Consul does, until `index` differs; counts the queries."""
 
     def __init__(self) -> None:
         self.index = 5
         self.away = False
-        self.asked = 0
+        self.queries = 0
         self._turn = asyncio.Condition()
 
     async def query(self, path: str, index: int) -> int:
-        self.asked += 1
+        self.queries += 1
         if self.away:
             raise ConnectionError
         async with self._turn:
@@ -34,10 +34,10 @@ class Consul:
             self.index, self.away = self.index if index is None else index, away
             self._turn.notify_all()
 
-    async def asked_more(self, times: int = 1) -> None:
-        before = self.asked
+    async def queried_again(self, times: int = 1) -> None:
+        before = self.queries
         async with asyncio.timeout(60):
-            while self.asked < before + times:
+            while self.queries < before + times:
                 await asyncio.sleep(0.001)
 
 
@@ -45,9 +45,9 @@ async def test_a_change_is_yielded_and_an_unchanged_answer_is_not() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(2)
+        await consul.queried_again(2)
         assert not word.done()
-        assert consul.asked == 2  # the first look, and the one that blocks
+        assert consul.queries == 2  # the first one, and the one that blocks
         await consul.becomes(6)
         assert await asyncio.wait_for(word, 60) == "one"
 
@@ -56,9 +56,9 @@ async def test_the_return_of_consul_is_a_change_even_with_the_old_index() -> Non
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(2)
+        await consul.queried_again(2)
         await consul.becomes(away=True)
-        await consul.asked_more(2)
+        await consul.queried_again(2)
         assert not word.done()
         await consul.becomes(away=False)
         assert await asyncio.wait_for(word, 60) == "one"
@@ -68,11 +68,11 @@ async def test_an_index_that_goes_back_is_a_change() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(2)
+        await consul.queried_again(2)
         await consul.becomes(2)
         assert await asyncio.wait_for(word, 60) == "one"
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(1)
+        await consul.queried_again(1)
         await consul.becomes(3)
         assert await asyncio.wait_for(word, 60) == "one"
 
@@ -81,13 +81,13 @@ async def test_several_changes_before_the_next_read_are_yielded_once() -> None:
     consul = Consul()
     async with aclosing(changes(consul.query, PATHS, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(2)
+        await consul.queried_again(2)
         await consul.becomes(6)
         await word
         for index in (7, 8, 9):
-            asked = consul.asked_more()
+            queries = consul.queried_again()
             await consul.becomes(index)
-            await asked
+            await queries
         assert await asyncio.wait_for(anext(words), 60) == "one"
         word = asyncio.create_task(anext(words))
         await consul.becomes(10)
@@ -108,7 +108,7 @@ async def test_closing_it_leaves_no_query_behind() -> None:
     before = asyncio.all_tasks()
     async with aclosing(changes(consul.query, {"/one": "one", "/two": "two"}, (ConnectionError,), 0.001)) as words:
         word = asyncio.create_task(anext(words))
-        await consul.asked_more(4)
+        await consul.queried_again(4)
         word.cancel()
         with pytest.raises(asyncio.CancelledError):
             await word

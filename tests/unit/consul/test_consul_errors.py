@@ -1,4 +1,4 @@
-"""What becomes of a Consul that is away, broken, or says no."""
+"""The errors for a Consul that does not answer, is broken, or refuses."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ async def test_a_missing_permission_is_an_error_with_the_next_step() -> None:
 
 
 async def test_the_token_is_sent_only_in_the_header() -> None:
-    seen: list[httpx.Request] = []
+    requests: list[httpx.Request] = []
 
     def see(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+        requests.append(request)
         return httpx.Response(200, json=[])
 
     await ask(see, token=SecretStr("s3cret"))
-    assert seen[0].headers["X-Consul-Token"] == "s3cret"
-    assert "s3cret" not in str(seen[0].url)
+    assert requests[0].headers["X-Consul-Token"] == "s3cret"
+    assert "s3cret" not in str(requests[0].url)
 
 
 async def test_a_long_answer_is_shortened_in_the_error() -> None:

@@ -53,16 +53,18 @@ def test_ours_without_ids_are_missing_unless_the_destination_has_intentions_of_o
 
 
 def test_every_intention_for_a_service_or_for_all_changes_its_policy_digest() -> None:
-    said = (ours("a"), theirs("b"))
+    intentions = (ours("a"), theirs("b"))
     more = [
         theirs("c"),
         Intention("9", "a", "*", "deny", None),
         Intention("9", "a", "files", "permissions", None, "some rules"),
         Intention("9", "a", "files", "permissions", None, "other rules"),
     ]
-    digests = {policy_digest("files", (*said, another)) for another in more}
-    assert len({policy_digest("files", said), *digests}) == 5
-    assert policy_digest("files", (*said, Intention("9", "a", "other", "deny", None))) == policy_digest("files", said)
+    digests = {policy_digest("files", (*intentions, another)) for another in more}
+    assert len({policy_digest("files", intentions), *digests}) == 5
+    assert policy_digest("files", (*intentions, Intention("9", "a", "other", "deny", None))) == policy_digest(
+        "files", intentions
+    )
 
 
 _INTENTIONS = st.lists(
@@ -89,8 +91,8 @@ def test_an_intention_of_a_person_is_never_missing_or_stale(present: list[Intent
 @given(_INTENTIONS, st.sets(st.sampled_from("abcd")))
 def test_after_one_pass_nothing_is_missing_or_stale(present: list[Intention], allow: set[str]) -> None:
     missing, stale = missing_and_stale(allow, "files", tuple(present), "m")
-    kept = [i for i in present if i not in stale and not (i.destination == "files" and i.source in missing)]
-    after = (*kept, *(ours(source) for source in missing))
+    remaining = [i for i in present if i not in stale and not (i.destination == "files" and i.source in missing)]
+    after = (*remaining, *(ours(source) for source in missing))
     assert missing_and_stale(allow, "files", after, "m") == ([], [])
 
 
