@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpmesh.consul.decoding import intentions
-from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest, with_source, without_source
+from mcpmesh.consul.intention_changes import (
+    all_ours_without_ids,
+    mentions_source,
+    missing_and_stale,
+    policy_digest,
+    with_source,
+    without_source,
+)
 from mcpmesh.model.observed_state import Intention
 
 OURS = "written by mcpmesh (m)"
@@ -107,7 +115,7 @@ def test_only_an_allow_with_our_description_is_ours() -> None:
 
 
 def test_a_peers_source_is_not_the_local_one_of_that_name() -> None:
-    assert listed(SourcePeer="there").source == "there/a"
+    assert listed(SourcePeer="east").source == "east/a"
 
 
 BY_HAND = {"Name": "x", "Type": "consul", "Action": "deny", "Description": "mine", "Precedence": 9}
@@ -126,3 +134,27 @@ def test_adding_and_removing_a_source_leaves_the_entry_as_it_was() -> None:
     assert without_source(merged, "a", "m")["Sources"] == [BY_HAND]
     assert without_source(merged, "x", "m")["Sources"] == [BY_HAND, added]
     assert without_source(merged, "a", "other")["Sources"] == [BY_HAND, added]
+
+
+def test_a_source_of_a_peer_is_neither_mentioned_nor_removed() -> None:
+    peers = {"Name": "a", "Peer": "east", "Action": "allow", "Description": OURS}
+    entry = {**ENTRY, "Sources": [peers]}
+    assert not mentions_source(entry, "a") and mentions_source({**ENTRY, "Sources": [{"Name": "a"}]}, "a")
+    assert not mentions_source({**ENTRY, "Sources": [{"Name": "b"}]}, "a")
+    assert without_source(entry, "a", "m")["Sources"] == [peers]
+
+
+@pytest.mark.parametrize(
+    ("sources", "expected"),
+    [
+        ([{"Action": "allow", "Description": OURS}], True),
+        ([{"Action": "allow", "Description": OURS, "LegacyID": "1"}], False),
+        ([{"Action": "allow", "Description": OURS}, {"Action": "allow", "Description": OURS, "LegacyID": "1"}], True),
+        ([{"Action": "allow", "Description": OURS}, {"Action": "allow"}], False),
+        ([{"Action": "deny", "Description": OURS}], False),
+    ],
+)
+def test_an_entry_is_rewritten_only_if_all_its_sources_are_ours_and_one_lacks_an_id(
+    sources: list[dict[str, str]], expected: bool
+) -> None:
+    assert all_ours_without_ids({"Sources": sources}, "m") is expected
