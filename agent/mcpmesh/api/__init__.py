@@ -1,1 +1,1 @@
-"""The agent's HTTP API: its application, the server it runs in, and its client."""
+"""The agent's HTTP API: application, server and client, and how clients find the agent."""

@@ -1,4 +1,4 @@
-"""`python -m mcpmesh.api > docs/openapi.json` publishes the description of the API."""
+"""Prints the description of the API: `python -m mcpmesh.api > docs/openapi.json`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mcpmesh.api.operations import Operations
 
 
 def description() -> str:
-    """OpenAPI as text, the same for every mesh."""
-    nobody = cast(Operations, None)  # Describing asks nothing of it.
-    return json.dumps(create(nobody, SecretStr("-"), name="-").openapi(), indent=2, sort_keys=True) + "\n"
+    """The OpenAPI document as text, the same for every mesh."""
+    no_agent = cast(Operations, None)  # Not used for a description.
+    return json.dumps(create(no_agent, SecretStr("-"), name="-").openapi(), indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Who may use the API: programs of this machine that can read the token file.
+"""Access to the API: for programs of this machine that can read the token file.
 
-A page in a browser can reach loopback too, so requests that name another
-host (DNS rebinding) or come with an Origin are refused before anything else.
+A web page in a browser can reach loopback too. So a request that names another host (DNS rebinding) or has an
+Origin header is refused before anything else.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from pydantic import SecretStr
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcpmesh.api.agent_record import is_loopback
-from mcpmesh.api.responses import Problem
+from mcpmesh.api.loopback import is_loopback
+from mcpmesh.api.responses import ProblemResponse
 
-# The description of the API is the same for everyone and holds nothing of this mesh.
+# The description of the API is the same for every mesh and holds no data of this one.
 OPEN_PATHS = frozenset({"/openapi.json"})
 
 
-class Guard:
-    """Lets through what names a loopback host, comes from no web page and has the token."""
+class AccessControl:
+    """Middleware that passes requests to a loopback host, without Origin header and with the token."""
 
     def __init__(self, app: ASGIApp, token: SecretStr) -> None:
         self._app = app
@@ -30,22 +30,22 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            answer = self._objection(scope["path"], scope["headers"]) or self._app
+            answer = self._refusal(scope["path"], scope["headers"]) or self._app
             await answer(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008})
 
-    def _objection(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+    def _refusal(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> ProblemResponse | None:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or not is_loopback(_host_name(hosts[0].decode("latin-1"))):
-            return Problem(403, "cannot answer: the Host header must name this machine, 127.0.0.1 or localhost")
+            return ProblemResponse(403, "cannot answer: the Host header must name this machine, 127.0.0.1 or localhost")
         if any(name == b"origin" for name, _ in headers):
-            return Problem(403, "cannot answer a web page: requests with an Origin are refused")
+            return ProblemResponse(403, "cannot answer a web page: requests with an Origin header are refused")
         if path in OPEN_PATHS or self._authorized([value for name, value in headers if name == b"authorization"]):
             return None
-        return Problem(
+        return ProblemResponse(
             401,
-            'cannot tell who asks: send the token of the file "token" in the home folder of the mesh as '
+            'cannot accept this request: send the token from the file "token" in the home folder of the mesh as '
             '"Authorization: Bearer …"',
             {"WWW-Authenticate": 'Bearer realm="mcpmesh"'},
         )

@@ -1,8 +1,7 @@
-"""The agent's HTTP API: words on a wire for `Operations`, and nothing of its own.
+"""The agent's HTTP API: makes `Operations` available over HTTP and adds nothing of its own.
 
-Answers are JSON or, where they come bit by bit, lines of JSON
-(`streams`); refusals are problem documents (`problems`). Who may ask is
-decided before anything is read (`guard`).
+Answers are JSON or, where they come in parts, lines of JSON (`ndjson_streams`). Errors are problem documents
+(`problem_documents`). Access is checked before a request is read (`access_control`).
 """
 
 from __future__ import annotations
@@ -18,115 +17,117 @@ from starlette.exceptions import HTTPException
 
 from mcpmesh import __version__
 from mcpmesh.api import json_codec, openapi, payloads, service_names
-from mcpmesh.api.access_control import Guard
-from mcpmesh.api.ndjson_streams import Streams
+from mcpmesh.api.access_control import AccessControl
+from mcpmesh.api.ndjson_streams import Streams, StreamTiming
 from mcpmesh.api.operations import Operations
-from mcpmesh.api.responses import Failure, Json, LinesOfJson, Problem
+from mcpmesh.api.responses import ErrorResponse, JsonResponse, NdjsonDescription, ProblemResponse
 from mcpmesh.errors import MeshError
 from mcpmesh.model.mesh_status import MeshStatus
 from mcpmesh.model.report_items import Claim, Event
 
-# Arguments of a tool may hold a file; more than this belongs in one that the server reads itself.
+# The arguments of a tool may hold a file. A larger one belongs on a disk from which the server reads it.
 BODY_BYTES = 16 * 1024 * 1024
 
 
-def create(operations: Operations, token: SecretStr, *, name: str) -> FastAPI:
-    """The application that serves `operations` of the mesh `name` to whoever has `token`."""
-    streams = Streams()
+def create(operations: Operations, token: SecretStr, *, name: str, timing: StreamTiming | None = None) -> FastAPI:
+    """The application that serves `operations` of the mesh `name` to clients that have `token`."""
+    streams = Streams(timing)
     app = FastAPI(
         title="mcpmesh agent",
         version=__version__,
-        description="What the commands of mcpmesh ask of the agent. See docs/api.md.",
+        description="The API of the agent, which the commands of mcpmesh use. See docs/api.md.",
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # The guard has the say; this tells OpenAPI about it.
-        dependencies=[Depends(HTTPBearer(auto_error=False, description='The line in the file "token"'))],
-        responses={"default": {"description": "Not done, and why", "model": payloads.ProblemDocument}},
+        # `AccessControl` does the check; this describes it in OpenAPI.
+        dependencies=[Depends(HTTPBearer(auto_error=False, description='The content of the file "token"'))],
+        responses={
+            "default": {"description": "The request failed; the document says why", "model": payloads.ProblemDocument}
+        },
         max_body_size=BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.streams = streams
-    app.add_middleware(Guard, token=token)
-    app.add_exception_handler(MeshError, _failure)
-    app.add_exception_handler(HTTPException, _http_problem)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(AccessControl, token=token)
+    app.add_exception_handler(MeshError, _mesh_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
 
     @app.get("/v1/status", response_model=MeshStatus)
     async def status() -> Response:
-        """The board as the agent's last pass left it."""
-        return Json(await operations.status())
+        """The status of the mesh as of the agent's last reconcile pass."""
+        return JsonResponse(await operations.status())
 
-    @app.get("/v1/events", response_class=LinesOfJson, responses={200: {"model": Event}})
+    @app.get("/v1/events", response_class=NdjsonDescription, responses={200: {"model": Event}})
     async def events(since: Annotated[int, Query(ge=0)] = 0, follow: bool = False) -> Response:
-        """Events numbered above `since`; with `follow`, then new ones as they happen."""
+        """Events with numbers above `since`; with `follow`, new ones too as they happen."""
         return await streams.respond(operations.events(since, follow), "events")
 
     @app.post("/v1/plan", response_model=payloads.Steps)
     async def plan(body: payloads.PlanRequest) -> Response:
-        """What the agent would do for these catalog files; nothing is done."""
-        return Json({"steps": json_codec.plain(await operations.plan(body.sources))})
+        """The steps that the agent would take for these catalog files; nothing is changed."""
+        return JsonResponse({"steps": json_codec.plain(await operations.plan(body.sources))})
 
-    @app.post("/v1/verify", response_class=LinesOfJson, responses={200: {"model": Claim}})
+    @app.post("/v1/verify", response_class=NdjsonDescription, responses={200: {"model": Claim}})
     async def verify(body: payloads.VerifyRequest) -> Response:
-        """Proves each claim about the services against the running system."""
-        await service_names.known(operations, name, body.services)
+        """Checks each claim about the services against the running system."""
+        await service_names.check(operations, name, body.services)
         return await streams.respond(operations.verify(body.services), "verify")
 
     @app.get("/v1/tools", response_model=payloads.Tools)
     async def tools(service: str | None = None) -> Response:
-        """The tools of one service or of all ready ones, asked through the mesh."""
-        await service_names.known(operations, name, [service] if service is not None else [])
-        return Json({"tools": json_codec.plain(await operations.tools(service))})
+        """The tools of one service or of all ready services, asked for through the mesh."""
+        await service_names.check(operations, name, [service] if service is not None else [])
+        return JsonResponse({"tools": json_codec.plain(await operations.tools(service))})
 
-    @app.post("/v1/call", response_class=LinesOfJson, responses={200: {"model": dict[str, Any]}})
+    @app.post("/v1/call", response_class=NdjsonDescription, responses={200: {"model": dict[str, Any]}})
     async def call(body: payloads.CallRequest) -> Response:
-        """Calls a tool through the mesh: JSON-RPC notifications as they come, the response last."""
-        await service_names.known(operations, name, [body.service])
+        """Calls a tool through the mesh; returns JSON-RPC notifications as they arrive and the response last."""
+        await service_names.check(operations, name, [body.service])
         return await streams.respond(operations.call(body.service, body.tool, body.arguments), "call")
 
-    @app.get("/v1/logs/{service:path}", response_class=LinesOfJson, responses={200: {"model": payloads.LogLine}})
+    @app.get("/v1/logs/{service:path}", response_class=NdjsonDescription, responses={200: {"model": payloads.LogLine}})
     async def logs(
         service: str, lines: Annotated[int, Query(ge=0, le=1_000_000)] = 100, follow: bool = False
     ) -> Response:
-        """The last lines of a service's log files, oldest first; with `follow`, then new ones."""
-        await service_names.known(operations, name, [service], unread_too=True)
+        """The last lines of a service's log files, oldest first; with `follow`, new ones too."""
+        await service_names.check(operations, name, [service], allow_without_catalog=True)
         return await streams.respond(_log_lines(operations.logs(service, lines, follow)), "logs")
 
     @app.get("/v1/ingress/document", response_model=payloads.IngressDocument)
     async def ingress_document(secrets: bool = False) -> Response:
-        """The declarative document that Kong is handed while every service serves; *** stands for secrets."""
-        return Json({"document": await operations.ingress_document(secrets)})
+        """The declarative document that Kong gets while every service is ready; secrets are shown as ***."""
+        return JsonResponse({"document": await operations.ingress_document(secrets)})
 
     @app.post("/v1/reload", status_code=204)
     async def reload() -> Response:
-        """Reads the catalog again now."""
+        """Reads the catalog again at once."""
         await operations.reload()
         return Response(status_code=204)
 
     @app.post("/v1/scale", status_code=204)
     async def scale(body: payloads.ScaleRequest) -> Response:
-        """Runs that many instances of a service, whatever the catalog says."""
-        await service_names.known(operations, name, [body.service])
+        """Sets the number of instances of a service, in place of the catalog's number."""
+        await service_names.check(operations, name, [body.service])
         await operations.scale(body.service, body.instances)
         return Response(status_code=204)
 
     @app.post("/v1/pause", status_code=204)
     async def pause() -> Response:
-        """Leaves the mesh as it is until it is resumed."""
+        """Pauses the agent: it changes and heals nothing until it is resumed."""
         await operations.pause()
         return Response(status_code=204)
 
     @app.post("/v1/resume", status_code=204)
     async def resume() -> Response:
-        """Heals and applies again."""
+        """Ends a pause: the agent heals and applies changes again."""
         await operations.resume()
         return Response(status_code=204)
 
-    @app.post("/v1/down", response_class=LinesOfJson, responses={200: {"model": Event}})
+    @app.post("/v1/down", response_class=NdjsonDescription, responses={200: {"model": Event}})
     async def down() -> Response:
-        """Drains and stops everything, the agent last; goes on when the client leaves."""
-        return await streams.respond(streams.farewell(operations.down), "down listener")
+        """Drains and stops everything, the agent last; continues when the client disconnects."""
+        return await streams.respond(streams.run_to_end(operations.down), "down listener")
 
     app.openapi = lambda: openapi.describe(app)  # type: ignore[method-assign]
     return app
@@ -137,18 +138,18 @@ async def _log_lines(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, str]]
         yield {"line": line}
 
 
-def _failure(_: Request, error: Exception) -> Response:
+def _mesh_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, MeshError)
-    return Failure(error)
+    return ErrorResponse(error)
 
 
-def _http_problem(_: Request, error: Exception) -> Response:
+def _http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return Problem(error.status_code, f"cannot answer this request: {error.detail}", error.headers)
+    return ProblemResponse(error.status_code, f"cannot answer this request: {error.detail}", error.headers)
 
 
-def _invalid(_: Request, error: Exception) -> Response:
+def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    # Where and what, but not the input itself: arguments of tools may be secrets.
+    # Names the place and the mistake, but not the input: arguments of tools may be secrets.
     mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:20])
-    return Problem(422, f"cannot use this request: {mistakes}")
+    return ProblemResponse(422, f"cannot use this request: {mistakes}")

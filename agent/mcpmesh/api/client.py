@@ -1,14 +1,15 @@
-"""The agent as seen from another program of the same user: `Operations`, over HTTP.
+"""The client of the agent's API for programs of the same user: implements `Operations` over HTTP.
 
-An error that the agent raised is raised here again, of the same class and
-with the same sentence. Streams give their items as they come; one that is
-not read to its end has to be closed (`contextlib.aclosing`).
+An error of the agent is raised here again, with the same class and message. Streams yield items as they
+arrive. A stream that is not read to its end must be closed (`contextlib.aclosing`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -18,21 +19,26 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter
 
-from mcpmesh.api import agent_record, json_codec
+from mcpmesh.api import agent_lock, agent_record, json_codec
+from mcpmesh.api.agent_lookup import find_agent, no_agent_error
 from mcpmesh.api.problem_documents import NoAgent, error_from
 from mcpmesh.errors import Broken, Refused
 from mcpmesh.model.mesh_status import MeshStatus
 from mcpmesh.model.report_items import Claim, Event, Step, Tool
 
-# The agent answers from memory, unless it asks servers first: see `SLOW_SECONDS`.
+# The agent answers most requests from memory. Those for which it asks servers first have `SLOW_SECONDS`.
 ANSWER_SECONDS = 15.0
 SLOW_SECONDS = 180.0
-# Three keep-alives of a stream (`streams.KEEP_ALIVE_SECONDS`).
+# Three keep-alives of a stream (`ndjson_streams.StreamTiming`).
 SILENCE_SECONDS = 30.0
 
-# An agent that is leaving closes its API some moments before it is gone; on a busy machine that takes seconds.
-_LOOKS = 100
-_LOOK_SECONDS = 0.1
+# An agent that stops closes its API some moments before its process ends; on a busy machine that takes seconds.
+EXIT_SECONDS = 10.0
+_POLL_SECONDS = 0.1
+
+# The API is plain HTTP on loopback. Without this httpx reads the machine's CA certificates for each client (20 ms).
+# A context without certificates trusts no server, should an address ever be https.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 T = TypeVar("T")
 
@@ -44,35 +50,29 @@ _TOOLS = TypeAdapter(list[Tool])
 _DOCUMENT = TypeAdapter(dict[str, Any])
 
 
-class NeverStarted(NoAgent):
-    """No agent of that mesh was started, or it was taken down."""
-
-
-class Died(NoAgent):
-    """The agent ended without taking its mesh down: its services may still run."""
-
-
 class AgentClient:
-    """The agent of the mesh at `home`; `async with` it.
+    """A connection to the agent of the mesh at `home`; use it in `async with`.
 
-    Raises NoAgent on entry when there is none: `NeverStarted` and `Died`
-    say which, and what to do. Refuses a token file that others can read.
+    On entry it raises NoAgent when there is no agent (see `agent_lookup`), and Refused for a token file that
+    other users can read. When the connection breaks, it waits up to `exit_seconds` to learn whether the agent ended.
     """
 
-    def __init__(self, home: Path, answer_seconds: float = ANSWER_SECONDS) -> None:
+    def __init__(self, home: Path, answer_seconds: float = ANSWER_SECONDS, exit_seconds: float = EXIT_SECONDS) -> None:
         self._home = home
         self._answer_seconds = answer_seconds
+        self._exit_seconds = exit_seconds
 
     async def __aenter__(self) -> Self:
-        self.presence = find(self._home)
+        self.record = find_agent(self._home)
         token = agent_record.read_token(self._home)
         if token is None:
             raise Refused(f"cannot ask the agent: {self._home / 'token'} is gone; start the agent again")
         self._http = httpx.AsyncClient(
-            base_url=self.presence.address,
+            base_url=self.record.address,
             headers={"Authorization": f"Bearer {token.get_secret_value()}"},
             timeout=httpx.Timeout(self._answer_seconds),
             trust_env=False,
+            verify=_NO_TLS,
         )
         return self
 
@@ -135,14 +135,16 @@ class AgentClient:
         seconds: float | None = None,
     ) -> dict[str, Any]:
         timeout = httpx.Timeout(self._answer_seconds, read=seconds or self._answer_seconds)
-        async with self._answered():
+        async with self._translate_errors():
             response = await self._http.request(method, path, **_content(query, body), timeout=timeout)
             text = await response.aread()
         if response.status_code >= 300:
             raise self._error(response.status_code, text)
         answer = _parsed(text) if text else {}
         if not isinstance(answer, dict):
-            raise Broken("cannot understand the agent: its answer is no object; is it another program at its address?")
+            raise Broken(
+                "cannot understand the agent: its answer is no JSON object; does another program listen at its address?"
+            )
         return answer
 
     async def _stream(
@@ -156,88 +158,65 @@ class AgentClient:
     ) -> AsyncGenerator[T, None]:
         timeout = httpx.Timeout(self._answer_seconds, read=SILENCE_SECONDS)
         async with (
-            self._answered(),
+            self._translate_errors(),
             self._http.stream(method, path, **_content(query, body), timeout=timeout) as response,
         ):
             if response.status_code >= 300:
                 raise self._error(response.status_code, await response.aread())
-            lines = json_codec.Lines()
+            splitter = json_codec.LineSplitter()
             async with aclosing(cast(AsyncGenerator[bytes, None], response.aiter_bytes())) as chunks:
                 async for chunk in chunks:
-                    for line in lines.split(chunk):
+                    for line in splitter.split(chunk):
                         yield read(await self._item(line))
 
     async def _item(self, line: bytes) -> dict[str, Any]:
         item = _parsed(line)
         if not isinstance(item, dict):
-            raise Broken("cannot understand the agent: a line of its answer is no object")
+            raise Broken("cannot understand the agent: a line of its answer is no JSON object")
         if "error" in item and "jsonrpc" not in item:
             error = error_from(item["error"])
             if isinstance(error, NoAgent) and await self._is_gone():
-                raise lost(self._home)
+                raise no_agent_error(self._home)
             raise error
         return item
 
     @asynccontextmanager
-    async def _answered(self) -> AsyncIterator[None]:
+    async def _translate_errors(self) -> AsyncIterator[None]:
         try:
             yield
         except httpx.TimeoutException as error:
             raise NoAgent(
-                f'cannot get an answer from the agent of mesh "{self._home.name}" (process {self.presence.pid}): '
+                f'cannot get an answer from the agent of mesh "{self._home.name}" (process {self.record.pid}): '
                 f"it took too long; see {self._home / 'logs' / 'agent.log'}"
             ) from error
         except httpx.TransportError as error:
             if await self._is_gone():
-                raise lost(self._home) from error
+                raise no_agent_error(self._home) from error
             raise NoAgent(
-                f'cannot reach the agent of mesh "{self._home.name}" at {self.presence.address}, though process '
-                f"{self.presence.pid} lives: {error or type(error).__name__}; see {self._home / 'logs' / 'agent.log'}"
+                f'cannot reach the agent of mesh "{self._home.name}" at {self.record.address}, though process '
+                f"{self.record.pid} runs: {error or type(error).__name__}; see {self._home / 'logs' / 'agent.log'}"
             ) from error
 
     async def _is_gone(self) -> bool:
-        """Whether the agent ended, or gave way to another; one that stops listening may be about to."""
-        for _ in range(_LOOKS):
-            if not agent_record.alive(self._home) or agent_record.read(self._home) not in (None, self.presence):
-                return True
-            await asyncio.sleep(_LOOK_SECONDS)
-        return False
+        """Whether the agent ended or another one took its place; an agent that closed its API may be about to end."""
+        end = time.monotonic() + self._exit_seconds
+        while agent_lock.is_held(self._home) and agent_record.read(self._home) in (None, self.record):
+            if time.monotonic() >= end:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        return True
 
     def _error(self, status: int, text: bytes) -> Exception:
         if status == 401:
             return Refused(
-                f"cannot use the agent at {self.presence.address}: it does not take the token of "
-                f"{self._home / 'token'}; it may have been started anew just now: try again"
+                f"cannot use the agent at {self.record.address}: it does not take the token of "
+                f"{self._home / 'token'}; the agent may have restarted just now: try again"
             )
         try:
             body = json.loads(text)
         except ValueError:
             body = None
         return error_from(body, status)
-
-
-def find(home: Path) -> agent_record.Presence:
-    """The living agent of the mesh at `home`; raises NeverStarted or Died."""
-    seen = agent_record.read(home)
-    if seen is None or not agent_record.alive(home):
-        raise lost(home)
-    return seen
-
-
-def lost(home: Path) -> NoAgent:
-    """Why no agent of the mesh at `home` can be reached, with the next step."""
-    mesh = home.name
-    option = "" if mesh == "default" else f"--name {mesh} "
-    if agent_record.alive(home):
-        return NoAgent(f'cannot reach the agent of mesh "{mesh}" yet: it is starting or leaving; try again soon')
-    if (seen := agent_record.read(home)) is None:
-        return NeverStarted(
-            f'cannot reach the agent of mesh "{mesh}": none is running; start it with: mcpmesh {option}up -f mesh.yaml'
-        )
-    return Died(
-        f'cannot reach the agent of mesh "{mesh}": process {seen.pid} died without taking its services down; '
-        f"go on with what still runs: mcpmesh {option}up; or stop it: mcpmesh {option}down"
-    )
 
 
 def _content(query: Mapping[str, Any] | None, body: object) -> dict[str, Any]:
@@ -250,7 +229,9 @@ def _parsed(text: bytes) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Broken("cannot understand the agent: its answer is no JSON; is it another program there?") from error
+        raise Broken(
+            "cannot understand the agent: its answer is no JSON; does another program listen there?"
+        ) from error
 
 
 def _event(item: dict[str, Any]) -> Event:

@@ -1,7 +1,7 @@
-"""The model as JSON and back: one text for a value, in UTF-8, without line breaks.
+"""The model as JSON and back: one line of UTF-8 for each value.
 
-What a server said may hold anything, so a lone surrogate becomes "?" rather
-than an error; everything that is written here can be read back.
+Text of MCP servers may hold anything, so a lone surrogate becomes "?" instead of an error. Everything that is
+written here can be read back.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """`value` in dicts, lists, strings and numbers."""
+    """`value` with its dataclasses as dicts and its tuples as lists."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
@@ -34,34 +34,34 @@ def encode(value: Any) -> bytes:
     return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def decode(adapter: TypeAdapter[T], data: Any, what: str) -> T:
-    """`data` as the adapter's type; raises Broken when it is something else.
+def decode(adapter: TypeAdapter[T], data: Any, subject: str) -> T:
+    """`data` as the adapter's type; raises Broken when it does not fit.
 
-    Fields that this version does not know are left out.
+    Fields that this version does not know are ignored. `subject` is for the message: "status".
     """
     try:
         return adapter.validate_python(data)
     except ValidationError as error:
         raise Broken(
-            f"cannot understand the agent's {what}: it is of another version than this command; "
+            f"cannot understand the agent's {subject}: the agent has another version than this command; "
             "take the mesh down and start it again with one version"
         ) from error
 
 
-class Lines:
-    """Cuts bytes into lines, leaving out empty ones.
+class LineSplitter:
+    """Splits bytes into lines and drops empty lines.
 
-    Only "\\n" ends a line, since text may hold Unicode's other line breaks.
+    Only "\\n" ends a line: text may hold Unicode's other line breaks.
     """
 
     def __init__(self) -> None:
-        self._rest: list[bytes] = []
+        self._pending: list[bytes] = []
 
     def split(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that end in `chunk`; what is left begins the next one."""
+        """The lines that end in `chunk`; the remainder is kept for the next chunk."""
         first, *others = chunk.split(b"\n")
-        self._rest.append(first)
+        self._pending.append(first)
         for other in others:
-            if line := b"".join(self._rest).strip():
+            if line := b"".join(self._pending).strip():
                 yield line
-            self._rest = [other]
+            self._pending = [other]

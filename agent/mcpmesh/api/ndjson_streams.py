@@ -1,8 +1,7 @@
-"""Iterators of the agent as lines of JSON (application/x-ndjson).
+"""Asynchronous iterators as HTTP responses of one JSON value a line (application/x-ndjson).
 
-Each iterator is run to its end by a task of its own: what stands in its
-`finally` happens there when the client leaves, in full. An error raised
-before the first line becomes a status; a later one becomes the last line,
+A task of its own runs each iterator to its end, so the iterator's `finally` is complete even when the client
+disconnects. An error before the first line becomes the response's status. A later error becomes the last line,
 {"error": {…}}. Empty lines keep a quiet stream alive.
 """
 
@@ -10,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import StreamingResponse
@@ -19,65 +19,66 @@ from mcpmesh.api import json_codec, problem_documents
 from mcpmesh.api.responses import NDJSON
 from mcpmesh.errors import MeshError
 
-# A client may take an agent to be gone that says nothing for three times as long.
-KEEP_ALIVE_SECONDS = 10.0
-# How long the first line is waited for, so that an early error still gets its own status.
-PATIENCE_SECONDS = 1.0
 # A client that reads slowly slows the agent's iterator down instead of filling memory.
-AHEAD = 256
-
-# From the last deed of `down` to the end of the streams that tell of it.
-CLOSING_SECONDS = 1.0
+QUEUED_ITEMS = 256
 
 _END = object()
 
 
-def _cut() -> MeshError:
-    return problem_documents.NoAgent("cannot go on: the agent ended in the middle of its answer; see: mcpmesh status")
+@dataclass(frozen=True)
+class StreamTiming:
+    """The pauses and bounds of a stream, in seconds."""
+
+    # After three times this without a byte, clients take the agent for gone.
+    keep_alive_seconds: float = 10.0
+    # How long a response waits for its first line, so that an early error gets a status of its own.
+    first_line_seconds: float = 1.0
+    # From the last step of `down` to the end of the streams that report it.
+    closing_seconds: float = 1.0
 
 
 class Streams:
     """Owns the tasks of all open streams of one application."""
 
-    def __init__(self, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> None:
-        self._keep_alive_seconds = keep_alive_seconds
+    def __init__(self, timing: StreamTiming | None = None) -> None:
+        self._timing = timing or StreamTiming()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._farewell: _Replay | None = None
+        self._shared: _Replay | None = None
 
-    async def respond(self, items: AsyncIterator[Any], name: str) -> Lines:
-        """A response with one line for each item; raises the MeshError that came before the first."""
-        queue: asyncio.Queue[object] = asyncio.Queue(AHEAD)
-        task = self._start(_pump(items, queue), name)
-        head: list[object] = []
+    async def respond(self, items: AsyncIterator[Any], name: str) -> NdjsonResponse:
+        """A response with a line for each item; raises the MeshError that came before the first item."""
+        queue: asyncio.Queue[object] = asyncio.Queue(QUEUED_ITEMS)
+        task = self._start(_fill(queue, items), name)
+        first: list[object] = []
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                head.append(await queue.get())
+            async with asyncio.timeout(self._timing.first_line_seconds):
+                first.append(await queue.get())
         except TimeoutError:
-            pass  # Nothing yet: it is a quiet stream, not a failed one.
+            pass  # The stream is quiet, not failed.
         except BaseException:
             task.cancel()
             raise
-        if head and isinstance(head[0], Exception):
-            raise head[0]
-        return Lines(_lines(head, queue, self._keep_alive_seconds), task)
+        if first and isinstance(first[0], Exception):
+            raise first[0]
+        return NdjsonResponse(_encode_lines(first, queue, self._timing.keep_alive_seconds), task)
 
-    def farewell(self, begin: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
-        """What `begin` gives, run to its end even when all listeners leave.
+    def run_to_end(self, begin: Callable[[], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        """The items of `begin()`, which runs to its end even when all clients disconnect.
 
-        It is begun once and told in full to whoever asks; anew only after it failed.
+        It runs once: a later caller gets all items from the first one on. After a failure it is begun again.
         """
-        if self._farewell is None or self._farewell.failed:
-            self._farewell = _Replay()
-            self._start(self._farewell.run(begin()), "down")
-        return self._farewell.listen()
+        if self._shared is None or self._shared.failed:
+            self._shared = _Replay()
+            self._start(self._shared.run(begin()), "down")
+        return self._shared.listen()
 
     async def close(self) -> None:
-        """Ends every stream and waits for what their iterators do at the end.
+        """Ends every stream and waits for the clean-up of their iterators.
 
-        Those about to end by themselves have a moment to do so; the others end with an error.
+        Streams that are about to end by themselves have `closing_seconds` for that; the others end with an error.
         """
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=CLOSING_SECONDS)
+            await asyncio.wait(self._tasks, timeout=self._timing.closing_seconds)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -89,27 +90,8 @@ class Streams:
         return task
 
 
-async def _pump(items: AsyncIterator[Any], queue: asyncio.Queue[object]) -> None:
-    last: object = _END
-    try:
-        async for item in items:
-            await queue.put(item)
-    except asyncio.CancelledError:
-        # Nobody may be reading; who is must not take what came so far for all.
-        while not queue.empty():
-            queue.get_nowait()
-        queue.put_nowait(_cut())
-        raise
-    except Exception as error:
-        last = error
-    finally:
-        if isinstance(items, AsyncGenerator):
-            await items.aclose()
-    await queue.put(last)
-
-
-class Lines(StreamingResponse):
-    """Lines and the task behind them, which ends with the response, however that ends."""
+class NdjsonResponse(StreamingResponse):
+    """A streaming response; its task ends with it, however the response ends."""
 
     media_type = NDJSON
 
@@ -124,26 +106,8 @@ class Lines(StreamingResponse):
             self._task.cancel()
 
 
-async def _lines(head: list[object], queue: asyncio.Queue[object], keep_alive_seconds: float) -> AsyncIterator[bytes]:
-    while True:
-        try:
-            async with asyncio.timeout(keep_alive_seconds):
-                item = head.pop() if head else await queue.get()
-        except TimeoutError:
-            yield b"\n"
-            continue
-        if item is _END:
-            return
-        if isinstance(item, MeshError):
-            yield json_codec.encode({"error": problem_documents.document(item)}) + b"\n"
-            return
-        if isinstance(item, Exception):
-            raise item
-        yield json_codec.encode(item) + b"\n"
-
-
 class _Replay:
-    """Items kept from the first one on, for listeners that come at any time."""
+    """Keeps all items of an iterator, for listeners that join at any time."""
 
     def __init__(self) -> None:
         self._ended = False
@@ -159,15 +123,15 @@ class _Replay:
         try:
             async for item in items:
                 self._items.append(item)
-                self._tell()
+                self._wake_listeners()
         except asyncio.CancelledError:
-            self._error = _cut()
+            self._error = _agent_ended()
             raise
         except Exception as error:
             self._error = error
         finally:
             self._ended = True
-            self._tell()
+            self._wake_listeners()
 
     async def listen(self) -> AsyncIterator[Any]:
         position = 0
@@ -182,6 +146,49 @@ class _Replay:
                 return
             await changed.wait()
 
-    def _tell(self) -> None:
+    def _wake_listeners(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+async def _fill(queue: asyncio.Queue[object], items: AsyncIterator[Any]) -> None:
+    last: object = _END
+    try:
+        async for item in items:
+            await queue.put(item)
+    except asyncio.CancelledError:
+        # The queue may be full with nobody reading. A client that does read must not take its items for a whole answer.
+        while not queue.empty():
+            queue.get_nowait()
+        queue.put_nowait(_agent_ended())
+        raise
+    except Exception as error:
+        last = error
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+    await queue.put(last)
+
+
+async def _encode_lines(
+    first: list[object], queue: asyncio.Queue[object], keep_alive_seconds: float
+) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(keep_alive_seconds):
+                item = first.pop() if first else await queue.get()
+        except TimeoutError:
+            yield b"\n"
+            continue
+        if item is _END:
+            return
+        if isinstance(item, MeshError):
+            yield json_codec.encode({"error": problem_documents.document(item)}) + b"\n"
+            return
+        if isinstance(item, Exception):
+            raise item
+        yield json_codec.encode(item) + b"\n"
+
+
+def _agent_ended() -> MeshError:
+    return problem_documents.NoAgent("cannot go on: the agent ended in the middle of its answer; see: mcpmesh status")

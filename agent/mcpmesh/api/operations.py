@@ -1,4 +1,4 @@
-"""What the HTTP API asks of the agent: the seam between words on a wire and the one who acts."""
+"""The interface between the HTTP API and the agent: the API calls it, the daemon implements it."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from mcpmesh.model.report_items import Claim, Event, Step, Tool
 
 
 class Operations(Protocol):
-    """The agent. Every method may raise a `MeshError`; its text is for the operator."""
+    """The operations of an agent. Every method may raise a `MeshError`, whose text is for the operator."""
 
     async def status(self) -> MeshStatus:
-        """The board as the last pass left it."""
+        """The status of the mesh as of the last reconcile pass."""
 
     def events(self, since: int, follow: bool) -> AsyncIterator[Event]:
-        """Events numbered above `since`, then (with `follow`) new ones as they happen."""
+        """Events with numbers above `since`; with `follow`, new ones too as they happen."""
 
     async def plan(self, sources: Sequence[Path]) -> list[Step]:
-        """What a pass would do for these catalog files (the running ones when empty); nothing is done."""
+        """The steps of a pass for these catalog files (the current ones when empty); nothing is changed."""
 
     def verify(self, services: Sequence[str]) -> AsyncIterator[Claim]:
-        """Proves each claim against the running system, for these services or all."""
+        """Checks each claim against the running system, for these services or, when empty, for all."""
 
     async def tools(self, service: str | None) -> list[Tool]:
-        """The tools of one service or of all ready ones, asked through the mesh."""
+        """The tools of one service or of all ready services, asked for through the mesh."""
 
     def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Calls a tool through the mesh: JSON-RPC notifications as they come, the response last."""
+        """Calls a tool through the mesh; yields JSON-RPC notifications as they arrive and the response last."""
 
     def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
-        """Lines of the service's log files (all instances), oldest first."""
+        """The last lines of the service's log files (all instances), oldest first; with `follow`, new ones too."""
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:
-        """What Kong is handed while every service serves, secrets as *** or in the clear.
+        """The document that Kong gets while every service is ready; without `secrets` they are shown as ***.
 
-        Raises Refused where Kong is not the ingress.
+        Raises Refused when Kong is not the ingress.
         """
 
     async def reload(self) -> None:
-        """Reads the catalog again now."""
+        """Reads the catalog again at once."""
 
     async def scale(self, service: str, instances: int | None) -> None:
-        """Runs that many instances of a service; None as many as the catalog says."""
+        """Sets the number of instances of a service; None goes back to the catalog's number."""
 
     async def pause(self) -> None:
-        """Leaves the mesh as it is (and watches on) until `resume`."""
+        """Changes and heals nothing until `resume`; the agent goes on observing."""
 
     async def resume(self) -> None:
-        """Heals and applies again."""
+        """Ends a pause: the agent heals and applies changes again."""
 
     def down(self) -> AsyncIterator[Event]:
-        """Drains and stops everything, then the agent itself; ends when all is gone but the agent."""
+        """Drains and stops everything, then the agent; the iterator ends when only the agent is left."""

@@ -1,4 +1,4 @@
-"""What requests carry, and how the answers are described in OpenAPI."""
+"""The bodies of requests, and of answers as OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -12,67 +12,67 @@ from mcpmesh.model.report_items import Step, Tool
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
-        raise ValueError("must be an absolute path: the agent has a working directory of its own")
+        raise ValueError("must be an absolute path: the agent's working directory is another one")
     return path
 
 
-class _Body(BaseModel):
+class _RequestBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class PlanRequest(_Body):
-    """Catalog files to plan for; none means those that run."""
+class PlanRequest(_RequestBody):
+    """Catalog files to plan for; an empty list means the current ones."""
 
     sources: list[Annotated[Path, AfterValidator(_absolute)]] = Field(default=[], max_length=64)
 
 
-class VerifyRequest(_Body):
-    """Services to prove; none means all, and the mesh itself."""
+class VerifyRequest(_RequestBody):
+    """Services to verify; an empty list means all of them and the mesh itself."""
 
     services: list[str] = Field(default=[], max_length=1024)
 
 
-class CallRequest(_Body):
-    """One call of a tool."""
+class CallRequest(_RequestBody):
+    """A call of a tool."""
 
     service: str
     tool: str
     arguments: dict[str, Any] = {}
 
 
-class ScaleRequest(_Body):
-    """How many instances; none means as many as the catalog says."""
+class ScaleRequest(_RequestBody):
+    """A number of instances; null means the catalog's number."""
 
     service: str
     instances: int | None = Field(default=None, ge=1, le=100)
 
 
 class Steps(BaseModel):
-    """What would be done, in order."""
+    """The steps that the agent would take, in order."""
 
     steps: list[Step]
 
 
 class Tools(BaseModel):
-    """Tools, by service in the order of the catalog."""
+    """Tools, grouped by service in the order of the catalog."""
 
     tools: list[Tool]
 
 
 class IngressDocument(BaseModel):
-    """A declarative document of Kong's."""
+    """A declarative configuration of Kong."""
 
     document: dict[str, Any]
 
 
 class LogLine(BaseModel):
-    """One line of a log, without its line break."""
+    """A line of a log, without its line break."""
 
     line: str
 
 
 class CatalogProblem(BaseModel):
-    """One mistake in a catalog."""
+    """A mistake in a catalog."""
 
     path: str
     line: int | None
@@ -81,7 +81,7 @@ class CatalogProblem(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457; `detail` is a whole sentence for the operator."""
+    """A problem document of RFC 9457; `detail` is a whole sentence for the operator."""
 
     type: str
     title: str

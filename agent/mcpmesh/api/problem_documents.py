@@ -1,7 +1,7 @@
-"""Errors as problem documents (RFC 9457) and back, so that a client raises what the agent raised.
+"""Errors as problem documents (RFC 9457) and back, so that a client raises the error that the agent raised.
 
-`type` is "urn:mcpmesh:" and the error's name, `detail` the sentence for the
-operator. A document never holds more than that: no traceback, no input.
+`type` is "urn:mcpmesh:" and the error's name, `detail` is the sentence for the operator. A document never holds a
+traceback or the input.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _URN = "urn:mcpmesh:"
 
 
 class NoAgent(Unreachable):
-    """The agent itself cannot be reached, now or at all."""
+    """The agent cannot be reached, for the moment or because none runs."""
 
 
 class UnknownService(Refused):
     """The mesh has no service of that name."""
 
 
-# Name, HTTP status and title; subclasses come before their bases.
+# Name, HTTP status and title of each class; subclasses come before their bases.
 _KINDS: dict[type[MeshError], tuple[str, int, str]] = {
     DocumentError: ("documents", 422, "The documents for Kong cannot be used"),
     CatalogError: ("catalog", 422, "The catalog cannot be used"),
@@ -50,13 +50,8 @@ _KINDS: dict[type[MeshError], tuple[str, int, str]] = {
 }
 
 
-def kind(error: MeshError) -> str:
-    """The error's name, as it stands in `type`."""
-    return _entry(error)[0]
-
-
 def document(error: MeshError) -> dict[str, Any]:
-    """The problem document of `error`; a CatalogError has its mistakes in `problems`."""
+    """The problem document of `error`; that of a CatalogError lists its mistakes in `problems`."""
     name, status, title = _entry(error)
     body: dict[str, Any] = {"type": _URN + name, "title": title, "status": status, "detail": str(error)}
     if isinstance(error, CatalogError):
@@ -65,7 +60,7 @@ def document(error: MeshError) -> dict[str, Any]:
 
 
 def problem_fields(problem: Problem) -> dict[str, Any]:
-    """One mistake of a catalog in plain values."""
+    """A mistake in a catalog as a JSON object."""
     return {
         "path": str(problem.path),
         "line": problem.line,
@@ -75,13 +70,13 @@ def problem_fields(problem: Problem) -> dict[str, Any]:
 
 
 def error_from(body: object, status: int = 500) -> MeshError:
-    """The error that `document` made `body` from; a Broken when it is no such document."""
+    """The error that the document `body` describes; Broken when `body` is no problem document."""
     if not isinstance(body, Mapping) or not isinstance(body.get("detail"), str):
         return Broken(f"cannot understand the agent: it answered {status} without saying why")
     name = str(body.get("type", "")).removeprefix(_URN)
     detail: str = body["detail"]
-    for error_class, (known, _, _) in _KINDS.items():
-        if name != known:
+    for error_class, (class_name, _, _) in _KINDS.items():
+        if name != class_name:
             continue
         if not issubclass(error_class, CatalogError):
             return error_class(detail)

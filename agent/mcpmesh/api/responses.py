@@ -1,4 +1,4 @@
-"""What the API answers with: JSON, problem documents, and lines of JSON."""
+"""The responses of the API: JSON, problem documents and, for OpenAPI, lines of JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NDJSON = "application/x-ndjson"
 PROBLEM = "application/problem+json"
 
 
-class Json(Response):
+class JsonResponse(Response):
     """A value of the model as JSON."""
 
     media_type = "application/json"
@@ -24,13 +24,13 @@ class Json(Response):
         return json_codec.encode(content)
 
 
-class LinesOfJson(Response):
-    """How OpenAPI describes the answers of `streams`: each line is one value."""
+class NdjsonDescription(Response):
+    """Describes the responses of `ndjson_streams` in OpenAPI: each line is one JSON value."""
 
     media_type = NDJSON
 
 
-class Problem(Response):
+class ProblemResponse(Response):
     """A problem document about the request itself."""
 
     media_type = PROBLEM
@@ -40,8 +40,8 @@ class Problem(Response):
         super().__init__(json_codec.encode(body), status, headers)
 
 
-class Failure(Response):
-    """A MeshError with the status that fits it."""
+class ErrorResponse(Response):
+    """The problem document of a MeshError, with its HTTP status."""
 
     media_type = PROBLEM
 

@@ -1,7 +1,7 @@
-"""Serves an application on loopback inside a program that has other things to do.
+"""Serves an application on loopback inside a program that does other work too.
 
-Signals stay with the program, the log says only what went wrong, and an
-address that cannot be had is an error of ours instead of an exit.
+uvicorn takes over no signals here and logs errors only. An address that cannot be used raises an error of ours
+instead of ending the program.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from collections.abc import Callable, Generator
 import uvicorn
 from fastapi import FastAPI
 
-from mcpmesh.api.agent_record import is_loopback
+from mcpmesh.api.loopback import is_loopback
 from mcpmesh.errors import SettingsError, Unreachable
 
-# Streams have been ended by then; this is for answers that are on their way.
-FAREWELL_SECONDS = 2
+# Streams have ended by then; this is for answers that are being sent.
+SHUTDOWN_SECONDS = 2
 
 
 async def serve(app: FastAPI, host: str, port: int, listening: Callable[[str], None] | None = None) -> None:
-    """Serves what `app.create` made until it is cancelled.
+    """Serves an application of `app.create` until it is cancelled.
 
-    Its streams end then, and answers under way have two seconds.
+    Its streams end then, and answers that are being sent have two seconds.
 
-    Port 0 takes a free one. `listening` is told the address
-    ("http://127.0.0.1:11091") as soon as requests are answered there. Raises
-    SettingsError for a host that is not loopback, Unreachable when the
-    address cannot be had.
+    Port 0 takes a free port. `listening` is called with the address ("http://127.0.0.1:11091") as soon as requests
+    are answered there. Raises SettingsError for a host that is not loopback, Unreachable for an address that
+    cannot be used.
     """
     sock = _bind(host, port)
     server = _Server(
@@ -42,7 +41,7 @@ async def serve(app: FastAPI, host: str, port: int, listening: Callable[[str], N
             proxy_headers=False,
             ws="none",
             lifespan="off",
-            timeout_graceful_shutdown=FAREWELL_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         ),
         lambda: listening and listening(_address(sock)),
     )
@@ -63,11 +62,11 @@ async def serve(app: FastAPI, host: str, port: int, listening: Callable[[str], N
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: Callable[[], object]) -> None:
         super().__init__(config)
-        self._tell = started
+        self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._tell()
+        self._started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

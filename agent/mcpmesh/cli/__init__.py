@@ -1,4 +1,7 @@
-"""Words in, words out: a client of the agent's HTTP API, and of `up`, which starts the agent."""
+"""The command line: clients of the agent's HTTP API, and `up`, which also starts the agent.
+
+`commands/` has one module for each command, `render/` what is printed, `wait/` what commands wait for.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The commands, and what becomes of an error that one of them ends with."""
+"""The list of commands, and the exit code of a command that ends with an error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -9,13 +10,31 @@ from typer.core import TyperGroup
 
 from mcpmesh import __version__
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli.commands import agent, down, ingress, logs, pause, plan, scale, status, tools, up, validate, verify
-from mcpmesh.cli.invocation import Common, Json, Name, invocation
+from mcpmesh.cli.commands import (
+    agent,
+    call,
+    down,
+    import_file,
+    ingress,
+    logs,
+    pause,
+    plan,
+    reload,
+    resume,
+    scale,
+    schema,
+    status,
+    tools,
+    up,
+    validate,
+    verify,
+)
+from mcpmesh.cli.invocation import Common, JsonOption, NameOption, resolve_invocation
 from mcpmesh.errors import MeshError
 
 
 class Commands(TyperGroup):
-    """Turns errors of ours into a sentence and an exit code; others are bugs and show where they are."""
+    """Turns a MeshError into a message and an exit code. Any other exception is a bug and keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -44,9 +63,9 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     ctx: typer.Context,
-    name: Name = None,
-    as_json: Json = False,
-    version: Annotated[bool, typer.Option("--version", help="Say the version and leave.")] = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """A service mesh for MCP servers: identity, mTLS, policy and one address.
 
@@ -57,36 +76,36 @@ def _root(
       mcpmesh verify
       mcpmesh call files list_directory --arg path=.
     """
-    this = invocation(ctx, name, as_json)
+    invocation = resolve_invocation(ctx, name, as_json)
     if version:
-        if this.json:
-            this.output.value({"version": __version__})
-        else:
-            typer.echo(f"mcpmesh {__version__}")
+        invocation.output.result({"version": __version__}, f"mcpmesh {__version__}")
         raise typer.Exit(exit_codes.OK)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help(), err=True)
         raise typer.Exit(exit_codes.INPUT)
 
 
-for _function in (
-    up.up,
-    down.down,
-    status.status,
-    verify.verify,
-    tools.tools,
-    tools.call,
-    logs.logs,
-    plan.plan,
-    validate.validate,
-    validate.import_,
-    pause.pause,
-    pause.resume,
-    pause.reload,
-    scale.scale,
-    validate.schema,
-    agent.agent,
-):
-    app.command(_function.__name__.rstrip("_"))(_function)
+# In the order of `mcpmesh --help`.
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "up": up.up,
+    "down": down.down,
+    "status": status.status,
+    "verify": verify.verify,
+    "tools": tools.tools,
+    "call": call.call,
+    "logs": logs.logs,
+    "plan": plan.plan,
+    "validate": validate.validate,
+    "import": import_file.import_file,
+    "pause": pause.pause,
+    "resume": resume.resume,
+    "reload": reload.reload,
+    "scale": scale.scale,
+    "schema": schema.schema,
+    "agent": agent.agent,
+}
+
+for _name, _function in _COMMANDS.items():
+    app.command(_name)(_function)
 
 app.add_typer(ingress.ingress, name="ingress")

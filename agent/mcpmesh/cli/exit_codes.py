@@ -1,16 +1,16 @@
-"""What a command says with its exit code, for scripts."""
+"""The exit codes, which scripts rely on."""
 
 from __future__ import annotations
 
 from mcpmesh.errors import CatalogError, MeshError, SettingsError
 
 OK = 0
-FAILED = 1  # what was tried did not succeed: a claim of verify, a call of a tool
+FAILED = 1  # a claim of `verify` or a call of a tool failed
 INPUT = 2  # the catalog, a setting or the command line cannot be used
 NO_AGENT = 3  # no agent of that mesh can be reached
 NOT_READY = 4  # the mesh runs, but not all of it is ready
 LOST = 5  # the agent ended while the command needed it
-REFUSED = 6  # the agent, or what it asked, refused or failed
+REFUSED = 6  # the agent, or a peer that it asked, refused or failed
 CHANGES = 7  # plan --exit-code: there is something to do
 INTERRUPTED = 130  # Ctrl-C
 

@@ -1,4 +1,4 @@
-"""What every command knows: which mesh is meant and who reads the output.
+"""What every command needs: the mesh that it is for, its output and its clock.
 
 `--name` and `--json` may stand before the command and after it.
 """
@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from mcpmesh.cli.clock import REAL_TIME, Clock
 from mcpmesh.cli.render.output import Output
 
 if TYPE_CHECKING:
@@ -23,38 +24,42 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A mesh's name is part of names at Consul, which are DNS labels.
-_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+# A mesh's name is part of names in Consul, which are DNS labels.
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def _label(name: str | None) -> str | None:
-    if name is not None and not _LABEL.fullmatch(name):
-        raise typer.BadParameter("must be a DNS label: a-z, 0-9 and - inside, at most 63 characters")
+def _require_dns_label(name: str | None) -> str | None:
+    if name is not None and not _DNS_LABEL.fullmatch(name):
+        raise typer.BadParameter("must be a DNS label: a-z, 0-9 and, inside, -; at most 63 characters")
     return name
 
 
-Name = Annotated[
+NameOption = Annotated[
     str | None,
-    typer.Option("--name", metavar="MESH", callback=_label, help='The mesh that is meant, "default" where not said.'),
+    typer.Option("--name", metavar="MESH", callback=_require_dns_label, help='The mesh; "default" if not given.'),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Only JSON on stdout, a line each for what comes bit by bit.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON only; what comes in parts is one JSON value a line.")
+]
 
 
 @dataclass
 class Common:
-    """What stood before the command, then what stood after it."""
+    """The options of all commands: as given before the command, then joined with those after it."""
 
     name: str = "default"
     json: bool = False
     output: Output = field(default_factory=lambda: Output(False))
+    clock: Clock = REAL_TIME
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One command at work."""
+    """One run of a command."""
 
     name: str
     output: Output
+    clock: Clock = REAL_TIME
 
     @property
     def json(self) -> bool:
@@ -69,37 +74,34 @@ class Invocation:
 
     @property
     def home(self) -> Path:
-        """The folder of the mesh."""
+        """The home folder of the mesh."""
         return self.settings.home(self.name)
 
-    @asynccontextmanager
-    async def agent(self) -> AsyncIterator[AgentClient]:
-        """The agent of the mesh; one that is starting is waited for."""
-        from mcpmesh.api.client import AgentClient
-        from mcpmesh.cli.teardown import answering
+    def agent(self) -> AbstractAsyncContextManager[AgentClient]:
+        """A client of the mesh's agent; waits while the agent is starting."""
+        from mcpmesh.cli.wait.agent_startup import connect
 
-        await answering(self)
-        async with AgentClient(self.home) as agent:
-            yield agent
+        return connect(self.home, self.clock)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs `work` to its end; Ctrl-C cancels it and is raised again as KeyboardInterrupt."""
+        """Runs `work` to its end; Ctrl-C cancels it and is raised as KeyboardInterrupt."""
         import asyncio
 
         return asyncio.run(work)
 
-    @property
-    def option(self) -> str:
-        """What has to follow "mcpmesh " to mean this mesh."""
-        return "" if self.name == "default" else f"--name {self.name} "
+    def command_line(self, command: str) -> str:
+        """`command` as the person has to type it for this mesh: "mcpmesh --name staging down"."""
+        from mcpmesh.api.agent_lookup import command_line
+
+        return command_line(self.name, command)
 
 
-def invocation(ctx: typer.Context, name: str | None, as_json: bool) -> Invocation:
-    """Joins what stood before and after the command; the latter wins."""
+def resolve_invocation(ctx: typer.Context, name: str | None, as_json: bool) -> Invocation:
+    """Joins the options before and after the command; those after it win."""
     common = ctx.find_root().obj
     if not isinstance(common, Common):
         common = ctx.find_root().obj = Common()
     common.name = name or common.name
     common.json = common.json or as_json
     common.output = Output(common.json)
-    return Invocation(common.name, common.output)
+    return Invocation(common.name, common.output, common.clock)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from mcpmesh.api import agent_record
+from mcpmesh.api import agent_lock, agent_record
 from mcpmesh.daemon.launcher import launch
 from mcpmesh.settings import Settings
 
@@ -29,8 +29,8 @@ def run(settings: Settings, name: str, sources: Sequence[Path]) -> int:
     starting, and commands that wait for the lock wait for its end.
     """
     home = settings.home(name)
-    _UNTIL_EXIT.enter_context(agent_record.held(home))
-    agent_record.withdraw(home)
+    _UNTIL_EXIT.enter_context(agent_lock.hold(home))
+    agent_record.remove(home)
     from mcpmesh.daemon.agent_process import run as run_agent
 
     return run_agent(settings, name, sources)

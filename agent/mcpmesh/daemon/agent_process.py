@@ -16,7 +16,7 @@ import uvloop
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from mcpmesh import __version__
-from mcpmesh.api import agent_record, app
+from mcpmesh.api import agent_lock, agent_record, app
 from mcpmesh.api.server import serve
 from mcpmesh.catalog.loader import load
 from mcpmesh.daemon.agent import Agent
@@ -51,7 +51,7 @@ def sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> int
     found = [process for process in find_marked(home) if process.mark.role != AGENT]
     if found:
         uvloop.run(_sweep(settings, name, progress))
-    agent_record.withdraw(home)
+    agent_record.remove(home)
     return len(found)
 
 
@@ -65,13 +65,13 @@ def _read_catalog(sources: Sequence[Path]) -> Catalog | CatalogError:
 async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Catalog | CatalogError) -> None:
     home = settings.home(name)
     agent = Agent(settings, name, sources, first)
-    token = agent_record.mint_token(home)
+    token = agent_record.create_token(home)
     signalled = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, signalled.set)
 
     def announce(address: str) -> None:
-        agent_record.announce(home, agent_record.Presence(os.getpid(), address, time.time(), __version__))
+        agent_record.write(home, agent_record.AgentRecord(os.getpid(), address, time.time(), __version__))
 
     port = agent.mesh.state_store.ports(("api",), agent.mesh.consul.ports, marked_ports())["api"]
     api = app.create(AgentOperations(agent), token, name=name)
@@ -92,7 +92,7 @@ async def _run(settings: Settings, name: str, sources: Sequence[Path], first: Ca
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-        agent_record.withdraw(home)
+        agent_record.remove(home)
 
 
 def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
@@ -107,7 +107,7 @@ def _schedule(agent: Agent, settings: Settings) -> AsyncIOScheduler:
 
 async def _sweep(settings: Settings, name: str, progress: Callable[[str], None]) -> None:
     """Runs `down` in an agent without an API, so that calls are drained where Consul still runs."""
-    with agent_record.held(settings.home(name)):
+    with agent_lock.hold(settings.home(name)):
         agent = Agent(settings, name, [], None)
         try:
             async for event in agent.down():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mcpmesh.api import agent_record
+from mcpmesh.api import agent_lock, agent_record
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, is_alive, spawn
 from mcpmesh.kit.private_files import private_folder
@@ -33,14 +33,14 @@ def launch(settings: Settings, name: str, sources: Sequence[Path]) -> None:
     mark = Mark(name, str(home), AGENT)
     # The announcement of a dead agent is not removed here: it could be that of one that has just started.
     found = agent_record.read(home)
-    of_dead_agent = None if agent_record.alive(home) else found
+    of_dead_agent = None if agent_lock.is_held(home) else found
     pid = spawn(mark, argv, env=_environment(), log=log, cwd=Path.cwd())
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         # Another command may have started an agent at the same time; that one will do.
-        if agent_record.read(home) not in (None, of_dead_agent) and agent_record.alive(home):
+        if agent_record.read(home) not in (None, of_dead_agent) and agent_lock.is_held(home):
             return
-        if not is_alive(Process(pid, mark)) and not agent_record.alive(home):
+        if not is_alive(Process(pid, mark)) and not agent_lock.is_held(home):
             break
         time.sleep(0.05)  # this function is not async, and waits for a file of another program
     output = log.read_bytes()[began:].decode(errors="replace").strip().removeprefix("error: ")

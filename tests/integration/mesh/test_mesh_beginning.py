@@ -13,7 +13,7 @@ import pytest
 from tests.integration.mesh.traffic import call
 from tests.support.mesh import TIME_SERVER, RealMesh, python_program, real_mesh, the_time, wait_for, write
 
-from mcpmesh.api import agent_record
+from mcpmesh.api import agent_lock, agent_record
 
 CATALOG = {"services": {"clock": the_time(instances=2), "other": the_time()}}
 INPUT, NOT_READY = 2, 4
@@ -44,7 +44,7 @@ def agent_of(mesh: RealMesh) -> Iterator[subprocess.Popen[bytes]]:
 def begins(mesh: RealMesh, agent: subprocess.Popen[bytes]) -> bool:
     """Whether that agent has taken the mesh, and not one that is on its way out."""
     seen = agent_record.read(mesh.home)
-    return agent_record.alive(mesh.home) and (seen is None or seen.pid == agent.pid)
+    return agent_lock.is_held(mesh.home) and (seen is None or seen.pid == agent.pid)
 
 
 def pids(mesh: RealMesh) -> set[int]:

@@ -56,7 +56,7 @@ READ_FILE = Tool(
 
 
 @dataclass
-class StandIn:
+class FakeOperations:
     """Implements `Operations`; a test changes its fields to say what will be answered."""
 
     board: MeshStatus = BOARD

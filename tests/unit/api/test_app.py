@@ -1,4 +1,4 @@
-"""What is asked reaches the agent, and what the agent says reaches who asked, errors included."""
+"""Requests reach the agent, and its answers and errors reach the client."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_an_unknown_service_is_404_with_the_nearest_name(served: Served) -
 
 
 @pytest.mark.parametrize("name", ["..%2F..%2Fetc%2Fpasswd", "%00", "files%2F", "a" * 5000, "%F0%9F%98%80", "FILES"])
-async def test_a_hostile_name_is_not_found_and_never_asked_for(served: Served, name: str) -> None:
+async def test_a_hostile_name_is_not_found_and_does_not_reach_the_agent(served: Served, name: str) -> None:
     answer = await served.http.get(f"/v1/logs/{name}")
     assert answer.status_code == 404
     assert len(answer.content) < 1000
@@ -105,14 +105,14 @@ async def test_a_hostile_name_is_not_found_and_never_asked_for(served: Served, n
         ("/v1/verify", b'{"services": "files"}'),
     ],
 )
-async def test_a_body_that_is_not_as_described_is_refused(served: Served, path: str, body: bytes) -> None:
+async def test_a_malformed_body_is_refused(served: Served, path: str, body: bytes) -> None:
     answer = await served.http.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert served.agent.asked == []
 
 
-async def test_a_refusal_does_not_repeat_what_was_sent(served: Served) -> None:
+async def test_a_refusal_does_not_repeat_the_input(served: Served) -> None:
     answer = await served.http.post("/v1/call", json={"service": "files", "tool": ["hunter2"], "hunter2": {}})
     assert answer.status_code == 422
     assert "hunter2" not in answer.json()["detail"].replace("body.hunter2:", "")
@@ -149,7 +149,7 @@ async def test_unknown_paths_and_methods_are_problems_too(served: Served) -> Non
     assert served.agent.asked == []
 
 
-async def test_what_a_server_said_cannot_break_the_answer(served: Served) -> None:
+async def test_text_of_a_server_cannot_break_the_answer(served: Served) -> None:
     served.agent.claims = [Claim("files", "it answers", True, 'lone \ud800, line\u2028end, \x00, "quoted"\n')]
     (claim,) = lines(await served.http.post("/v1/verify", json={}))
     assert isinstance(claim, dict)

@@ -1,4 +1,4 @@
-"""The client finds the agent, believes only what it should, and gives back what the agent said."""
+"""The client finds the agent, trusts only private files, and returns the agent's answers and errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.conftest import Served
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES, READ_FILE, StandIn
+from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES, READ_FILE, FakeOperations
 
-from mcpmesh.api import agent_record
-from mcpmesh.api.agent_record import Presence
-from mcpmesh.api.client import AgentClient, Died, NeverStarted
+from mcpmesh.api import agent_lock, agent_record
+from mcpmesh.api.agent_lookup import AgentDied, AgentNeverStarted
+from mcpmesh.api.agent_record import AgentRecord
+from mcpmesh.api.client import AgentClient
 from mcpmesh.api.operations import Operations
 from mcpmesh.api.problem_documents import NoAgent, UnknownService
 from mcpmesh.errors import (
@@ -31,7 +32,7 @@ from mcpmesh.errors import (
 from mcpmesh.model.report_items import Event, Level, Step
 
 
-def operations(client: AgentClient, standin: StandIn) -> list[Operations]:
+def operations(client: AgentClient, standin: FakeOperations) -> list[Operations]:
     """For the type checker: both are what the API is made for."""
     return [client, standin]
 
@@ -61,7 +62,7 @@ async def enter(home: Path) -> None:
         pass
 
 
-async def test_what_the_agent_says_arrives_whole(served: Served, client: AgentClient) -> None:
+async def test_answers_arrive_complete(served: Served, client: AgentClient) -> None:
     agent = served.agent
     agent.steps = [Step("files", "start files-3"), Step("time", "wait for Consul", waiting=True)]
     agent.messages = [{"jsonrpc": "2.0", "method": "notifications/progress"}, {"jsonrpc": "2.0", "id": 1, "error": {}}]
@@ -105,7 +106,7 @@ async def test_what_the_agent_says_arrives_whole(served: Served, client: AgentCl
         MeshError("cannot: other"),
     ],
 )
-async def test_an_error_of_the_agent_is_raised_again_as_it_was(
+async def test_an_error_of_the_agent_is_raised_again_unchanged(
     served: Served, client: AgentClient, error: MeshError
 ) -> None:
     served.agent.error = error
@@ -120,7 +121,7 @@ async def test_an_error_of_the_agent_is_raised_again_as_it_was(
     assert str(raised.value) == str(error)
 
 
-async def test_an_unknown_service_is_an_error_of_its_own(client: AgentClient) -> None:
+async def test_an_unknown_service_has_an_error_of_its_own(client: AgentClient) -> None:
     with pytest.raises(UnknownService, match='did you mean "files"'):
         [line async for line in client.logs("../files", 1, follow=False)]
 
@@ -140,8 +141,8 @@ async def test_services_that_failed_arrive_with_their_reason(served: Served, cli
     assert (await client.status()).services == (FILES, POSTGRES)
 
 
-async def test_without_an_agent_it_says_how_to_start_one(home: Path) -> None:
-    with pytest.raises(NeverStarted) as raised:
+async def test_without_an_agent_the_error_shows_how_to_start_one(home: Path) -> None:
+    with pytest.raises(AgentNeverStarted) as raised:
         await enter(home)
     assert str(raised.value) == (
         'cannot reach the agent of mesh "default": none is running; start it with: mcpmesh up -f mesh.yaml'
@@ -149,26 +150,26 @@ async def test_without_an_agent_it_says_how_to_start_one(home: Path) -> None:
 
 
 async def test_the_advice_names_the_mesh(tmp_path: Path) -> None:
-    with pytest.raises(NeverStarted, match=r"mcpmesh --name staging up -f mesh\.yaml"):
+    with pytest.raises(AgentNeverStarted, match=r"mcpmesh --name staging up -f mesh\.yaml"):
         await enter(tmp_path / "staging")
 
 
-async def test_an_agent_that_died_is_told_from_one_that_never_was(home: Path) -> None:
-    with agent_record.held(home):
-        agent_record.mint_token(home)
-        agent_record.announce(home, Presence(4711, "http://127.0.0.1:9", 1000.0, "0.1.0"))
-    with pytest.raises(Died) as raised:
+async def test_a_dead_agent_is_not_taken_for_one_that_never_started(home: Path) -> None:
+    with agent_lock.hold(home):
+        agent_record.create_token(home)
+        agent_record.write(home, AgentRecord(4711, "http://127.0.0.1:9", 1000.0, "0.1.0"))
+    with pytest.raises(AgentDied) as raised:
         await enter(home)
     assert str(raised.value) == (
         'cannot reach the agent of mesh "default": process 4711 died without taking its services down; '
-        "go on with what still runs: mcpmesh up; or stop it: mcpmesh down"
+        "to keep what still runs: mcpmesh up; to stop it: mcpmesh down"
     )
 
 
-async def test_an_agent_that_is_starting_is_neither(home: Path) -> None:
-    with agent_record.held(home), pytest.raises(NoAgent, match="starting or leaving") as raised:
+async def test_an_agent_that_is_starting_is_neither_dead_nor_missing(home: Path) -> None:
+    with agent_lock.hold(home), pytest.raises(NoAgent, match="starting or stopping") as raised:
         await enter(home)
-    assert not isinstance(raised.value, Died | NeverStarted)
+    assert not isinstance(raised.value, AgentDied | AgentNeverStarted)
 
 
 async def test_the_token_is_not_sent_where_a_dead_agent_listened(home: Path) -> None:
@@ -178,26 +179,26 @@ async def test_the_token_is_not_sent_where_a_dead_agent_listened(home: Path) -> 
         heard.append(await reader.read(10_000))
 
     async with impostor(listen) as address:
-        with agent_record.held(home):
-            agent_record.mint_token(home)
-            agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
-        with pytest.raises(Died):
+        with agent_lock.hold(home):
+            agent_record.create_token(home)
+            agent_record.write(home, AgentRecord(4711, address, 1000.0, "0.1.0"))
+        with pytest.raises(AgentDied):
             await enter(home)
     assert heard == []
 
 
-async def test_an_agent_that_dies_in_the_middle_is_said_to_have_died(home: Path) -> None:
+async def test_an_agent_that_dies_during_a_request_is_reported_as_dead(home: Path) -> None:
     async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         lock.__exit__(None, None, None)
 
-    lock = agent_record.held(home)
+    lock = agent_lock.hold(home)
     lock.__enter__()
     async with impostor(die) as address:
-        agent_record.mint_token(home)
-        agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
+        agent_record.create_token(home)
+        agent_record.write(home, AgentRecord(4711, address, 1000.0, "0.1.0"))
         async with AgentClient(home) as client:
-            with pytest.raises(Died, match="process 4711 died"):
+            with pytest.raises(AgentDied, match="process 4711 died"):
                 await client.status()
 
 
@@ -205,29 +206,29 @@ async def test_an_agent_that_dies_in_the_middle_is_said_to_have_died(home: Path)
     "answer",
     [b"<html>hello</html>", b'"text"', b"{", b'{"name": "default"}', b'{"services": 5}', b"[]", b"\xff"],
 )
-async def test_a_program_that_is_not_the_agent_is_not_understood(home: Path, answer: bytes) -> None:
+async def test_the_answer_of_another_program_is_an_error(home: Path, answer: bytes) -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
         await writer.drain()
 
     async with impostor(speak) as address:
-        with agent_record.held(home):
-            agent_record.mint_token(home)
-            agent_record.announce(home, Presence(1, address, 1000.0, "0.1.0"))
+        with agent_lock.hold(home):
+            agent_record.create_token(home)
+            agent_record.write(home, AgentRecord(1, address, 1000.0, "0.1.0"))
             async with AgentClient(home) as client:
                 with pytest.raises(Broken, match="cannot understand the agent"):
                     await client.status()
 
 
-async def test_an_agent_that_does_not_answer_is_given_up(home: Path) -> None:
+async def test_an_agent_that_does_not_answer_in_time_is_an_error(home: Path) -> None:
     async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
 
     async with impostor(hold) as address:
-        with agent_record.held(home):
-            agent_record.mint_token(home)
-            agent_record.announce(home, Presence(4711, address, 1000.0, "0.1.0"))
+        with agent_lock.hold(home):
+            agent_record.create_token(home)
+            agent_record.write(home, AgentRecord(4711, address, 1000.0, "0.1.0"))
             async with AgentClient(home, answer_seconds=0.1) as client:
                 with pytest.raises(NoAgent, match=r"process 4711.*took too long"):
                     await client.status()
@@ -247,12 +248,12 @@ async def test_a_token_behind_a_link_is_refused(served: Served, tmp_path: Path) 
 
 
 async def test_the_token_never_leaves_this_machine(served: Served) -> None:
-    agent_record.announce(served.home, Presence(1, "http://192.0.2.1:80", 1000.0, "0.1.0"))
+    agent_record.write(served.home, AgentRecord(1, "http://192.0.2.1:80", 1000.0, "0.1.0"))
     with pytest.raises(Refused, match="not on this machine"):
         await enter(served.home)
 
 
-async def test_a_damaged_announcement_is_said_to_be(served: Served) -> None:
+async def test_a_damaged_record_is_an_error(served: Served) -> None:
     path = served.home / "agent.json"
     path.write_text(json.dumps({"pid": "many"}))
     with pytest.raises(Broken, match="it is damaged"):
@@ -261,7 +262,7 @@ async def test_a_damaged_announcement_is_said_to_be(served: Served) -> None:
 
 async def test_an_older_token_is_refused_with_the_reason(served: Served, client: AgentClient) -> None:
     del client
-    agent_record.mint_token(served.home)
+    agent_record.create_token(served.home)
     async with AgentClient(served.home) as late:
         with pytest.raises(Refused, match="does not take the token"):
             await late.status()

@@ -1,16 +1,16 @@
-"""Streams end when their reader leaves, except for the one that has to be finished."""
+"""Streams end when their client disconnects, except for `down`, which runs to its end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
-from tests.unit.api.conftest import Served
+from tests.unit.api.conftest import Served, serving
 
-from mcpmesh.api import ndjson_streams as streams
 from mcpmesh.api.client import AgentClient
-from mcpmesh.api.ndjson_streams import Streams
+from mcpmesh.api.ndjson_streams import Streams, StreamTiming
 from mcpmesh.errors import Refused
 
 
@@ -27,19 +27,19 @@ async def test_lines_arrive_as_they_happen(served: Served, client: AgentClient) 
         assert (await anext(stream)).number == number
 
 
-async def test_a_reader_that_leaves_ends_the_iterator(served: Served) -> None:
+async def test_a_client_that_disconnects_ends_the_iterator(served: Served) -> None:
     async with served.http.stream("GET", "/v1/logs/files", params={"follow": True}) as answer:
         assert await anext(answer.aiter_lines()) == '{"line":"first line"}'
     await until(lambda: served.agent.closed == ["logs"])
 
 
-async def test_a_reader_that_leaves_a_silent_stream_ends_it_too(served: Served) -> None:
+async def test_a_client_that_disconnects_ends_a_quiet_stream_too(served: Served) -> None:
     async with served.http.stream("GET", "/v1/events", params={"follow": True}):
         assert served.agent.asked == [("events", 0, True)]
     await until(lambda: served.agent.closed == ["events"])
 
 
-async def test_a_slow_reader_slows_the_agent_down_instead_of_filling_memory() -> None:
+async def test_a_slow_client_slows_the_iterator_down_instead_of_filling_memory() -> None:
     given = 0
 
     async def endless() -> AsyncIterator[int]:
@@ -49,7 +49,7 @@ async def test_a_slow_reader_slows_the_agent_down_instead_of_filling_memory() ->
             yield given
             await asyncio.sleep(0)
 
-    streams = Streams()
+    streams = Streams(StreamTiming(closing_seconds=0.0))
     await streams.respond(endless(), "endless")
     for _ in range(10_000):
         await asyncio.sleep(0)
@@ -62,14 +62,14 @@ async def test_a_quiet_stream_is_kept_alive_by_empty_lines() -> None:
         await asyncio.Event().wait()
         yield 1
 
-    streams = Streams(keep_alive_seconds=0.01)
+    streams = Streams(StreamTiming(keep_alive_seconds=0.01, first_line_seconds=0.01, closing_seconds=0.0))
     answer = await streams.respond(silent(), "silent")
     body = aiter(answer.body_iterator)
     assert [await anext(body), await anext(body)] == [b"\n", b"\n"]
     await streams.close()
 
 
-async def test_down_goes_on_when_its_reader_leaves(served: Served) -> None:
+async def test_down_goes_on_when_its_client_disconnects(served: Served) -> None:
     served.agent.may_leave.clear()
     async with served.http.stream("POST", "/v1/down") as answer:
         assert "drained" in await anext(answer.aiter_lines())
@@ -77,21 +77,23 @@ async def test_down_goes_on_when_its_reader_leaves(served: Served) -> None:
     await asyncio.wait_for(served.agent.gone.wait(), 60)
 
 
-async def test_down_asked_for_twice_is_done_once_and_told_to_both_in_full(served: Served, client: AgentClient) -> None:
+async def test_down_requested_twice_runs_once_and_both_clients_get_all_events(
+    served: Served, client: AgentClient
+) -> None:
     served.agent.may_leave.clear()
     first = aiter(client.down())
-    told = [await anext(first)]
+    events = [await anext(first)]
     second = aiter(client.down())
-    told_again = [await anext(second)]
+    same_events = [await anext(second)]
     served.agent.may_leave.set()
-    told += [event async for event in first]
-    assert [event.sentence for event in told] == served.agent.farewell
-    assert told_again + [event async for event in second] == told
-    assert await _all(client) == told
+    events += [event async for event in first]
+    assert [event.sentence for event in events] == served.agent.farewell
+    assert same_events + [event async for event in second] == events
+    assert await _all(client) == events
     assert served.agent.asked == [("down",)]
 
 
-async def test_down_that_failed_can_be_asked_for_again(served: Served, client: AgentClient) -> None:
+async def test_down_that_failed_can_be_requested_again(served: Served, client: AgentClient) -> None:
     served.agent.late_error = Refused("cannot stop files: it does not die")
     with pytest.raises(Refused, match="does not die"):
         await _all(client)
@@ -99,7 +101,7 @@ async def test_down_that_failed_can_be_asked_for_again(served: Served, client: A
     assert len(await _all(client)) == len(served.agent.farewell)
 
 
-async def test_a_bug_breaks_the_stream_off_and_is_logged(
+async def test_a_bug_ends_the_stream_early_and_is_logged(
     served: Served, client: AgentClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.agent.late_error = ZeroDivisionError("a bug")  # type: ignore[assignment]
@@ -117,20 +119,18 @@ async def test_streams_end_with_the_server(served: Served) -> None:
     assert served.agent.closed == ["events"]
 
 
-async def test_what_down_said_last_arrives_though_the_server_ends_with_it(
-    served: Served, client: AgentClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # It ends with the last line; who reads may be slow.
-    monkeypatch.setattr(streams, "CLOSING_SECONDS", 20.0)
-    served.agent.farewell = [f"step {number}" for number in range(600)]
+async def test_the_last_lines_of_down_arrive_though_the_server_ends_with_them(home: Path) -> None:
+    # The agent ends with the last line, while its client may still be reading.
+    async with serving(home, StreamTiming(closing_seconds=20.0)) as served, AgentClient(home, 60) as client:
+        served.agent.farewell = [f"step {number}" for number in range(600)]
 
-    async def leave() -> None:
-        await served.agent.gone.wait()
-        served.task.cancel()
+        async def end() -> None:
+            await served.agent.gone.wait()
+            served.task.cancel()
 
-    leaving = asyncio.create_task(leave())
-    assert [event.sentence async for event in client.down()] == served.agent.farewell
-    await leaving
+        ending = asyncio.create_task(end())
+        assert [event.sentence async for event in client.down()] == served.agent.farewell
+        await ending
 
 
 async def _all(client: AgentClient) -> list[object]:

@@ -1,4 +1,4 @@
-"""The server inside the agent: it leaves signals alone and fails in our words."""
+"""The server inside the agent takes no signals over and fails with errors of ours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from tests.support.ports import OWN_PORTS
 from tests.unit.api.conftest import Served
-from tests.unit.api.fake_operations import StandIn
+from tests.unit.api.fake_operations import FakeOperations
 
 from mcpmesh.api.app import create
 from mcpmesh.api.server import serve
@@ -23,13 +23,13 @@ from mcpmesh.errors import SettingsError, Unreachable
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
 async def test_it_serves_on_loopback_alone(host: str) -> None:
     with pytest.raises(SettingsError, match="for this machine alone"):
-        await serve(create(StandIn(), SecretStr("x"), name="default"), host, 0)
+        await serve(create(FakeOperations(), SecretStr("x"), name="default"), host, 0)
 
 
 async def test_a_port_that_is_taken_is_named(served: Served) -> None:
     port = int(served.address.rpartition(":")[2])
     with pytest.raises(Unreachable, match=f"cannot listen at 127.0.0.1:{port}.*ss -ltnp"):
-        await serve(create(StandIn(), SecretStr("x"), name="default"), "127.0.0.1", port)
+        await serve(create(FakeOperations(), SecretStr("x"), name="default"), "127.0.0.1", port)
 
 
 @asynccontextmanager
@@ -37,7 +37,7 @@ async def serving(port: int) -> AsyncIterator[str]:
     """The address of one at this port, which ends with the block."""
     told = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
-        serve(create(StandIn(), SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
+        serve(create(FakeOperations(), SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
     )
     yield await asyncio.wait_for(told, 60)
     task.cancel()

@@ -1,4 +1,4 @@
-"""`call`: arguments as the tool wants them, the result for people or for scripts."""
+"""`call` gives a tool arguments of its types, and shows the result for people or for scripts."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from tests.unit.cli.conftest import Agent, Mesh
 
-from mcpmesh.cli.render.output import harmless
+from mcpmesh.cli.render.text import strip_control_sequences
 
 
 def answer(agent: Agent, *content: dict[str, Any], **result: Any) -> None:
-    agent.standin.messages.append({"jsonrpc": "2.0", "id": 1, "result": {"content": list(content), **result}})
+    agent.operations.messages.append({"jsonrpc": "2.0", "id": 1, "result": {"content": list(content), **result}})
 
 
 def test_text_goes_to_stdout_and_progress_to_stderr(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.messages = [
+    agent.operations.messages = [
         {
             "jsonrpc": "2.0",
             "method": "notifications/progress",
@@ -29,10 +29,10 @@ def test_text_goes_to_stdout_and_progress_to_stderr(mesh: Mesh, agent: Agent) ->
     result = mesh.run("call", "files", "read_file", '{"path": "a.md"}')
     assert (result.exit_code, result.stdout) == (0, "line one\nline two [b]\n")
     assert result.stderr == '25% read\nwarning: {"slow": true}\n'
-    assert agent.standin.asked == [("call", "files", "read_file", {"path": "a.md"})]
+    assert agent.operations.asked == [("call", "files", "read_file", {"path": "a.md"})]
 
 
-def test_what_is_not_text_is_named(mesh: Mesh, agent: Agent) -> None:
+def test_content_other_than_text_is_described_in_a_line(mesh: Mesh, agent: Agent) -> None:
     answer(
         agent,
         {"type": "image", "mimeType": "image/png", "data": "aGVsbG8="},
@@ -52,7 +52,7 @@ def test_what_is_not_text_is_named(mesh: Mesh, agent: Agent) -> None:
     ]
 
 
-def test_a_result_with_structure_alone_is_shown(mesh: Mesh, agent: Agent) -> None:
+def test_structured_content_without_text_is_shown(mesh: Mesh, agent: Agent) -> None:
     answer(agent, structuredContent={"answer": 42})
     assert json.loads(mesh.run("call", "files", "read_file").stdout) == {"answer": 42}
 
@@ -72,8 +72,10 @@ def test_an_error_of_the_tool_is_exit_code_1(mesh: Mesh, agent: Agent) -> None:
         ({"id": 1, "result": "text"}, "no response came"),
     ],
 )
-def test_what_is_no_result_is_exit_code_1(mesh: Mesh, agent: Agent, message: dict[str, Any], words: str) -> None:
-    agent.standin.messages = [{"jsonrpc": "2.0", **message}]
+def test_a_response_without_a_result_is_exit_code_1(
+    mesh: Mesh, agent: Agent, message: dict[str, Any], words: str
+) -> None:
+    agent.operations.messages = [{"jsonrpc": "2.0", **message}]
     result = mesh.run("call", "files", "read_file")
     assert (result.exit_code, result.stdout) == (1, "")
     assert words in result.stderr
@@ -83,25 +85,25 @@ def test_no_response_at_all_is_exit_code_1(mesh: Mesh, agent: Agent) -> None:
     assert mesh.run("call", "files", "read_file").exit_code == 1
 
 
-def test_as_json_every_message_is_a_line(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.messages = [{"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}}]
+def test_with_json_every_message_is_a_line(mesh: Mesh, agent: Agent) -> None:
+    agent.operations.messages = [{"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}}]
     answer(agent, {"type": "text", "text": "é\u2028"}, isError=True)
     result = mesh.run("call", "files", "read_file", "--json")
     assert result.exit_code == 1
-    assert [json.loads(line) for line in result.stdout.split("\n") if line] == agent.standin.messages
+    assert [json.loads(line) for line in result.stdout.split("\n") if line] == agent.operations.messages
 
 
 def test_arguments_from_stdin(mesh: Mesh, agent: Agent) -> None:
     answer(agent)
     assert mesh.run("call", "files", "read_file", "-", stdin='{"path": "é"}').exit_code == 0
-    assert agent.standin.asked == [("call", "files", "read_file", {"path": "é"})]
+    assert agent.operations.asked == [("call", "files", "read_file", {"path": "é"})]
 
 
 def test_single_arguments_have_the_type_of_the_schema(mesh: Mesh, agent: Agent) -> None:
     answer(agent)
     given = ["-a", "path=12", "-a", "head=12", "-a", "x=true", "-a", "y=a=b", "-a", 'z=["1"]', "-a", "e="]
     assert mesh.run("call", "files", "read_file", '{"head": 1, "tail": 2}', *given).exit_code == 0
-    assert agent.standin.asked[-1] == (
+    assert agent.operations.asked[-1] == (
         "call",
         "files",
         "read_file",
@@ -110,10 +112,10 @@ def test_single_arguments_have_the_type_of_the_schema(mesh: Mesh, agent: Agent) 
 
 
 @pytest.mark.parametrize("arguments", ["[]", "{", "1", "null", ""])
-def test_arguments_that_are_no_object_are_refused(mesh: Mesh, agent: Agent, arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_refused(mesh: Mesh, agent: Agent, arguments: str) -> None:
     result = mesh.run("call", "files", "read_file", arguments)
     assert result.exit_code == 2
-    assert agent.standin.asked == []
+    assert agent.operations.asked == []
 
 
 @pytest.mark.parametrize("argument", ["path", "=x"])
@@ -135,5 +137,5 @@ def test_an_argument_without_key_or_value_is_refused(mesh: Mesh, agent: Agent, a
         ("a\r\nb", "a\nb"),
     ],
 )
-def test_a_terminal_gets_no_escape_sequences_of_a_server(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+def test_control_sequences_are_removed(text: str, shown: str) -> None:
+    assert strip_control_sequences(text) == shown

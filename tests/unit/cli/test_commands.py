@@ -1,9 +1,10 @@
-"""The commands that ask the agent something, and what scripts can rely on."""
+"""The commands that ask the agent, and the output and exit codes that scripts rely on."""
 
 from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,18 +23,18 @@ def test_verify_shows_each_claim_with_its_evidence(mesh: Mesh, agent: Agent) -> 
 
 
 def test_verify_names_the_next_step_of_what_failed(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.claims.append(FAILED)
+    agent.operations.claims.append(FAILED)
     result = mesh.run("verify", "files")
     assert result.exit_code == 1
     assert result.stdout.endswith(
         "✗ time: its port is the shim's\n  connected to 11105: nobody listens\n  next: mcpmesh logs time\n"
         "2 claims, 1 failed\n"
     )
-    assert agent.standin.asked == [("verify", "files")]
+    assert agent.operations.asked == [("verify", "files")]
 
 
 def test_verify_as_json_ends_with_a_summary(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.claims.append(FAILED)
+    agent.operations.claims.append(FAILED)
     result = mesh.run("verify", "--json")
     assert result.exit_code == 1
     said = [json.loads(line) for line in result.stdout.splitlines()]
@@ -41,8 +42,8 @@ def test_verify_as_json_ends_with_a_summary(mesh: Mesh, agent: Agent) -> None:
     assert said[-1] == {"summary": {"claims": 2, "failed": 1}}
 
 
-def test_verify_that_broke_off_is_no_success(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.late_error = Unreachable("cannot reach Consul: gone")
+def test_verify_that_ends_early_is_an_error(mesh: Mesh, agent: Agent) -> None:
+    agent.operations.late_error = Unreachable("cannot reach Consul: gone")
     result = mesh.run("verify")
     assert result.exit_code == 6
     assert "error: cannot reach Consul: gone" in result.stderr
@@ -53,7 +54,7 @@ def test_the_document_for_kong_is_printed_as_yaml_without_secrets(mesh: Mesh, ag
     result = mesh.run("ingress", "render")
     assert result.exit_code == 0
     assert result.stdout == "_format_version: '3.0'\nservices: []\nconsumers:\n- username: '***'\n"
-    assert agent.standin.asked == [("ingress_document", False)]
+    assert agent.operations.asked == [("ingress_document", False)]
 
 
 def test_the_document_for_kong_is_printed_as_json_with_secrets_where_asked(mesh: Mesh, agent: Agent) -> None:
@@ -62,13 +63,13 @@ def test_the_document_for_kong_is_printed_as_json_with_secrets_where_asked(mesh:
 
 
 def test_without_kong_there_is_no_document_and_the_next_step_is_named(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.error = Refused("cannot render a document: the ingress is Consul's API gateway")
+    agent.operations.error = Refused("cannot render a document: the ingress is Consul's API gateway")
     result = mesh.run("ingress", "render")
     assert result.exit_code == 6 and "API gateway" in result.stderr
 
 
 def test_tools_are_listed_by_service(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.offered.append(Tool("time", "now"))
+    agent.operations.offered.append(Tool("time", "now"))
     result = mesh.run("tools")
     assert result.exit_code == 0
     assert result.stdout == "files (1 tool)\n  read_file  Reads a file.\ntime (1 tool)\n  now  \n"
@@ -81,13 +82,13 @@ def test_tools_with_their_schema(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_logs_are_shown_as_they_are(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.log = ["[red]not markup[/red]", ":smile: é " + "x" * 200, ""]
+    agent.operations.log = ["[red]not markup[/red]", ":smile: é " + "x" * 200, ""]
     result = mesh.run("logs", "files", "-n", "5")
     assert result.exit_code == 0
-    assert result.stdout == "\n".join(agent.standin.log) + "\n"
-    assert agent.standin.asked == [("logs", "files", 5, False)]
+    assert result.stdout == "\n".join(agent.operations.log) + "\n"
+    assert agent.operations.asked == [("logs", "files", 5, False)]
     said = [json.loads(line) for line in mesh.run("logs", "files", "--json").stdout.splitlines()]
-    assert said == [{"line": line} for line in agent.standin.log]
+    assert said == [{"line": line} for line in agent.operations.log]
 
 
 def test_followed_logs_end_by_interrupt(mesh: Mesh, agent: Agent) -> None:
@@ -98,8 +99,8 @@ def test_followed_logs_end_by_interrupt(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_a_pipe_that_closes_is_no_error(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.log = ["a line"] * 100_000
-    with mesh.start("logs", "files", "-n", "100000", stderr=-1) as reading:
+    agent.operations.log = ["a line"] * 100_000
+    with mesh.start("logs", "files", "-n", "100000", stderr=subprocess.PIPE) as reading:
         assert reading.stdout is not None
         assert reading.stderr is not None
         reading.stdout.readline()
@@ -109,47 +110,47 @@ def test_a_pipe_that_closes_is_no_error(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_plan_says_what_it_would_do(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.steps = [Step("files", "start files-3"), Step("time", "wait for Consul", waiting=True)]
+    agent.operations.steps = [Step("files", "start files-3"), Step("time", "wait for Consul", waiting=True)]
     result = mesh.run("plan", "-f", str(mesh.catalog))
     assert result.exit_code == 0
     assert result.stdout == "~ files: start files-3\n… time: wait for Consul\n1 step to do; nothing was done\n"
-    assert agent.standin.asked == [("plan", mesh.catalog)]
+    assert agent.operations.asked == [("plan", mesh.catalog)]
 
 
 def test_plan_tells_scripts_of_changes_when_asked_to(mesh: Mesh, agent: Agent) -> None:
     assert mesh.run("plan", "--exit-code").exit_code == 0
-    agent.standin.steps = [Step("time", "wait for Consul", waiting=True)]
+    agent.operations.steps = [Step("time", "wait for Consul", waiting=True)]
     assert mesh.run("plan", "--exit-code").exit_code == 0
-    agent.standin.steps = [Step("files", "start files-3")]
+    agent.operations.steps = [Step("files", "start files-3")]
     assert mesh.run("plan", "--exit-code").exit_code == 7
     assert mesh.run("plan").exit_code == 0
 
 
 def test_plan_for_a_bad_catalog_lists_its_mistakes(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.error = CatalogError([Problem(mesh.catalog, 3, "services.files", "no command")])
+    agent.operations.error = CatalogError([Problem(mesh.catalog, 3, "services.files", "no command")])
     result = mesh.run("plan", "-f", str(mesh.catalog))
     assert result.exit_code == 2
     assert result.stderr == f"error: {mesh.catalog}:3: services.files: no command\n"
 
 
 @pytest.mark.parametrize(("command", "key"), [("pause", "paused"), ("resume", "resumed"), ("reload", "reloaded")])
-def test_one_word_commands(mesh: Mesh, agent: Agent, command: str, key: str) -> None:
+def test_pause_resume_and_reload(mesh: Mesh, agent: Agent, command: str, key: str) -> None:
     result = mesh.run(command)
     assert result.exit_code == 0
     assert result.stdout.startswith('mesh "default" ')
     assert json.loads(mesh.run(command, "--json").stdout) == {key: "default"}
-    assert agent.standin.asked == [(command,), (command,)]
+    assert agent.operations.asked == [(command,), (command,)]
 
 
-def test_what_the_agent_refuses_is_said_in_its_words(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.error = Refused("cannot pause: it is going down")
+def test_a_refusal_of_the_agent_is_shown_as_it_is(mesh: Mesh, agent: Agent) -> None:
+    agent.operations.error = Refused("cannot pause: it is going down")
     result = mesh.run("pause")
     assert (result.exit_code, result.stdout) == (6, "")
     assert result.stderr == "error: cannot pause: it is going down\n"
 
 
 def test_with_json_an_error_is_json_too(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.error = Refused("cannot pause: it is going down")
+    agent.operations.error = Refused("cannot pause: it is going down")
     result = mesh.run("pause", "--json")
     assert json.loads(result.stdout) == {
         "error": {
@@ -165,7 +166,7 @@ def test_with_json_an_error_is_json_too(mesh: Mesh, agent: Agent) -> None:
     "command",
     [["status"], ["verify"], ["tools"], ["call", "files", "x"], ["logs", "files"], ["plan"], ["pause"], ["reload"]],
 )
-def test_without_an_agent_every_command_says_how_to_start_one(mesh: Mesh, command: list[str]) -> None:
+def test_without_an_agent_every_command_shows_how_to_start_one(mesh: Mesh, command: list[str]) -> None:
     result = mesh.run(*command)
     assert result.exit_code == 3
     assert result.stderr == (
@@ -173,7 +174,7 @@ def test_without_an_agent_every_command_says_how_to_start_one(mesh: Mesh, comman
     )
 
 
-def test_an_agent_that_died_is_told_apart(mesh: Mesh, agent: Agent) -> None:
+def test_a_dead_agent_is_not_taken_for_one_that_never_started(mesh: Mesh, agent: Agent) -> None:
     agent.die()
     result = mesh.run("status")
     assert result.exit_code == 3
@@ -195,13 +196,13 @@ def test_the_mesh_is_named_before_or_after_the_command(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("name", ["../default", "Default", "a_b", "-a", "a-", "", "a" * 64, "a/b", "é", "a\n"])
-def test_a_name_that_is_no_label_is_refused(mesh: Mesh, name: str) -> None:
+def test_a_name_that_is_no_dns_label_is_refused(mesh: Mesh, name: str) -> None:
     result = mesh.run(f"--name={name}", "status")
     assert result.exit_code == 2
     assert "must be a DNS label" in result.stderr
 
 
-def test_two_meshes_do_not_meet(mesh: Mesh, agent: Agent) -> None:
+def test_a_mesh_does_not_answer_for_another(mesh: Mesh, agent: Agent) -> None:
     assert mesh.run("status").exit_code == 0
     assert mesh.run("--name", "other", "status").exit_code == 3
 
@@ -229,7 +230,7 @@ def test_down_through_the_agent(mesh: Mesh, agent: Agent) -> None:
 
 def test_down_as_json(mesh: Mesh, agent: Agent) -> None:
     said = [json.loads(line) for line in mesh.run("down", "--json").stdout.splitlines()]
-    assert [line["event"]["sentence"] for line in said[:-1]] == agent.standin.farewell
+    assert [line["event"]["sentence"] for line in said[:-1]] == agent.operations.farewell
     assert said[-1] == {"down": {"mesh": "default", "by_agent": True, "stopped": 0}}
 
 
@@ -247,8 +248,8 @@ def test_down_after_an_agent_that_died_cleans_up(mesh: Mesh, agent: Agent) -> No
     assert "none is running" in mesh.run("status").stderr
 
 
-def test_down_that_the_agent_could_not_finish_says_why(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.late_error = Refused("cannot stop files: process 7 does not die")
+def test_down_shows_why_the_agent_could_not_finish(mesh: Mesh, agent: Agent) -> None:
+    agent.operations.late_error = Refused("cannot stop files: process 7 does not die")
     result = mesh.run("down")
     assert result.exit_code == 6
     assert "process 7 does not die" in result.stderr

@@ -1,4 +1,4 @@
-"""Help helps: quick, with examples, within 80 columns; completion is quick and silent."""
+"""Help is quick, has examples and fits 80 columns; completion is quick and silent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.fake_operations import BOARD, FILES
-from tests.unit.cli.conftest import SECONDS, Agent, Mesh, until
+from tests.unit.cli.conftest import Agent, Mesh, until
 
 from mcpmesh.cli import exit_codes
 from mcpmesh.cli.app import app
@@ -30,7 +30,7 @@ def test_help_fits_80_columns_and_has_an_example(mesh: Mesh, command: list[str])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_can_speak_json_and_is_documented(mesh: Mesh, command: str) -> None:
+def test_every_command_has_json_and_is_documented(mesh: Mesh, command: str) -> None:
     assert "--json" in mesh.run(command, "--help").stdout
     assert f"mcpmesh {command}" in (DOCS / "cli.md").read_text()
 
@@ -59,24 +59,25 @@ def test_the_version(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
-def test_without_a_command_it_explains_itself(mesh: Mesh, arguments: list[str]) -> None:
+def test_without_a_command_it_shows_its_help(mesh: Mesh, arguments: list[str]) -> None:
     result = mesh.run(*arguments)
     assert result.exit_code == 2
     assert "Usage: mcpmesh" in result.output
 
 
 def complete(mesh: Mesh, words: str) -> list[str]:
-    """What bash would offer for the last word."""
+    """The words that bash would offer for the last word."""
     environment = {"_MCPMESH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-    with mesh.start(env=environment, stderr=subprocess.PIPE) as shell:
-        out, err = shell.communicate(timeout=SECONDS)
-    assert err == ""
-    return out.split()
+    with mesh.start(stderr=subprocess.PIPE, **environment) as shell:
+        assert shell.stdout is not None and shell.stderr is not None
+        words_offered = shell.stdout.read().split()
+        assert shell.stderr.read() == ""
+    return words_offered
 
 
 def test_the_shell_completes_services_and_tools_of_the_running_mesh(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.board = replace(BOARD, services=(FILES, replace(FILES, name="time")))
-    # An agent that stands still for a second is not waited for.
+    agent.operations.board = replace(BOARD, services=(FILES, replace(FILES, name="time")))
+    # Completion gives up on an agent that stalls for a second.
     until(lambda: complete(mesh, "mcpmesh logs fi") == ["files"])
     until(lambda: complete(mesh, "mcpmesh verify ") == ["files", "time"])
     until(lambda: complete(mesh, "mcpmesh call files read") == ["read_file"])

@@ -10,7 +10,7 @@ def test_it_asks_for_the_number_and_says_so(mesh: Mesh, agent: Agent) -> None:
     assert mesh.run("scale", "files=3").stdout == "files: 3; see: mcpmesh status\n"
     back = mesh.run("scale", "files=catalog")
     assert (back.exit_code, back.stdout) == (0, "files: as many as the catalog says; see: mcpmesh status\n")
-    assert agent.standin.asked == [("scale", "files", 3), ("scale", "files", None)]
+    assert agent.operations.asked == [("scale", "files", 3), ("scale", "files", None)]
 
 
 def test_for_programs_it_says_the_numbers(mesh: Mesh, agent: Agent) -> None:
@@ -22,7 +22,7 @@ def test_a_word_that_is_no_number_of_instances_is_refused(mesh: Mesh, agent: Age
     result = mesh.run("scale", word)
     assert result.exit_code == 2
     assert "SERVICE=N" in result.stderr
-    assert agent.standin.asked == []
+    assert agent.operations.asked == []
 
 
 def test_an_unknown_service_is_refused(mesh: Mesh, agent: Agent) -> None:

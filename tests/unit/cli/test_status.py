@@ -1,4 +1,4 @@
-"""`status` shows what the agent saw, fits the terminal, and says with its exit code whether all is well."""
+"""`status` shows what the agent observed, fits the terminal, and its exit code says whether all is ready."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
-from mcpmesh.cli.render.status_table import all_ready, board
+from mcpmesh.cli.render.status_table import status_lines
+from mcpmesh.cli.status_checks import all_ready
 from mcpmesh.model.mesh_status import MeshStatus, State
 
 BOTH = replace(BOARD, services=(FILES, POSTGRES))
 
 
 def text(status: MeshStatus, width: int | None = None) -> str:
-    return "\n".join("".join(words for words, _ in line) for line in board(status, width))
+    return "\n".join("".join(words for words, _ in line) for line in status_lines(status, width))
 
 
 def test_a_mesh_that_is_ready(mesh: Mesh, agent: Agent) -> None:
@@ -36,7 +37,7 @@ def test_a_mesh_that_is_ready(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_a_service_that_failed_has_its_reason_beneath(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.board = BOTH
+    agent.operations.board = BOTH
     result = mesh.run("status")
     assert result.exit_code == 4
     assert "postgres  0/1        failed  -      http://127.0.0.1:8000/mcp/postgres\n" in result.stdout
@@ -48,7 +49,7 @@ def test_a_service_that_failed_has_its_reason_beneath(mesh: Mesh, agent: Agent) 
 
 
 def test_json_is_the_whole_status_and_nothing_else(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.board = BOTH
+    agent.operations.board = BOTH
     result = mesh.run("--json", "status")
     assert result.exit_code == 4
     said = json.loads(result.stdout)
@@ -68,21 +69,21 @@ def test_json_is_the_whole_status_and_nothing_else(mesh: Mesh, agent: Agent) -> 
         replace(BOARD, services=(replace(FILES, state=State.DEGRADED),)),
     ],
 )
-def test_whatever_is_not_well_is_not_ready(changed: MeshStatus) -> None:
+def test_anything_that_is_not_ready_makes_the_mesh_not_ready(changed: MeshStatus) -> None:
     assert not all_ready(changed)
 
 
-def test_a_service_on_its_way_out_does_not_count() -> None:
+def test_a_draining_service_does_not_count() -> None:
     assert all_ready(replace(BOARD, services=(FILES, replace(POSTGRES, state=State.DRAINING))))
 
 
 def test_a_broken_catalog_and_warnings_are_shown() -> None:
     shown = text(replace(BOARD, catalog_error="/m.yaml:3: no command", warnings=("key 'x' is unknown",)))
-    assert "✗ the catalog was not applied, the last good one is: /m.yaml:3: no command" in shown
+    assert "✗ the catalog was not applied, the last good one stays in force: /m.yaml:3: no command" in shown
     assert "! key 'x' is unknown" in shown
 
 
-def test_a_paused_mesh_says_how_to_go_on() -> None:
+def test_a_paused_mesh_shows_how_to_resume() -> None:
     assert "paused (go on with: mcpmesh resume)" in text(replace(BOARD, paused=True))
 
 
@@ -106,8 +107,8 @@ def test_watching_as_json_gives_a_line_for_each_change_and_ends_by_interrupt(mes
     with mesh.start("status", "--watch", "--json") as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["paused"] is False
-        agent.standin.board = replace(BOARD, paused=True)
-        agent.do(agent.standin.say("paused"))
+        agent.operations.board = replace(BOARD, paused=True)
+        agent.do(agent.operations.say("paused"))
         assert json.loads(watching.stdout.readline())["paused"] is True
         watching.send_signal(signal.SIGINT)
         assert watching.wait(SECONDS) == 0

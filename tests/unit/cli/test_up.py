@@ -1,4 +1,4 @@
-"""`up` in the foreground: it shows what happens, and leaves nothing half done when it is asked to go."""
+"""`up` shows what happens, and takes the mesh down completely when it is asked to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
+from tests.unit.cli.conftest import FAST, SECONDS, Agent, Command, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn
 from mcpmesh.model.mesh_status import State
@@ -20,14 +20,14 @@ from mcpmesh.model.report_items import Level
 
 @pytest.fixture
 def running(mesh: Mesh, agent: Agent) -> Agent:
-    """An agent that runs from the catalog of the test."""
-    agent.standin.board = replace(BOARD, sources=(str(mesh.catalog),))
+    """An agent that has the catalog of the test."""
+    agent.operations.board = replace(BOARD, sources=(str(mesh.catalog),))
     return agent
 
 
 @pytest.fixture
-def foreground(mesh: Mesh, running: Agent) -> Iterator[subprocess.Popen[str]]:
-    """`up`, attached to the agent and past its table."""
+def foreground(mesh: Mesh, running: Agent) -> Iterator[Command]:
+    """`up`, attached to the agent, after it has shown the table."""
     with mesh.start("up") as process:
         read_until(process, "Ctrl-C takes it down")
         try:
@@ -43,11 +43,11 @@ def test_it_attaches_to_a_mesh_of_the_same_catalog(mesh: Mesh, running: Agent) -
     assert "files    2/2        ready" in result.stdout
 
 
-def test_it_leaves_a_mesh_of_another_catalog_alone(mesh: Mesh, agent: Agent) -> None:
+def test_a_mesh_of_another_catalog_is_left_alone(mesh: Mesh, agent: Agent) -> None:
     result = mesh.run("up", "-f", str(mesh.catalog), "--detach")
     assert result.exit_code == 6
     assert "it runs already, from /etc/mesh.yaml; take that down first: mcpmesh down" in result.stderr
-    assert agent.standin.asked == []
+    assert agent.operations.asked == []
 
 
 def test_a_bad_catalog_starts_nothing(mesh: Mesh) -> None:
@@ -58,14 +58,14 @@ def test_a_bad_catalog_starts_nothing(mesh: Mesh) -> None:
     assert not mesh.home.exists()
 
 
-def test_without_a_catalog_here_it_says_so(mesh: Mesh) -> None:
+def test_a_folder_without_a_catalog_is_an_error(mesh: Mesh) -> None:
     mesh.catalog.unlink()
     with mesh.start("up") as process:
-        assert "there is neither mesh.yaml nor .mcp.json here" in read_until(process, "error:")
+        assert "it has neither mesh.yaml nor .mcp.json" in read_until(process, "error:")
         assert process.wait(SECONDS) == 2
 
 
-def test_the_default_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Agent) -> None:
+def test_the_default_catalog_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Agent) -> None:
     with mesh.start("up", "--detach") as process:
         read_until(process, "ready")
         assert process.wait(SECONDS) == 0
@@ -79,47 +79,45 @@ def test_the_default_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Agent) -> N
 def test_it_waits_for_every_service_and_says_what_failed(mesh: Mesh, running: Agent) -> None:
     mesh.catalog.write_text(mesh.catalog.read_text() + "  postgres:\n    command: cat\n")
     starting = replace(POSTGRES, state=State.STARTING, detail="", instances=())
-    running.standin.board = replace(running.standin.board, services=(FILES,), in_sync=False)
-    with mesh.start("up", "--detach") as process:
+    running.operations.board = replace(running.operations.board, services=(FILES,), in_sync=False)
+    with mesh.start("up", "--detach", clock=FAST) as process:
         read_until(process, "waiting for mesh")
-        running.standin.board = replace(running.standin.board, services=(FILES, starting))
-        running.do(running.standin.say("starting", Level.PROGRESS, "postgres"))
+        running.operations.board = replace(running.operations.board, services=(FILES, starting))
+        running.do(running.operations.say("starting", Level.PROGRESS, "postgres"))
         assert "postgres: starting" in read_until(process, "postgres: starting")
-        running.standin.board = replace(running.standin.board, services=(FILES, POSTGRES))
+        running.operations.board = replace(running.operations.board, services=(FILES, POSTGRES))
         assert "✗ postgres: cannot start" in read_until(process, "✗ postgres")
         read_until(process, "stop it with: mcpmesh down")
         assert process.wait(SECONDS) == 4
 
 
-def test_it_does_not_wait_for_ever(mesh: Mesh, running: Agent) -> None:
-    running.standin.board = replace(running.standin.board, services=(replace(FILES, state=State.STARTING),))
-    result = mesh.run("up", "-f", str(mesh.catalog), "--detach", "--timeout", "1")
+def test_waiting_ends_after_the_timeout(mesh: Mesh, running: Agent) -> None:
+    running.operations.board = replace(running.operations.board, services=(replace(FILES, state=State.STARTING),))
+    result = mesh.run("up", "-f", str(mesh.catalog), "--detach", "--timeout", "1", clock=FAST)
     assert result.exit_code == 4
     assert "starting" in result.stdout
 
 
-def test_changes_and_troubles_are_said_and_progress_is_not(running: Agent, foreground: subprocess.Popen[str]) -> None:
-    running.do(running.standin.say("looks at files", Level.PROGRESS, "files"))
-    running.do(running.standin.say("died: exit code 1", Level.TROUBLE, "files"))
-    running.do(running.standin.say("files: ready again", Level.CHANGE, "files"))
+def test_once_it_is_up_changes_and_troubles_are_shown_and_progress_is_not(running: Agent, foreground: Command) -> None:
+    running.do(running.operations.say("looks at files", Level.PROGRESS, "files"))
+    running.do(running.operations.say("died: exit code 1", Level.TROUBLE, "files"))
+    running.do(running.operations.say("files: ready again", Level.CHANGE, "files"))
     assert read_until(foreground, "ready again") == "! files: died: exit code 1\nfiles: ready again\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_asked_to_go_it_takes_the_mesh_down(
-    running: Agent, foreground: subprocess.Popen[str], number: signal.Signals
-) -> None:
+def test_a_signal_takes_the_mesh_down(running: Agent, foreground: Command, number: signal.Signals) -> None:
     foreground.send_signal(number)
     said = read_until(foreground, 'mesh "default" is down')
     assert "files: drained\ningress: stopped\n" in said
     assert foreground.wait(SECONDS) == 0
-    assert running.standin.asked[-1] == ("down",)
+    assert running.operations.asked[-1] == ("down",)
 
 
-def test_asked_again_it_says_what_it_waits_for_and_the_third_time_it_leaves(
-    running: Agent, foreground: subprocess.Popen[str]
+def test_a_second_signal_shows_what_is_awaited_and_a_third_ends_the_command(
+    running: Agent, foreground: Command
 ) -> None:
-    running.standin.may_leave.clear()
+    running.operations.may_leave.clear()
     foreground.send_signal(signal.SIGINT)
     read_until(foreground, "files: drained")
     foreground.send_signal(signal.SIGINT)
@@ -131,23 +129,21 @@ def test_asked_again_it_says_what_it_waits_for_and_the_third_time_it_leaves(
 
 
 async def _allow(agent: Agent) -> None:
-    agent.standin.may_leave.set()
+    agent.operations.may_leave.set()
 
 
-def test_a_mesh_taken_down_by_another_ends_it_in_order(
-    mesh: Mesh, running: Agent, foreground: subprocess.Popen[str]
-) -> None:
+def test_up_ends_when_another_command_takes_the_mesh_down(mesh: Mesh, running: Agent, foreground: Command) -> None:
     assert mesh.run("down").exit_code == 0
     read_until(foreground, 'mesh "default" was taken down')
     assert foreground.wait(SECONDS) == 0
 
 
-def test_a_pipe_that_closes_takes_the_mesh_down(running: Agent, foreground: subprocess.Popen[str]) -> None:
+def test_a_pipe_that_closes_takes_the_mesh_down(running: Agent, foreground: Command) -> None:
     assert foreground.stdout is not None
     foreground.stdout.close()
-    running.do(running.standin.say("files: ready again"))
+    running.do(running.operations.say("files: ready again"))
     assert foreground.wait(SECONDS) == 0
-    assert running.standin.asked[-1] == ("down",)
+    assert running.operations.asked[-1] == ("down",)
 
 
 @pytest.fixture
@@ -160,8 +156,8 @@ def server(mesh: Mesh) -> Iterator[int]:
     until(lambda: not find_marked(mesh.home))
 
 
-def test_an_agent_that_dies_is_mourned_with_the_next_step(
-    mesh: Mesh, running: Agent, server: int, foreground: subprocess.Popen[str]
+def test_a_dead_agent_is_reported_with_the_end_of_its_log_and_the_next_step(
+    mesh: Mesh, running: Agent, server: int, foreground: Command
 ) -> None:
     (mesh.home / "logs" / "agent.log").write_text("one\nMemoryError: too much\n")
     running.die()
@@ -173,17 +169,15 @@ def test_an_agent_that_dies_is_mourned_with_the_next_step(
     assert foreground.wait(SECONDS) == 5
 
 
-def test_an_agent_that_ends_alone_is_told_from_a_mesh_taken_down(
-    running: Agent, server: int, foreground: subprocess.Popen[str]
-) -> None:
-    running.leave()
+def test_an_agent_that_ends_without_its_mesh_is_an_error(running: Agent, server: int, foreground: Command) -> None:
+    running.stop()
     assert "ended without taking it down; what it started goes on without it: files" in read_until(foreground, "error:")
     assert foreground.wait(SECONDS) == 5
 
 
-def test_single_deeds_are_for_scripts_and_spinners_alone(running: Agent, foreground: subprocess.Popen[str]) -> None:
-    running.do(running.standin.say("write http-route/files", Level.DETAIL, "files"))
-    running.do(running.standin.say("ready", Level.CHANGE, "files"))
+def test_events_of_level_detail_are_not_printed(running: Agent, foreground: Command) -> None:
+    running.do(running.operations.say("write http-route/files", Level.DETAIL, "files"))
+    running.do(running.operations.say("ready", Level.CHANGE, "files"))
     assert read_until(foreground, "ready") == "files: ready\n"
 
 
@@ -191,7 +185,7 @@ def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> 
     with mesh.start("up", "--json", stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["status"]["name"] == "default"
-        running.do(running.standin.say("files: ready again"))
+        running.do(running.operations.say("files: ready again"))
         assert json.loads(process.stdout.readline())["event"]["sentence"] == "files: ready again"
         process.send_signal(signal.SIGTERM)
         said = [json.loads(line) for line in process.stdout]
@@ -199,12 +193,12 @@ def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> 
         assert process.wait(SECONDS) == 0
 
 
-def test_detached_and_interrupted_the_mesh_goes_on(mesh: Mesh, running: Agent) -> None:
-    running.standin.board = replace(running.standin.board, services=(replace(FILES, state=State.STARTING),))
+def test_a_signal_while_detaching_leaves_the_mesh_running(mesh: Mesh, running: Agent) -> None:
+    running.operations.board = replace(running.operations.board, services=(replace(FILES, state=State.STARTING),))
     with mesh.start("up", "--detach") as process:
         read_until(process, "waiting for mesh")
-        until(lambda: ("events", 0, True) in running.standin.asked)
+        until(lambda: ("events", 0, True) in running.operations.asked)
         process.send_signal(signal.SIGINT)
-        assert "mcpmesh status" in read_until(process, "left to start by itself")
+        assert "mcpmesh status" in read_until(process, "the mesh goes on starting")
         assert process.wait(SECONDS) == 130
-    assert ("down",) not in running.standin.asked
+    assert ("down",) not in running.operations.asked

@@ -1,4 +1,4 @@
-"""Commands typed while a mesh is starting: what they wait for, and for what they don't."""
+"""Commands given while a mesh is starting wait for what they need, and for nothing else."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
-from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until, until
+from tests.unit.cli.conftest import EAGER, SECONDS, Agent, Mesh, read_until, until
 
-from mcpmesh.api import agent_record
-from mcpmesh.cli.invocation import Invocation
-from mcpmesh.cli.render.output import Output
-from mcpmesh.cli.teardown import answering
-from mcpmesh.cli.wait.readiness import Serving, Settling
+from mcpmesh.api import agent_lock, agent_record
+from mcpmesh.cli.wait.agent_startup import connect, until_agent_listens
+from mcpmesh.cli.wait.readiness import ServingCondition, SettledCondition
 from mcpmesh.errors import Unreachable
 from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, State
 
@@ -37,53 +35,50 @@ NO_ROUTE_YET = replace(BOARD, in_sync=False, ingress_ready=False, services=(repl
         (["pause"], ("pause",)),
     ],
 )
-def test_a_command_waits_until_the_mesh_has_begun_and_says_so(
+def test_a_command_waits_until_the_agent_manages_the_mesh_and_says_so(
     mesh: Mesh, agent: Agent, command: list[str], asked: tuple[object, ...]
 ) -> None:
-    agent.standin.board = NOT_BEGUN
-    agent.standin.messages.append({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
+    agent.operations.board = NOT_BEGUN
+    agent.operations.messages.append({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
     with mesh.start(*command) as process:
         read_until(process, 'waiting until mesh "default" is ready')
-        agent.do(agent.standin.say("consul: it elects itself"))
+        agent.do(agent.operations.say("consul: it elects itself"))
         read_until(process, "it elects itself")
-        before = {what for what, *_ in agent.standin.asked}
-        agent.standin.board = BOARD
+        before = {what for what, *_ in agent.operations.asked}
+        agent.operations.board = BOARD
         assert process.wait(SECONDS) == 0
-    assert (before, agent.standin.asked[-1]) == ({"events"}, asked)
+    assert (before, agent.operations.asked[-1]) == ({"events"}, asked)
 
 
-def test_stdout_is_the_commands_own(mesh: Mesh, agent: Agent) -> None:
-    agent.standin.board = NOT_BEGUN
+def test_waiting_prints_nothing_on_stdout(mesh: Mesh, agent: Agent) -> None:
+    agent.operations.board = NOT_BEGUN
     with mesh.start("verify", "--json", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None and process.stdout is not None
         assert "waiting until" in process.stderr.readline()
-        agent.standin.board = BOARD
+        agent.operations.board = BOARD
         said = [json.loads(line) for line in process.stdout]
     assert said[-1] == {"summary": {"claims": 1, "failed": 0}} and len(said) == 2
 
 
-def test_a_mesh_that_cannot_come_up_is_told_at_once(mesh: Mesh, agent: Agent) -> None:
+def test_a_mesh_that_cannot_start_is_reported_at_once(mesh: Mesh, agent: Agent) -> None:
     failed = replace(STARTING, state=State.FAILED, detail="cannot reach Consul")
-    agent.standin.board = replace(NOT_BEGUN, services=(failed,))
-    agent.standin.error = Unreachable("cannot do that yet: cannot reach Consul")
+    agent.operations.board = replace(NOT_BEGUN, services=(failed,))
+    agent.operations.error = Unreachable("cannot do that yet: cannot reach Consul")
     result = mesh.run("tools")
     assert (result.exit_code, result.stderr) == (6, "error: cannot do that yet: cannot reach Consul\n")
 
 
-async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
-    this = Invocation("default", Output(False))
-
+async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh) -> None:
     async def found() -> int:
-        async with this.agent() as agent:
-            return agent.presence.pid
+        async with connect(mesh.home, EAGER) as agent:
+            return agent.record.pid
 
-    with agent_record.held(mesh.home):
+    with agent_lock.hold(mesh.home):
         finding = asyncio.create_task(found())
-        # Who does not wait has failed by then.
-        assert not (await asyncio.wait({finding}, timeout=0.3))[0]
-        agent_record.mint_token(mesh.home)
-        agent_record.announce(mesh.home, agent_record.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
+        # Without waiting it would have failed by then.
+        assert not (await asyncio.wait({finding}, timeout=0.05))[0]
+        agent_record.create_token(mesh.home)
+        agent_record.write(mesh.home, agent_record.AgentRecord(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
         async with asyncio.timeout(SECONDS):
             assert await finding == os.getpid()
 
@@ -96,17 +91,16 @@ async def test_an_agent_that_is_starting_is_waited_for(mesh: Mesh, monkeypatch: 
         b"python\0-m\0mcpmesh\0--name=default\0agent\0",
     ],
 )
-async def test_an_agent_that_is_its_containers_first_process_is_waited_for_before_it_has_its_lock(
-    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
+async def test_an_agent_that_is_the_first_process_of_its_container_is_waited_for_before_it_has_its_lock(
+    mesh: Mesh, tmp_path: Path, first: bytes
 ) -> None:
-    monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
     (tmp_path / "cmdline").write_bytes(first)
-    waiting = asyncio.create_task(answering(Invocation("default", Output(False)), tmp_path / "cmdline"))
-    # Who does not wait has gone on by then.
-    assert not (await asyncio.wait({waiting}, timeout=0.3))[0]
-    with agent_record.held(mesh.home):
-        agent_record.mint_token(mesh.home)
-        agent_record.announce(mesh.home, agent_record.Presence(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
+    waiting = asyncio.create_task(until_agent_listens(mesh.home, EAGER, tmp_path / "cmdline"))
+    # Without waiting it would have returned by then.
+    assert not (await asyncio.wait({waiting}, timeout=0.05))[0]
+    with agent_lock.hold(mesh.home):
+        agent_record.create_token(mesh.home)
+        agent_record.write(mesh.home, agent_record.AgentRecord(os.getpid(), "http://127.0.0.1:1", time.time(), "0.1.0"))
         async with asyncio.timeout(SECONDS):
             await waiting
 
@@ -121,19 +115,16 @@ async def test_an_agent_that_is_its_containers_first_process_is_waited_for_befor
         b"",
     ],
 )
-def test_nobody_waits_for_a_first_process_that_is_not_the_meshs_agent(
-    mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes
-) -> None:
-    monkeypatch.setenv("MCPMESH_STATE_DIR", str(mesh.home.parent))
+def test_another_first_process_is_not_waited_for(mesh: Mesh, tmp_path: Path, first: bytes) -> None:
     (tmp_path / "cmdline").write_bytes(first)
-    # Who waits has not ended at its first step.
+    # A coroutine that waits does not end at its first step.
     with pytest.raises(StopIteration):
-        answering(Invocation("default", Output(False)), tmp_path / "cmdline").send(None)
+        until_agent_listens(mesh.home, EAGER, tmp_path / "cmdline").send(None)
 
 
 def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance: bool = False) -> bool:
     """Whether a command has nothing to wait for, of an agent of that age."""
-    return Serving(services, 60.0 - age, every_instance=every_instance).over(status, 0.0)
+    return ServingCondition(services, 60.0 - age, every_instance=every_instance).holds(status, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -146,48 +137,48 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
         replace(BOARD, paused=True, services=(STARTING,)),
     ],
 )
-def test_nobody_waits_where_waiting_helps_nothing(status: MeshStatus) -> None:
+def test_waiting_ends_at_once_where_it_cannot_help(status: MeshStatus) -> None:
     assert over(status, age=0.0)
 
 
-def test_up_ends_where_an_agent_cannot_begin_and_not_where_consul_is_away() -> None:
+def test_up_stops_waiting_when_the_agent_cannot_start_but_not_when_consul_is_unreachable() -> None:
     unknown = (replace(FILES, state=State.UNKNOWN),)
-    assert Settling(("files",)).over(replace(NOT_BEGUN, services=unknown), 0.0)
-    assert not Settling(("files",)).over(replace(BOARD, services=unknown), 0.0)
+    assert SettledCondition(("files",)).holds(replace(NOT_BEGUN, services=unknown), 0.0)
+    assert not SettledCondition(("files",)).holds(replace(BOARD, services=unknown), 0.0)
 
 
-def test_a_failure_that_passes_ends_no_waiting_while_the_agent_is_young() -> None:
-    serving, failed = Serving((), 60.0, every_instance=True), replace(BOARD, services=(FILES, POSTGRES))
-    assert not serving.over(failed, 1.0)
-    assert not serving.over(failed, 5.0)
-    assert serving.over(failed, 6.0)
+def test_a_passing_failure_does_not_end_waiting_while_the_agent_is_young() -> None:
+    serving, failed = ServingCondition((), 60.0, every_instance=True), replace(BOARD, services=(FILES, POSTGRES))
+    assert not serving.holds(failed, 1.0)
+    assert not serving.holds(failed, 5.0)
+    assert serving.holds(failed, 6.0)
     assert over(failed, "files", age=0.0)
     assert over(failed)
 
 
-def test_a_failure_that_passes_does_not_end_up() -> None:
-    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
-    assert not settling.over(failed, 100.0)
-    assert not settling.over(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 104.0)
-    assert not settling.over(failed, 105.0)
-    assert not settling.over(failed, 109.0)
-    assert settling.over(failed, 110.0)
-    assert settling.over(BOARD, 111.0)
+def test_a_passing_failure_does_not_end_up() -> None:
+    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    assert not settling.holds(failed, 100.0)
+    assert not settling.holds(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 104.0)
+    assert not settling.holds(failed, 105.0)
+    assert not settling.holds(failed, 109.0)
+    assert settling.holds(failed, 110.0)
+    assert settling.holds(BOARD, 111.0)
 
 
-def test_a_service_that_comes_and_goes_is_not_waited_for_for_ever() -> None:
-    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+def test_waiting_for_a_service_that_fails_and_restarts_has_a_bound() -> None:
+    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
     starting = replace(BOARD, services=(replace(FILES, state=State.STARTING),))
-    over = [settling.over(failed if now % 4 < 2 else starting, float(now)) for now in range(36)]
+    over = [settling.holds(failed if now % 4 < 2 else starting, float(now)) for now in range(36)]
     assert over.index(True) == 32
 
 
-def test_what_failed_once_takes_nothing_from_the_time_of_the_ingress() -> None:
-    settling, failed = Settling(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
-    assert not settling.over(failed, 0.0)
-    assert not settling.over(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 2.0)
-    assert not settling.over(NO_ROUTE_YET, 60.0)
-    assert settling.over(BOARD, 61.0)
+def test_an_early_failure_does_not_shorten_the_time_of_the_ingress() -> None:
+    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    assert not settling.holds(failed, 0.0)
+    assert not settling.holds(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 2.0)
+    assert not settling.holds(NO_ROUTE_YET, 60.0)
+    assert settling.holds(BOARD, 61.0)
 
 
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
@@ -200,28 +191,28 @@ def test_an_unknown_service_is_not_waited_for() -> None:
     assert over(replace(BOARD, in_sync=False), "fils", age=0.0)
 
 
-def test_a_service_is_waited_for_and_no_other_one() -> None:
+def test_only_the_named_service_is_waited_for() -> None:
     status = replace(BOARD, in_sync=False, services=(FILES, replace(STARTING, name="time")))
     assert over(status, "files", age=0.0)
     assert not over(status, "time")
     assert not over(status)
 
 
-def test_the_ingress_is_waited_for_while_the_agent_is_young_and_not_where_it_broke_later() -> None:
+def test_the_ingress_is_waited_for_while_the_agent_is_young_and_not_after_a_later_failure() -> None:
     assert not over(NO_ROUTE_YET, age=5.0)
     assert not over(NO_ROUTE_YET, "files", age=5.0)
     assert over(NO_ROUTE_YET)
 
 
-def test_the_ingress_has_its_time_after_what_started() -> None:
-    serving = Serving((), 0.0, every_instance=False)
-    assert not serving.over(replace(BOARD, services=(STARTING,)), 300.0)
-    assert not serving.over(NO_ROUTE_YET, 301.0)
-    assert serving.over(NO_ROUTE_YET, 331.0)
-    assert serving.over(BOARD, 302.0)
+def test_the_ingress_gets_its_time_after_the_last_service_has_started() -> None:
+    serving = ServingCondition((), 0.0, every_instance=False)
+    assert not serving.holds(replace(BOARD, services=(STARTING,)), 300.0)
+    assert not serving.holds(NO_ROUTE_YET, 301.0)
+    assert serving.holds(NO_ROUTE_YET, 331.0)
+    assert serving.holds(BOARD, 302.0)
 
 
-def test_one_instance_serves_calls_and_all_are_verified() -> None:
+def test_calls_need_one_instance_and_verify_needs_all() -> None:
     growing = replace(
         FILES, state=State.DEGRADED, ready=1, instances=(*FILES.instances, InstanceStatus("files-3", State.STARTING))
     )
@@ -230,7 +221,7 @@ def test_one_instance_serves_calls_and_all_are_verified() -> None:
     assert not over(status, "files", every_instance=True)
 
 
-def test_an_agent_whose_catalog_is_not_there_yet_says_so_and_goes_down(mesh: Mesh) -> None:
+def test_an_agent_without_its_catalog_file_says_so_and_can_be_taken_down(mesh: Mesh) -> None:
     absent = mesh.folder / "absent" / "mesh.yaml"
     with mesh.start("agent", "-f", str(absent)) as agent:
         read_until(agent, "does not exist")
@@ -243,7 +234,7 @@ def test_an_agent_whose_catalog_is_not_there_yet_says_so_and_goes_down(mesh: Mes
         absent.parent.mkdir()
         absent.write_text("version: 1\nservices: {files: {comand: cat}}\n")
         until(lambda: f"{absent}:2: services.files.comand" in mesh.run("status").stdout)
-        # A person who starts one is told at once.
+        # `up` reports it at once.
         assert mesh.run("up", "-f", str(absent)).exit_code == 2
         assert mesh.run("down").exit_code == 0
         assert agent.wait(SECONDS) == 0

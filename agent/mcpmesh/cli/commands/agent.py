@@ -1,4 +1,4 @@
-"""`mcpmesh agent`: the agent itself, for those who supervise it."""
+"""`mcpmesh agent`: runs the agent itself, under systemd or in a container."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mcpmesh.cli.invocation import Json, Name, invocation
+from mcpmesh.cli.invocation import JsonOption, NameOption, resolve_invocation
 
 
 def agent(
@@ -16,20 +16,21 @@ def agent(
         list[Path] | None,
         typer.Option("--file", "-f", metavar="FILE", help="The catalog; again for an overlay."),
     ] = None,
-    name: Name = None,
-    as_json: Json = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run the agent in the foreground, for systemd and containers.
 
-    It logs to stderr. SIGTERM ends the agent alone: services go on and the
-    next agent adopts them. `mcpmesh down` takes everything down. A catalog
-    with a mistake is told by `mcpmesh status`; it begins once that is mended.
+    It logs to stderr. SIGTERM ends only the agent: services go on, and the
+    next agent takes them over. `mcpmesh down` stops everything. While the
+    catalog has a mistake, `mcpmesh status` shows it and the agent changes
+    nothing; it starts once the file is corrected.
 
     \b
       mcpmesh agent -f /etc/mcpmesh/mesh.yaml
     """
-    from mcpmesh.cli.catalog_files import awaited
+    from mcpmesh.cli.catalog_files import files_that_may_appear
     from mcpmesh.daemon import run
 
-    this = invocation(ctx, name, as_json)
-    raise typer.Exit(run(this.settings, this.name, awaited(files or [])))
+    invocation = resolve_invocation(ctx, name, as_json)
+    raise typer.Exit(run(invocation.settings, invocation.name, files_that_may_appear(files or [])))

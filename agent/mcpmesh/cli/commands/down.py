@@ -1,18 +1,19 @@
-"""`mcpmesh down`: everything of a mesh stopped, in order."""
+"""`mcpmesh down`: stops everything of a mesh, in order."""
 
 from __future__ import annotations
 
 import typer
 
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli.invocation import Json, Name, invocation
+from mcpmesh.cli.invocation import JsonOption, NameOption, resolve_invocation
+from mcpmesh.cli.render.text import count
 
 
-def down(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
+def down(ctx: typer.Context, name: NameOption = None, as_json: JsonOption = False) -> None:
     """Drain and stop everything of the mesh, the agent last.
 
-    Calls under way may end first. What an agent that died has left is found
-    by its mark and stopped too. When nothing runs, that is fine (exit 0).
+    Running calls may end first. Processes that a dead agent left behind are
+    stopped too. Nothing to stop is no error (exit code 0).
 
     \b
       mcpmesh down
@@ -21,23 +22,23 @@ def down(ctx: typer.Context, name: Name = None, as_json: Json = False) -> None:
     from mcpmesh.cli.render.live_progress import Progress
     from mcpmesh.cli.teardown import take_down
 
-    this = invocation(ctx, name, as_json)
-    progress = Progress(this.output)
-    progress.moving(f'taking mesh "{this.name}" down')
+    invocation = resolve_invocation(ctx, name, as_json)
+    mesh, output = invocation.name, invocation.output
+    progress = Progress(output)
+    progress.start(f'taking mesh "{mesh}" down')
     try:
-        leave = this.run(take_down(this, progress))
+        result = invocation.run(take_down(invocation, progress))
     except KeyboardInterrupt:
-        progress.settle()
-        this.output.note(f"left; a living agent goes on with it. To see it to its end: mcpmesh {this.option}down")
+        progress.stop()
+        output.note(f"left before it was down; a running agent goes on. To finish: {invocation.command_line('down')}")
         raise typer.Exit(exit_codes.INTERRUPTED) from None
     finally:
-        progress.settle()
-    if this.json:
-        this.output.item({"down": {"mesh": this.name, "by_agent": leave.by_agent, "stopped": leave.stopped}})
-    elif leave.by_agent:
-        this.output.line(f'mesh "{this.name}" is down')
-    elif leave.stopped:
-        noun = "process" if leave.stopped == 1 else "processes"
-        this.output.line(f'mesh "{this.name}" is down: its agent was gone, {leave.stopped} {noun} stopped')
+        progress.stop()
+    if output.json:
+        output.item({"down": {"mesh": mesh, "by_agent": result.by_agent, "stopped": result.stopped}})
+    elif result.by_agent:
+        output.line(f'mesh "{mesh}" is down')
+    elif result.stopped:
+        output.line(f'mesh "{mesh}" is down: it had no agent any more, {count(result.stopped, "process")} stopped')
     else:
-        this.output.line(f'mesh "{this.name}" was not running: nothing to stop')
+        output.line(f'mesh "{mesh}" was not running: nothing to stop')

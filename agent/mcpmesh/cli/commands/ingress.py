@@ -1,27 +1,26 @@
-"""`mcpmesh ingress render`: what Kong is handed."""
+"""`mcpmesh ingress render`: prints the document that Kong gets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from mcpmesh.cli.invocation import Json, Name, invocation
+from mcpmesh.cli.invocation import Invocation, JsonOption, NameOption, resolve_invocation
 
-if TYPE_CHECKING:
-    from mcpmesh.cli.invocation import Invocation
-
-ingress = typer.Typer(no_args_is_help=True, help="The ingress: show what Kong is handed.", rich_markup_mode=None)
+ingress = typer.Typer(
+    no_args_is_help=True, help="The ingress: show the document that Kong gets.", rich_markup_mode=None
+)
 
 
 @ingress.command()
 def render(
     ctx: typer.Context,
-    secrets: Annotated[bool, typer.Option("--secrets", help="Show keys and secrets too, instead of ***.")] = False,
-    name: Name = None,
-    as_json: Json = False,
+    secrets: Annotated[bool, typer.Option("--secrets", help="Show keys and secrets instead of ***.")] = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Print the document that Kong has while every service serves.
+    """Print the document that Kong gets while every service is ready.
 
     It holds the routes of the catalog, the plugins of the settings and your
     own documents, as YAML; as JSON with --json.
@@ -30,16 +29,16 @@ def render(
       mcpmesh ingress render
       mcpmesh ingress render --json | jq .services[].name
     """
-    this = invocation(ctx, name, as_json)
-    document = this.run(_document(this, secrets))
-    if this.json:
-        this.output.value(document)
+    invocation = resolve_invocation(ctx, name, as_json)
+    document = invocation.run(_fetch_document(invocation, secrets))
+    if invocation.json:
+        invocation.output.value(document)
         return
     import yaml
 
     typer.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), nl=False)
 
 
-async def _document(this: Invocation, secrets: bool) -> dict[str, Any]:
-    async with this.agent() as agent:
+async def _fetch_document(invocation: Invocation, secrets: bool) -> dict[str, Any]:
+    async with invocation.agent() as agent:
         return await agent.ingress_document(secrets)

@@ -1,4 +1,4 @@
-"""`mcpmesh logs`: what a service's programs wrote."""
+"""`mcpmesh logs`: prints the logs of a service."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Annotated
 import typer
 
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli import shell_completion as completion
-from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
+from mcpmesh.cli.invocation import Invocation, JsonOption, NameOption, resolve_invocation
+from mcpmesh.cli.shell_completion import complete_service
 
 
 def logs(
     ctx: typer.Context,
-    service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service.", autocompletion=completion.services)],
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="The service.", autocompletion=complete_service)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines, until Ctrl-C.")] = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="How many of the last lines.")
+        int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="How many of the last lines to show.")
     ] = 100,
-    name: Name = None,
-    as_json: Json = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the log of a service and all its instances.
 
@@ -28,17 +28,18 @@ def logs(
       mcpmesh logs files
       mcpmesh logs files -f -n 0
     """
-    this = invocation(ctx, name, as_json)
+    invocation = resolve_invocation(ctx, name, as_json)
     try:
-        this.run(_logs(this, service, lines, follow))
+        invocation.run(_print_lines(invocation, service, lines, follow))
     except KeyboardInterrupt:
         raise typer.Exit(exit_codes.OK if follow else exit_codes.INTERRUPTED) from None
 
 
-async def _logs(this: Invocation, service: str, lines: int, follow: bool) -> None:
-    async with this.agent() as agent, aclosing(agent.logs(service, lines, follow)) as written:
-        async for line in written:
-            if this.json:
-                this.output.item({"line": line})
+async def _print_lines(invocation: Invocation, service: str, lines: int, follow: bool) -> None:
+    output = invocation.output
+    async with invocation.agent() as agent, aclosing(agent.logs(service, lines, follow)) as log_lines:
+        async for line in log_lines:
+            if output.json:
+                output.item({"line": line})
             else:
-                this.output.line(line)
+                output.line(line)

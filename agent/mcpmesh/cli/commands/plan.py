@@ -1,4 +1,4 @@
-"""`mcpmesh plan`: what would change, with nothing done."""
+"""`mcpmesh plan`: shows what would change, and changes nothing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
-from mcpmesh.cli.render.output import wrapped
+from mcpmesh.cli.invocation import Invocation, JsonOption, NameOption, resolve_invocation
+from mcpmesh.cli.render.text import count, wrap
 
 if TYPE_CHECKING:
+    from mcpmesh.cli.render.output import Output
     from mcpmesh.model.report_items import Step
 
 
@@ -22,10 +23,10 @@ def plan(
         typer.Option("--file", "-f", metavar="FILE", help="Plan for this catalog instead; again for an overlay."),
     ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 7 when something would change.")] = False,
-    name: Name = None,
-    as_json: Json = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show what the agent would do for a catalog; nothing is done.
+    """Show what the agent would do for a catalog; nothing is changed.
 
     Exit code 0, or with --exit-code 0 for no change and 7 for changes.
 
@@ -33,36 +34,35 @@ def plan(
       mcpmesh plan
       mcpmesh plan -f mesh.yaml -f production.yaml
     """
-    this = invocation(ctx, name, as_json)
-    steps = this.run(_plan(this, files or []))
-    if this.json:
-        this.output.value({"steps": steps})
+    invocation = resolve_invocation(ctx, name, as_json)
+    steps = invocation.run(_fetch_steps(invocation, files or []))
+    if invocation.json:
+        invocation.output.value({"steps": steps})
     else:
-        _show(this, steps)
+        _print(invocation.output, steps)
     changes = any(not step.waiting for step in steps)
     raise typer.Exit(exit_codes.CHANGES if exit_code and changes else exit_codes.OK)
 
 
-async def _plan(this: Invocation, files: list[Path]) -> list[Step]:
-    from mcpmesh.cli.catalog_files import existing
-    from mcpmesh.cli.wait.mesh_startup import until_begun
+async def _fetch_steps(invocation: Invocation, files: list[Path]) -> list[Step]:
+    from mcpmesh.cli.catalog_files import require_files
+    from mcpmesh.cli.wait.mesh_startup import until_managed
 
-    sources = existing(files)
-    await until_begun(this)
-    async with this.agent() as agent:
+    sources = require_files(files)
+    await until_managed(invocation.home, invocation.clock)
+    async with invocation.agent() as agent:
         return await agent.plan(sources)
 
 
-def _show(this: Invocation, steps: list[Step]) -> None:
-    width = this.output.width
+def _print(output: Output, steps: list[Step]) -> None:
     for step in steps:
         mark, style = ("… ", "cyan") if step.waiting else ("~ ", "yellow")
-        subject = "" if not step.service or step.sentence.startswith(step.service) else f"{step.service}: "
-        this.output.line((mark, style), wrapped(subject + step.sentence, width, 2))
+        service = "" if not step.service or step.sentence.startswith(step.service) else f"{step.service}: "
+        output.line((mark, style), wrap(service + step.sentence, output.width, 2))
     changes = sum(not step.waiting for step in steps)
     if changes:
-        this.output.line((f"{changes} {'step' if changes == 1 else 'steps'} to do; nothing was done", "bold"))
+        output.line((f"{count(changes, 'step')} to do; nothing was done", "bold"))
     elif steps:
-        this.output.line(("nothing to do but to wait", "bold"))
+        output.line(("nothing to do but to wait", "bold"))
     else:
-        this.output.line(("in sync: nothing to do", "bold green"))
+        output.line(("in sync: nothing to do", "bold green"))

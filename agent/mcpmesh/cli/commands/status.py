@@ -1,4 +1,4 @@
-"""`mcpmesh status`: what the agent last saw."""
+"""`mcpmesh status`: shows the state of the mesh as the agent last observed it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli.invocation import Invocation, Json, Name, invocation
+from mcpmesh.cli.invocation import Invocation, JsonOption, NameOption, resolve_invocation
 
 if TYPE_CHECKING:
     from mcpmesh.model.mesh_status import MeshStatus
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def status(
     ctx: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show changes as they happen, until Ctrl-C.")] = False,
-    name: Name = None,
-    as_json: Json = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show services, instances, health, tools and addresses.
 
@@ -28,32 +28,22 @@ def status(
       mcpmesh status --watch
       mcpmesh status --json | jq -r '.services[].address'
     """
-    from mcpmesh.cli.render.status_table import all_ready
+    from mcpmesh.cli.render.status_table import print_status
+    from mcpmesh.cli.status_checks import all_ready
 
-    this = invocation(ctx, name, as_json)
+    invocation = resolve_invocation(ctx, name, as_json)
     if watch:
-        from mcpmesh.cli.wait.status_watch import watch as watch_mesh
+        from mcpmesh.cli.wait.status_watch import watch_status
 
         try:
-            this.run(watch_mesh(this))
+            invocation.run(watch_status(invocation.home, invocation.clock, invocation.output))
         except KeyboardInterrupt:
             raise typer.Exit(exit_codes.OK) from None
-    seen = this.run(_look(this))
-    show(this, seen)
-    raise typer.Exit(exit_codes.OK if all_ready(seen) else exit_codes.NOT_READY)
+    current = invocation.run(_fetch_status(invocation))
+    print_status(invocation.output, current)
+    raise typer.Exit(exit_codes.OK if all_ready(current) else exit_codes.NOT_READY)
 
 
-def show(this: Invocation, seen: MeshStatus) -> None:
-    """Prints the board as the result of a command."""
-    from mcpmesh.cli.render.status_table import board
-
-    if this.json:
-        this.output.value(seen)
-        return
-    for line in board(seen, this.output.width):
-        this.output.line(*line)
-
-
-async def _look(this: Invocation) -> MeshStatus:
-    async with this.agent() as agent:
+async def _fetch_status(invocation: Invocation) -> MeshStatus:
+    async with invocation.agent() as agent:
         return await agent.status()

@@ -1,4 +1,4 @@
-"""`mcpmesh up`: a mesh from its catalog, watched until it stands, and as long as it is in the foreground."""
+"""`mcpmesh up`: starts the mesh of a catalog and stays with it in the foreground."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mcpmesh.cli import exit_codes
-from mcpmesh.cli.invocation import Json, Name, invocation
+from mcpmesh.cli.invocation import JsonOption, NameOption, resolve_invocation
 
-# Starting many servers from npm for the first time takes minutes.
+# The first start of many servers from npm takes minutes.
 _TIMEOUT_SECONDS = 900
 
 
@@ -20,35 +20,35 @@ def up(
         list[Path] | None,
         typer.Option("--file", "-f", metavar="FILE", help="mesh.yaml or .mcp.json; again for an overlay."),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave it running when everything is ready.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Exit when everything is ready; it runs on.")] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for services to be ready.")
     ] = _TIMEOUT_SECONDS,
-    name: Name = None,
-    as_json: Json = False,
+    name: NameOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Start the mesh of a catalog, or attach to it where it runs.
+    """Start the mesh of a catalog, or attach to it if it runs already.
 
-    Without -f, ./mesh.yaml is taken, else ./.mcp.json. Ctrl-C takes the mesh
-    down, and so does a closed terminal. With --detach it stays; exit code 4
-    then says that some services are not ready (the others run).
+    Without -f it takes ./mesh.yaml, else ./.mcp.json. Ctrl-C takes the mesh
+    down, and so does a closed terminal. With --detach the mesh runs on; exit
+    code 4 then says that some services are not ready (the others run).
 
     \b
       mcpmesh up -f .mcp.json
       mcpmesh up -f mesh.yaml -f staging.yaml --detach
       mcpmesh --name staging up -f mesh.yaml
     """
-    from mcpmesh.cli.catalog_files import chosen
-    from mcpmesh.cli.commands.validate import read
+    from mcpmesh.cli.catalog_files import files_or_default, load_catalog
     from mcpmesh.cli.foreground import bring_up
 
-    this = invocation(ctx, name, as_json)
-    sources = chosen(files or [])
-    catalog = read(sources)
+    invocation = resolve_invocation(ctx, name, as_json)
+    sources = files_or_default(files or [])
+    catalog = load_catalog(sources)
     for warning in catalog.warnings:
-        this.output.note(("warning: ", "yellow"), warning)
+        invocation.output.warning(warning)
+    services = frozenset(catalog.services)
     try:
-        code = this.run(bring_up(this, sources, frozenset(catalog.services), detach=detach, seconds=timeout))
+        code = invocation.run(bring_up(invocation, sources, services, detach=detach, seconds=timeout))
     except KeyboardInterrupt:
         raise typer.Exit(exit_codes.INTERRUPTED) from None
     raise typer.Exit(code)

@@ -1,48 +1,49 @@
-"""What is to be said when an agent ended and left its mesh alone."""
+"""The message of `up` when an agent has ended and left its mesh running."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from mcpmesh.api.agent_record import Presence
-from mcpmesh.cli.invocation import Invocation
-from mcpmesh.kit.marked_process import Process, find_marked
+from mcpmesh.api.agent_lookup import command_line
+from mcpmesh.api.agent_record import AgentRecord
+from mcpmesh.cli.render.text import count
+from mcpmesh.kit.marked_process import Process
 
 _LAST_LINES = 5
 _LAST_BYTES = 8192
 
 
-def survivors(this: Invocation) -> list[Process]:
-    """What of the mesh still runs, its agent apart."""
-    return [process for process in find_marked(this.home) if process.mark.role != "agent"]
+def crash_report(home: Path, dead_agent: AgentRecord | None, remaining: list[Process]) -> str:
+    """That the agent ended, what still runs, what to do, and the end of its log.
 
-
-def obituary(this: Invocation, agent: Presence | None, left: list[Process]) -> str:
-    """That it ended, what still runs, what to do, and its last words; `agent` None is one that ended in order."""
-    how = f"(process {agent.pid}) died" if agent else "ended without taking it down"
+    `dead_agent` is None for an agent that ended in order.
+    """
+    mesh = home.name
+    end = f"(process {dead_agent.pid}) died" if dead_agent else "ended without taking it down"
     lines = [
-        f'the agent of mesh "{this.name}" {how}; {_runs(left)}',
-        f"  go on with what runs: mcpmesh {this.option}up",
-        f"  stop it:              mcpmesh {this.option}down",
+        f'the agent of mesh "{mesh}" {end}; {_what_runs(remaining)}',
+        f"  keep what runs: {command_line(mesh, 'up')}",
+        f"  stop it:        {command_line(mesh, 'down')}",
     ]
-    words = _last_words(this) if agent else []
-    if words:
-        lines += [f"its last words ({this.home / 'logs' / 'agent.log'}):", *(f"  {word}" for word in words)]
+    log = home / "logs" / "agent.log"
+    last_lines = _last_lines(log) if dead_agent else []
+    if last_lines:
+        lines += [f"the last lines of its log ({log}):", *(f"  {line}" for line in last_lines)]
     return "\n".join(lines)
 
 
-def _runs(left: list[Process]) -> str:
-    if not left:
+def _what_runs(remaining: list[Process]) -> str:
+    if not remaining:
         return "nothing of it runs any more."
-    services = sorted({process.mark.service for process in left if process.mark.service})
-    named = ", ".join(services) or "no service"
-    noun = "process" if len(left) == 1 else "processes"
-    return f"what it started goes on without it: {named} ({len(left)} {noun} in all)."
+    services = sorted({process.mark.service for process in remaining if process.mark.service})
+    names = ", ".join(services) or "no service"
+    return f"what it started goes on without it: {names} ({count(len(remaining), 'process')} in all)."
 
 
-def _last_words(this: Invocation) -> list[str]:
+def _last_lines(log: Path) -> list[str]:
     try:
-        with (this.home / "logs" / "agent.log").open("rb") as file:
+        with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _LAST_BYTES))
             return file.read().decode(errors="replace").splitlines()[-_LAST_LINES:]

@@ -1,4 +1,4 @@
-"""What happens while a mesh comes up, stays or goes: a moving picture on a terminal, else lines."""
+"""Progress of a mesh that starts, runs or stops: live lines on a terminal, else a line for each event."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from mcpmesh.cli.render.output import Output, harmless
-from mcpmesh.model.mesh_status import MeshStatus, State
+from mcpmesh.cli.render.output import Output
+from mcpmesh.cli.render.text import first_line
+from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 from mcpmesh.model.report_items import Event, Level
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.text import Text
 
 _MARKS = {
     State.READY: ("✓", "green"),
@@ -23,26 +25,25 @@ _MARKS = {
 
 
 class Progress:
-    """Takes events and boards, and shows them on stderr; with --json, events are lines on stdout.
+    """Shows events on stderr; with --json, each event is a line on stdout.
 
-    While it is `moving`, a terminal shows what is under way in its last
-    lines, down to single deeds; `settle` ends that. Progress is shown only
-    until then, changes and troubles always, single deeds nowhere else.
+    Between `start` and `stop` a terminal shows the current steps in live lines at the bottom. Events of level
+    progress are printed only where there are no live lines, events of level detail never; changes and troubles always.
     """
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._live: Any = None
         self._title = ""
-        self._latest = ""
-        self._doing: dict[str, str] = {}
-        self._board: MeshStatus | None = None
+        self._last_event = ""
+        self._event_of_service: dict[str, str] = {}
+        self._status: MeshStatus | None = None
         self._started = time.monotonic()
 
-    def moving(self, sentence: str) -> None:
-        """Something long begins."""
-        self._title, self._latest = sentence, ""
-        self._board = None
+    def start(self, sentence: str) -> None:
+        """Something that takes time begins."""
+        self._title, self._last_event = sentence, ""
+        self._status = None
         self._started = time.monotonic()
         if self._output.json:
             return
@@ -55,69 +56,73 @@ class Progress:
                 console=self._output.err,
                 transient=True,
                 refresh_per_second=8,
-                get_renderable=self._picture,
+                get_renderable=self._render,
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
             self._live.start()
 
-    def settle(self) -> None:
-        """It is over: the picture vanishes, what was said stays."""
+    def stop(self) -> None:
+        """Removes the live lines; printed lines stay."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def event(self, event: Event, quiet: bool = False) -> None:
-        """Something happened; `quiet` leaves progress out."""
+    def show_event(self, event: Event, *, hide_progress: bool = False) -> None:
+        """Shows an event; `hide_progress` leaves out those of level progress."""
         if self._output.json:
             self._output.item({"event": event})
             return
         sentence = event.sentence
         if event.service:
             sentence = f"{event.service}: {sentence.removeprefix(f'{event.service}: ')}"
-            self._doing[event.service] = event.sentence
-        self._latest = sentence
-        if event.level is Level.DETAIL or (event.level is Level.PROGRESS and (quiet or self._live is not None)):
+            self._event_of_service[event.service] = event.sentence
+        self._last_event = sentence
+        hide_progress = hide_progress or self._live is not None
+        if event.level is Level.DETAIL or (event.level is Level.PROGRESS and hide_progress):
             return
         mark = ("! ", "bold yellow") if event.level is Level.TROUBLE else ""
         self._output.note(mark, sentence)
 
     def say(self, sentence: str) -> None:
-        """A sentence that is no event of the agent's."""
+        """A line on stderr that is no event of the agent."""
         if not self._output.json:
             self._output.note(sentence)
 
-    def board(self, status: MeshStatus) -> None:
-        """How far it has come."""
-        self._board = status
+    def show_status(self, status: MeshStatus) -> None:
+        """Updates the services in the live lines."""
+        self._status = status
 
-    def waiting_for(self) -> str:
-        """The last thing that was begun."""
-        return self._latest or self._title
+    def current_step(self) -> str:
+        """The last event, or what `start` began."""
+        return self._last_event or self._title
 
-    def _picture(self) -> Group:
+    def _render(self) -> Group:
         from rich.console import Group
         from rich.spinner import Spinner
         from rich.text import Text
 
+        services = self._status.services if self._status else ()
+        lines: list[Any] = [self._service_line(service) for service in services if service.state is not State.READY]
+        if services:
+            ready = sum(service.state is State.READY for service in services)
+            lines.append(Text(f"{ready} of {len(services)} services ready", "dim"))
         seconds = int(time.monotonic() - self._started)
-        lines: list[Any] = []
-        for service in self._board.services if self._board else ():
-            if service.state is State.READY:
-                continue
-            mark, style = _MARKS.get(service.state, ("·", "cyan"))
-            doing = self._doing.get(service.name, "") if service.state is State.STARTING else service.detail
-            doing = doing.removeprefix(f"{service.state}, ")
-            text = Text.assemble((f"{mark} ", style), (service.name, "bold"), no_wrap=True, overflow="ellipsis")
-            text.append(f"  {service.state}" + (f": {harmless(doing).partition(chr(10))[0]}" if doing else ""), "dim")
-            lines.append(text)
-        if self._board is not None and self._board.services:
-            ready = sum(service.state is State.READY for service in self._board.services)
-            lines.append(Text(f"{ready} of {len(self._board.services)} services ready", "dim"))
         sentence = Text(f"{self._title} ({seconds} s)", no_wrap=True, overflow="ellipsis")
-        if self._latest:
-            sentence.append(f": {harmless(self._latest).partition(chr(10))[0]}", "dim")
-        # Made anew each time, a spinner has to be told how long it turns.
+        if self._last_event:
+            sentence.append(f": {first_line(self._last_event)}", "dim")
+        # The spinner is made anew for each frame, and shows the frame of the time since `start_time`.
         spinner = Spinner("dots", sentence)
         spinner.start_time = 0.0
         return Group(*lines, spinner)
+
+    def _service_line(self, service: ServiceStatus) -> Text:
+        from rich.text import Text
+
+        mark, style = _MARKS.get(service.state, ("·", "cyan"))
+        starting = service.state is State.STARTING
+        detail = self._event_of_service.get(service.name, "") if starting else service.detail
+        detail = first_line(detail.removeprefix(f"{service.state}, "))
+        text = Text.assemble((f"{mark} ", style), (service.name, "bold"), no_wrap=True, overflow="ellipsis")
+        text.append(f"  {service.state}" + (f": {detail}" if detail else ""), "dim")
+        return text

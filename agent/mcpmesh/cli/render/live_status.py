@@ -1,11 +1,12 @@
-"""The board, drawn again in its place whenever it changes; where there is no terminal, printed again."""
+"""The status drawn in its place whenever it changes; printed again where stdout is no terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from mcpmesh.cli.render.output import Output, harmless
-from mcpmesh.cli.render.status_table import board
+from mcpmesh.cli.render.output import Output
+from mcpmesh.cli.render.status_table import status_lines
+from mcpmesh.cli.render.text import strip_control_sequences
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from mcpmesh.model.mesh_status import MeshStatus
 
 
-class Picture:
-    """`with` it; the last board stays when it ends."""
+class LiveStatus:
+    """Draws inside `with`; the last status stays on the terminal."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -32,24 +33,24 @@ class Picture:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, seen: MeshStatus) -> None:
-        """Draws `seen`."""
+    def show(self, status: MeshStatus) -> None:
+        """Shows `status` in place of the one before; with --json as a line."""
         if self._output.json:
-            self._output.item(seen)
+            self._output.item(status)
         elif self._live is not None:
-            self._live.update(_text(seen, self._output.width), refresh=True)
+            self._live.update(_text(status, self._output.width), refresh=True)
         else:
-            for line in board(seen, None):
+            for line in status_lines(status, None):
                 self._output.line(*line)
 
 
-def _text(seen: MeshStatus, width: int | None) -> Text:
+def _text(status: MeshStatus, width: int | None) -> Text:
     from rich.text import Text
 
     text = Text(no_wrap=True, overflow="ellipsis")
-    for line in board(seen, width):
+    for line in status_lines(status, width):
         for words, style in line:
-            text.append(harmless(words), style)
+            text.append(strip_control_sequences(words), style)
         text.append("\n")
     text.rstrip()
     return text

@@ -1,8 +1,10 @@
-"""The mesh as a table that fits the terminal: what is ready, where, and what is wrong."""
+"""The status of a mesh as text that fits the terminal: a headline, the table, problems, addresses."""
 
 from __future__ import annotations
 
-from mcpmesh.cli.render.output import Line, wrapped
+from mcpmesh.cli.render.output import Output
+from mcpmesh.cli.render.text import Line, wrap
+from mcpmesh.cli.status_checks import wanted_services
 from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 
 STYLES = {
@@ -16,36 +18,29 @@ STYLES = {
 _GAP = "  "
 
 
-def all_ready(status: MeshStatus) -> bool:
-    """Whether there is nothing to mend and nothing to wait for."""
-    return (
-        all(service.state is State.READY for service in wanted(status))
-        and status.consul_ready
-        and (status.ingress is None or status.ingress_ready)
-        and not status.ingress_error
-        and status.catalog_error is None
-    )
+def print_status(output: Output, status: MeshStatus) -> None:
+    """Prints the status as the result of a command."""
+    if output.json:
+        output.value(status)
+        return
+    for line in status_lines(status, output.width):
+        output.line(*line)
 
 
-def wanted(status: MeshStatus) -> list[ServiceStatus]:
-    """The services of the catalog: all but those that are on their way out."""
-    return [service for service in status.services if service.state is not State.DRAINING]
-
-
-def board(status: MeshStatus, width: int | None) -> list[Line]:
-    """Everything that `status` and `up` show; `width` None means as long as need be."""
+def status_lines(status: MeshStatus, width: int | None) -> list[Line]:
+    """All lines of `status` and `up`; with `width` None they are as long as they need to be."""
     return [
         headline(status),
         *_table(status, width),
-        *_troubles(status, width),
+        *_problems(status, width),
         [],
         *_addresses(status),
     ]
 
 
 def headline(status: MeshStatus) -> Line:
-    """One line on the whole."""
-    services = wanted(status)
+    """One line about the whole mesh."""
+    services = wanted_services(status)
     if not services and status.catalog_error is not None:
         return [("mesh ", ""), (status.name, "bold"), (": no catalog that can be used", "bold red")]
     ready = sum(service.state is State.READY for service in services)
@@ -69,19 +64,19 @@ def _table(status: MeshStatus, width: int | None) -> list[Line]:
         return []
     rows = [_row(service) for service in status.services]
     titles = ["SERVICE", "INSTANCES", "HEALTH", "TOOLS", "ADDRESS"]
-    if width is not None and _needed([titles, *rows]) > width and status.ingress:
-        # The ingress stands below the table in full.
+    if width is not None and _table_width([titles, *rows]) > width and status.ingress:
+        # The full address of the ingress stands below the table.
         rows = [[*row[:-1], row[-1].removeprefix(status.ingress.rstrip("/"))] for row in rows]
         titles[-1] = "PATH AT THE INGRESS"
     widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
-    lines: list[Line] = [[], [(_joined(titles, widths).rstrip(), "dim")]]
+    lines: list[Line] = [[], [(_join(titles, widths).rstrip(), "dim")]]
     for service, row in zip(status.services, rows, strict=True):
         before, health, after = row[:2], row[2], row[3:]
         lines.append(
             [
-                (_joined(before, widths[:2]) + _GAP, ""),
+                (_join(before, widths[:2]) + _GAP, ""),
                 (health, STYLES[service.state]),
-                ((" " * (widths[2] - len(health)) + _GAP + _joined(after, widths[3:])).rstrip(), ""),
+                ((" " * (widths[2] - len(health)) + _GAP + _join(after, widths[3:])).rstrip(), ""),
             ]
         )
     return lines
@@ -97,39 +92,39 @@ def _row(service: ServiceStatus) -> list[str]:
     ]
 
 
-def _needed(rows: list[list[str]]) -> int:
+def _table_width(rows: list[list[str]]) -> int:
     return sum(max(map(len, column)) for column in zip(*rows, strict=True)) + len(_GAP) * (len(rows[0]) - 1)
 
 
-def _joined(cells: list[str], widths: list[int]) -> str:
+def _join(cells: list[str], widths: list[int]) -> str:
     return _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
 
 
-def _troubles(status: MeshStatus, width: int | None) -> list[Line]:
+def _problems(status: MeshStatus, width: int | None) -> list[Line]:
     lines: list[Line] = []
     for service in status.services:
         if service.state in (State.READY, State.DRAINING):
             continue
         mark, style = ("✗ ", "red") if service.state is State.FAILED else ("! ", "yellow")
-        for detail in details(service):
-            lines.append([(mark, style), (wrapped(f"{service.name}: {detail}", width, 2), "")])
+        for detail in _details(service):
+            lines.append([(mark, style), (wrap(f"{service.name}: {detail}", width, 2), "")])
     if status.ingress_error:
-        lines.append([("✗ ", "red"), (wrapped(f"ingress: {status.ingress_error}", width, 2), "")])
+        lines.append([("✗ ", "red"), (wrap(f"ingress: {status.ingress_error}", width, 2), "")])
     if status.catalog_error is not None:
-        instead = "the last good one is" if status.services else "what runs is left as it is"
-        text = f"the catalog was not applied, {instead}: {status.catalog_error}"
-        lines.append([("✗ ", "red"), (wrapped(text, width, 2), "")])
-    lines += [[("! ", "yellow"), (wrapped(warning, width, 2), "")] for warning in status.warnings]
+        in_force = "the last good one stays in force" if status.services else "what runs is left as it is"
+        text = f"the catalog was not applied, {in_force}: {status.catalog_error}"
+        lines.append([("✗ ", "red"), (wrap(text, width, 2), "")])
+    lines += [[("! ", "yellow"), (wrap(warning, width, 2), "")] for warning in status.warnings]
     return [[], *lines] if lines else []
 
 
-def details(service: ServiceStatus) -> list[str]:
-    """What is said of a service that is not ready: its own words, then its instances', each once."""
-    said = [service.detail] if service.detail else []
+def _details(service: ServiceStatus) -> list[str]:
+    """The details of a service that is not ready and of its instances, each once."""
+    lines = [service.detail] if service.detail else []
     for instance in service.instances:
         if instance.state is not State.READY and instance.detail and instance.detail not in service.detail:
-            said.append(f"{instance.id}: {instance.detail}")
-    return said
+            lines.append(f"{instance.id}: {instance.detail}")
+    return lines
 
 
 def _addresses(status: MeshStatus) -> list[Line]:
@@ -142,5 +137,5 @@ def _addresses(status: MeshStatus) -> list[Line]:
     return lines
 
 
-def _address(what: str, address: str, ready: bool) -> Line:
-    return [(f"{what:<9}{address}  ", ""), ("ready", "green") if ready else ("not ready", "bold red")]
+def _address(label: str, address: str, ready: bool) -> Line:
+    return [(f"{label:<9}{address}  ", ""), ("ready", "green") if ready else ("not ready", "bold red")]

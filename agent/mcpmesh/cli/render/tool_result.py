@@ -1,4 +1,4 @@
-"""What a called tool said, for people: text as text, the rest in a line each."""
+"""The result of a tool for people: text as it is, other content as one line each."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mcpmesh.cli import exit_codes
 from mcpmesh.cli.render.output import Output
 
 
-class Answer:
-    """Takes the JSON-RPC messages of one call as they come."""
+class ToolResult:
+    """Shows the JSON-RPC messages of one call as they arrive."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
         self._response: dict[str, Any] | None = None
 
     def take(self, message: dict[str, Any]) -> None:
-        """Shows one message, or keeps it where it is the response."""
+        """Shows a notification; keeps the response for `finish`. With --json every message is a line."""
         if self._output.json:
             self._output.item(message)
         if "method" not in message:
             self._response = message
         elif not self._output.json:
-            self._notice(str(message["method"]), message.get("params"))
+            self._show_notification(str(message["method"]), message.get("params"))
 
-    def code(self, service: str, tool: str) -> int:
-        """Shows the response; the exit code that it means."""
+    def finish(self, service: str, tool: str) -> int:
+        """Shows the response and returns the exit code that follows from it."""
         response = self._response or {}
         error, result = response.get("error"), response.get("result")
         if isinstance(error, dict):
@@ -36,18 +36,18 @@ class Answer:
         if not isinstance(result, dict):
             return self._fail(f"cannot call {tool} of {service}: no response came; see: mcpmesh logs {service}")
         if result.get("resultType") == "input_required":
-            return self._fail(f"cannot finish {tool} of {service}: it asks its client for input, which needs a client")
+            return self._fail(f"cannot finish {tool} of {service}: it asks its client for input; use an MCP client")
         if not self._output.json:
             self._show(result)
         if result.get("isError"):
-            return self._fail(f"cannot do {tool} of {service}: the tool reports an error, above")
+            return self._fail(f"cannot finish {tool} of {service}: the tool reports an error, see above")
         return exit_codes.OK
 
     def _fail(self, sentence: str) -> int:
         self._output.note(("error: ", "bold red"), sentence)
         return exit_codes.FAILED
 
-    def _notice(self, method: str, params: Any) -> None:
+    def _show_notification(self, method: str, params: Any) -> None:
         if not isinstance(params, dict):
             return
         if method == "notifications/progress":
@@ -61,19 +61,19 @@ class Answer:
         content = result.get("content")
         blocks = content if isinstance(content, list) else []
         for block in blocks:
-            self._output.line(_block(block) if isinstance(block, dict) else str(block))
+            self._output.line(_block_text(block) if isinstance(block, dict) else str(block))
         if not blocks and result.get("structuredContent") is not None:
             self._output.line(json.dumps(result["structuredContent"], indent=2, ensure_ascii=False))
 
 
 def _progress(params: dict[str, Any]) -> str:
-    done, total = params.get("progress"), params.get("total")
-    if isinstance(done, int | float) and isinstance(total, int | float) and total > 0:
-        return f"{done / total:.0%}"
-    return str(done)
+    progress, total = params.get("progress"), params.get("total")
+    if isinstance(progress, int | float) and isinstance(total, int | float) and total > 0:
+        return f"{progress / total:.0%}"
+    return str(progress)
 
 
-def _block(block: dict[str, Any]) -> str:
+def _block_text(block: dict[str, Any]) -> str:
     kind = block.get("type")
     if kind == "text":
         return str(block.get("text", ""))

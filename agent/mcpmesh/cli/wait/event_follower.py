@@ -1,106 +1,110 @@
-"""A running mesh under `up`: its events as they come, its board whenever something changed."""
+"""Follows a running mesh: shows its events as they happen, and polls its status for a condition."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Self
 
-from mcpmesh.api import agent_record
+from mcpmesh.api import agent_lock, agent_record
+from mcpmesh.api.agent_record import AgentRecord
 from mcpmesh.api.client import AgentClient
 from mcpmesh.api.problem_documents import NoAgent
-from mcpmesh.cli.invocation import Invocation
+from mcpmesh.cli.clock import Clock
 from mcpmesh.cli.render.live_progress import Progress
-from mcpmesh.cli.wait.readiness import Settling
+from mcpmesh.cli.wait.readiness import SettledCondition
 from mcpmesh.errors import Broken, MeshError, Unreachable
 from mcpmesh.model.mesh_status import MeshStatus
 
-_LOOK_SECONDS = 0.5
-# From the last word of an agent to its end.
-_END_SECONDS = 10.0
+_POLL_SECONDS = 0.5
+# From an agent's last answer to the end of its process.
+_EXIT_SECONDS = 10.0
 
 
-class Following:
-    """`async with` it: events are shown from entry on, progress only until `settled`."""
+class EventFollower:
+    """Shows events inside `async with`; those of level progress only until `until_settled` returns.
 
-    def __init__(self, this: Invocation, progress: Progress, since: int) -> None:
-        self._this = this
+    An agent that restarts meanwhile is followed too.
+    """
+
+    def __init__(self, home: Path, progress: Progress, since: int, clock: Clock) -> None:
+        self._home = home
         self._progress = progress
         self._since = since
-        self._standing = False
+        self._clock = clock
+        self._settled = False
 
     async def __aenter__(self) -> Self:
-        self._listening = asyncio.create_task(self._listen(), name="events")
+        self._reader = asyncio.create_task(self._read_events(), name="events")
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def settled(self, services: frozenset[str], seconds: float) -> MeshStatus | None:
-        """The board once every one of `services` is ready or failed; as it is after `seconds`.
+    async def until_settled(self, services: frozenset[str], seconds: float) -> MeshStatus | None:
+        """The status once all `services` are ready or failed, or after `seconds`.
 
-        None when the agent ends meanwhile: `ended` says how.
+        None when the agent ends meanwhile: `agent_end` says how.
         """
-        status = await self.until(Settling(services).over, seconds)
-        # What was said meanwhile is shown before the table.
-        self._standing = status is not None
+        status = await self.until(SettledCondition(services).holds, seconds)
+        # Only now: progress that was reported meanwhile is shown before the table.
+        self._settled = status is not None
         return status
 
-    async def until(self, over: Callable[[MeshStatus, float], bool], seconds: float) -> MeshStatus | None:
-        """The first status for which `over` holds at that time, or that after `seconds`; None as in `settled`."""
-        end = time.monotonic() + seconds
-        async with AgentClient(self._this.home) as agent:
+    async def until(self, condition: Callable[[MeshStatus, float], bool], seconds: float) -> MeshStatus | None:
+        """The first status for which `condition` holds, or that after `seconds`; None as in `until_settled`."""
+        end = self._clock.now() + seconds
+        async with AgentClient(self._home) as agent:
             while True:
                 try:
                     status = await agent.status()
                 except NoAgent:
-                    if await self._lives():
+                    if await self._agent_runs():
                         continue
                     return None
-                self._progress.board(status)
-                now = time.monotonic()
-                if over(status, now) or now >= end:
+                self._progress.show_status(status)
+                now = self._clock.now()
+                if condition(status, now) or now >= end:
                     return status
-                await asyncio.wait({self._listening}, timeout=_LOOK_SECONDS)
+                await asyncio.wait({self._reader}, timeout=self._clock.pause_seconds(_POLL_SECONDS))
 
-    async def ended(self) -> agent_record.Presence | None:
-        """Waits for the agent's end: None when the mesh was taken down, else the agent that died."""
-        await asyncio.wait({self._listening})
-        return self._listening.result()
+    async def agent_end(self) -> AgentRecord | None:
+        """Waits for the agent's end: None when it took the mesh down, else the record of the agent that died."""
+        await asyncio.wait({self._reader})
+        return self._reader.result()
 
-    async def _listen(self) -> agent_record.Presence | None:
-        home = self._this.home
-        seen = agent_record.read(home)
+    async def _read_events(self) -> AgentRecord | None:
+        record = agent_record.read(self._home)
         while True:
             try:
-                async with AgentClient(home) as agent:
-                    if seen is None or agent.presence.pid != seen.pid:
-                        self._since = 0  # Another agent counts anew.
-                    seen = agent.presence
+                async with AgentClient(self._home) as agent:
+                    if record is None or agent.record.pid != record.pid:
+                        self._since = 0  # Another agent numbers its events from 1 again.
+                    record = agent.record
                     async with aclosing(agent.events(self._since, follow=True)) as events:
                         async for event in events:
                             self._since = event.number
-                            self._progress.event(event, quiet=self._standing)
+                            self._progress.show_event(event, hide_progress=self._settled)
             except (Broken, Unreachable):
                 pass
-            if not await self._lives():
-                return agent_record.read(home)
+            if not await self._agent_runs():
+                return agent_record.read(self._home)
 
-    async def _lives(self) -> bool:
-        """Whether an agent lives and answers; one that stopped answering has a moment to leave."""
-        end = time.monotonic() + _END_SECONDS
-        while agent_record.alive(self._this.home):
+    async def _agent_runs(self) -> bool:
+        """Whether an agent runs; one that stopped answering has `_EXIT_SECONDS` to end."""
+        end = self._clock.now() + _EXIT_SECONDS
+        while agent_lock.is_held(self._home):
             try:
-                async with AgentClient(self._this.home) as agent:
+                async with AgentClient(self._home) as agent:
                     await agent.status()
                     return True
             except NoAgent:
-                if time.monotonic() > end and agent_record.read(self._this.home) is not None:
-                    return True  # It is stuck, not gone: go on trying.
+                if self._clock.now() > end and agent_record.read(self._home) is not None:
+                    return True  # It is stuck, not ended: go on trying.
             except MeshError:
                 return True
-            await asyncio.sleep(_LOOK_SECONDS)
+            await self._clock.pause(_POLL_SECONDS)
         return False
