@@ -24,12 +24,19 @@ from mcpmesh.model.report_items import Level
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.plan.desired_state import DesiredState
-from mcpmesh.reconcile.applier import Applier, Hands
+from mcpmesh.reconcile.action_executor import ActionExecutor
+from mcpmesh.reconcile.action_targets import ActionTargets
+from mcpmesh.reconcile.applier import Applier
 from mcpmesh.reconcile.desired_from_catalog import build_desired_state, empty_desired_state
+from mcpmesh.reconcile.drain_tracker import DrainTracker
+from mcpmesh.reconcile.envoy_launcher import EnvoyLauncher
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
+from mcpmesh.reconcile.port_claims import PortClaims
+from mcpmesh.reconcile.program_starter import ProgramStarter
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
+from mcpmesh.reconcile.retry_budgets import RetryBudgets
 from mcpmesh.settings import Settings
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
 from mcpmesh.workload.process_runtime import ProcessRuntime
@@ -114,29 +121,28 @@ class Mesh:
         # No service waits for an ingress that does not run yet; its address is read again later.
         await self.refresh_ingress_hosts()
         self._prover = Prover(consul.credentials, settings.agent.proof_seconds, self.wake)
+        claims, drains = PortClaims(self.ports), DrainTracker()
         observer = Observer(
-            self.name, self.home, consul.client, self.runtime, self.admin, self._prover, self.ports, self.kong.observer
-        )
-        hands = Hands(
             mesh=self.name,
-            home=self.home,
             consul=consul.client,
-            consul_address=consul.address,
             runtime=self.runtime,
             admin=self.admin,
-            envoy=envoy,
-            envoy_settings=settings.envoy,
-            observer=observer,
-            journal=self.journal,
-            kong=self.kong.control,
+            prover=self._prover,
+            claims=claims,
+            drains=drains,
+            kong=self.kong.observer,
         )
+        targets = ActionTargets(consul.client, self.runtime, self.admin, self.kong.control, claims, drains)
+        launcher = EnvoyLauncher(self.name, self.home, consul.address, envoy, settings.envoy)
+        executor = ActionExecutor(targets, ProgramStarter(targets, launcher), self.journal)
         # What has to run may have become unknown meanwhile.
         await self.desired_known.wait()
         await self._read_documents()
         self.loop = ReconcileLoop(
             self.desired(self._catalog),
             observer,
-            Applier(hands),
+            Applier(executor, self.journal),
+            RetryBudgets(self.admin),
             self.journal,
             self.ingress_url,
             settings.agent.pass_seconds,

@@ -107,7 +107,8 @@ class MeshKong:
         if wish is None or self._folder is None:
             return False
         found = await asyncio.to_thread(user_documents.read_documents, self._folder)
-        found.check_conflicts(kong_content(catalog, self._name, replace(wish, own=UserDocuments()), wish.ports.keys()))
+        ours = replace(wish, user_documents=UserDocuments())
+        found.check_conflicts(kong_content(catalog, self._name, ours, wish.ports.keys()))
         before, self._documents = self._documents, found
         return before != found
 
@@ -136,7 +137,7 @@ class MeshKong:
             sidecar_port=ports[_SIDECAR_PORT],
             ports={name: ports[_upstream_port(name)] for name in routed},
             plugins=plugins(kong),
-            own=self._documents,
+            user_documents=self._documents,
             digest=kong_process.digest(kong_process.find_kong(kong.binary), self._settings.ingress.host, kong),
         )
 

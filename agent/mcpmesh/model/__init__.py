@@ -1,1 +1,1 @@
-"""The words of the domain, frozen, without I/O."""
+"""The data of the domain: frozen, without I/O."""

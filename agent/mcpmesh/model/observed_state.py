@@ -1,4 +1,4 @@
-"""What was seen in one look at the world; a peer that could not be read is `Unknown`, not empty."""
+"""The observed state of a mesh. A peer that could not be read is `Unknown`, not empty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ToolDigest:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What an MCP server said of itself."""
+    """The server info, protocol versions and tools that an MCP server reports."""
 
     name: str
     version: str
@@ -35,11 +35,12 @@ class ServerInfo:
 class Workload:
     """One running instance of a service, as its shim (or port) answers.
 
-    `state` is the shim's own word ("ready", "starting", "crash-loop", …);
-    `error` says what is wrong where it is not ready. `sidecar_port` is the
-    port that was set aside for its sidecar when it was started. Its sidecar
-    finds it at `address`, and other members of the mesh find that at `host`;
-    there, at `check_port`, Consul looks at it where it has no other way.
+    `state` is the state that the shim reports ("ready", "starting",
+    "crash-loop", …); `error` says why an instance is not ready. `sidecar_port`
+    is the port that was reserved for its sidecar at its start. Its sidecar
+    reaches it at `address`; other members of the mesh reach its sidecar at
+    `host`. `check_port`, also at `host`, is where Consul checks an instance
+    that it reaches only through its sidecar.
     """
 
     instance: str
@@ -63,10 +64,11 @@ class Workload:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """One Envoy: `active` requests are under way in it; `rejected` xDS updates must stay 0.
+    """One Envoy. `active` counts the requests under way; `rejected` counts rejected xDS updates and must stay 0.
 
-    `known` says, for each service that it calls, how many instances Consul has told it to send calls to;
-    `listening` are its ports, where somebody asked for them.
+    `endpoints` has, for each service that it calls, the number of instances
+    that Consul has announced to it. `listener_ports` is filled only for the
+    sidecar of Kong.
     """
 
     instance: str
@@ -78,13 +80,13 @@ class Sidecar:
     active: int = 0
     rejected: int = 0
     clusters: tuple[str, ...] = ()
-    known: Mapping[str, int] = field(default_factory=dict)
-    listening: frozenset[int] = frozenset()
+    endpoints: Mapping[str, int] = field(default_factory=dict)
+    listener_ports: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
 class KongContent:
-    """The document that Kong goes by, as the hash that Kong tells; `ports` are those of the services with our mark."""
+    """The document that Kong has loaded: its hash, as Kong reports it, and the ports of the services with our mark."""
 
     hash: str
     ports: Mapping[str, int] = field(default_factory=dict)
@@ -92,9 +94,9 @@ class KongContent:
 
 @dataclass(frozen=True)
 class Kong:
-    """Kong at the ingress; `pid` is None where somebody else runs it. `port` is its proxy's.
+    """Kong at the ingress; `pid` is None where we don't run it. `port` is its proxy port.
 
-    `digest` is that of the settings that ours was started with.
+    `digest` is that of the settings that a Kong of ours was started with.
     """
 
     pid: int | None
@@ -105,7 +107,7 @@ class Kong:
 
     @property
     def hash(self) -> str | None:
-        """Of the document that it goes by; None where it does not tell."""
+        """The hash of its document; None where it could not be read."""
         return None if isinstance(self.content, Unknown) else self.content.hash
 
 
@@ -113,8 +115,8 @@ class Kong:
 class Registration:
     """An instance and its sidecar as Consul has them.
 
-    `passing` is true when every check of both passes; `failing` names those
-    that don't. `sidecar_port` is None where only the instance is registered.
+    `passing` is true when every check of both passes; `failing` names the
+    checks that fail. `sidecar_port` is None where only the instance is registered.
     """
 
     id: str
@@ -129,13 +131,13 @@ class Registration:
 
     @property
     def has_own_address(self) -> bool:
-        """Whether its sidecar is at an address that comes and goes with it."""
+        """Whether its sidecar has an IP address of its own, which disappears when the instance ends."""
         return self.sidecar_host != "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A config entry; `owner`, `digest` and `policy` come from its Meta, None where it carries no such mark."""
+    """A config entry; `owner`, `digest` and `policy` come from its Meta, None where it has no such key."""
 
     kind: str
     name: str
@@ -146,9 +148,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Intention:
-    """Who may call whom; `id` is empty where it was written as a config entry. `owner` is a mesh or None.
+    """An intention; `id` is empty where it was written as a config entry. `owner` is the mesh that wrote it, or None.
 
-    `rules` is a digest of what it says of single requests, empty where it says nothing of them.
+    `rules` is a digest of its rules for single requests, empty without such rules.
     """
 
     id: str
@@ -161,7 +163,7 @@ class Intention:
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether an exchange through an instance's own sidecar succeeded lately; `error` says why not."""
+    """Whether the latest exchange through an instance's own sidecar succeeded; `error` says why not."""
 
     ok: bool
     error: str = ""
@@ -169,7 +171,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Stray:
-    """A process of ours that nothing accounts for: its shim is gone, or it stands twice."""
+    """A process with our mark that belongs to no instance: its shim has ended, or it runs twice."""
 
     pid: int
     role: str
@@ -178,14 +180,14 @@ class Stray:
 
 @dataclass(frozen=True)
 class ObservedState:
-    """One look at everything that is ours (and, of entries and intentions, at all).
+    """Everything of this mesh at one moment, and all config entries and intentions of others.
 
-    `held` are instances that wait for their next try, with the reason;
-    `stuck` are pids that have not answered for too long; `drained` are
-    instances that have no call left (or whose time to finish is over);
-    `untold` are services of whose instances some caller's Envoy has not heard
-    for too long; `ingress_closing` is true once the ingress was told to drain.
-    `kong` is None where none runs and none was named.
+    `held_back` has the instances that wait for the next try, with the reason.
+    `stuck_pids` have not answered for too long. `drained` are the instances
+    without a call under way, or whose time to finish is over. `not_propagated`
+    are services whose registrations have not reached the Envoy of some caller
+    for too long. `ingress_draining` is true once the ingress was told to drain.
+    `kong` is None where none runs and no external one is configured.
     """
 
     registrations: Mapping[str, Registration] | Unknown
@@ -195,9 +197,9 @@ class ObservedState:
     sidecars: Mapping[str, Sidecar] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=dict)
     strays: tuple[Stray, ...] = ()
-    held: Mapping[str, str] = field(default_factory=dict)
-    stuck: frozenset[int] = frozenset()
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    stuck_pids: frozenset[int] = frozenset()
     drained: frozenset[str] = frozenset()
-    untold: frozenset[str] = frozenset()
-    ingress_closing: bool = False
+    not_propagated: frozenset[str] = frozenset()
+    ingress_draining: bool = False
     kong: Kong | None = None

@@ -1,4 +1,4 @@
-"""What a pass can do: one frozen word for each action, and the sentence that says it."""
+"""The actions of a plan, one frozen class each, and the sentence that each is shown as."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mcpmesh.model.observed_state import Intention, Stray
 
 @dataclass(frozen=True)
 class WriteEntry:
-    """A config entry that is missing or differs."""
+    """Write a config entry that is missing or differs."""
 
     payload: dict[str, Any]
 
@@ -22,7 +22,7 @@ class WriteEntry:
 
 @dataclass(frozen=True)
 class DeleteEntry:
-    """A config entry of ours that is no longer wanted."""
+    """Delete a config entry of ours that is no longer wanted."""
 
     kind: str
     name: str
@@ -33,7 +33,7 @@ class DeleteEntry:
 
 @dataclass(frozen=True)
 class Allow:
-    """An intention that is missing."""
+    """Write an intention that is missing."""
 
     source: str
     destination: str
@@ -44,7 +44,7 @@ class Allow:
 
 @dataclass(frozen=True)
 class Revoke:
-    """An intention of ours that is no longer wanted."""
+    """Delete an intention of ours that is no longer wanted."""
 
     intention: Intention
 
@@ -54,7 +54,7 @@ class Revoke:
 
 @dataclass(frozen=True)
 class StartWorkload:
-    """An instance that does not run; `ports` are those it is registered with, to be kept."""
+    """Start an instance that does not run, if possible at the ports that it is registered with."""
 
     instance: Instance
     port: int | None = None
@@ -66,7 +66,7 @@ class StartWorkload:
 
 @dataclass(frozen=True)
 class Register:
-    """An instance (or the ingress) whose registration is missing or differs from what runs."""
+    """Register an instance (or the ingress) that is not registered, or not as it runs now."""
 
     instance_id: str
     payloads: tuple[dict[str, Any], ...]
@@ -77,7 +77,7 @@ class Register:
 
 @dataclass(frozen=True)
 class StartSidecar:
-    """A registered sidecar whose Envoy does not run."""
+    """Start the Envoy of a registered sidecar (or of the API gateway)."""
 
     instance_id: str
     sidecar_id: str
@@ -91,7 +91,7 @@ class StartSidecar:
 
 @dataclass(frozen=True)
 class StartKong:
-    """Kong, where it does not run."""
+    """Start Kong, which does not run."""
 
     instance_id: str
     service: str
@@ -103,7 +103,7 @@ class StartKong:
 
 @dataclass(frozen=True)
 class StopKong:
-    """A Kong of ours that is no longer wanted, or does not answer."""
+    """Stop a Kong of ours that is no longer wanted, or does not answer."""
 
     instance_id: str
 
@@ -113,26 +113,26 @@ class StopKong:
 
 @dataclass(frozen=True)
 class PostDocument:
-    """The document that Kong should go by, which leads to these services."""
+    """Post to Kong the document that it should have, with routes to `services`."""
 
     document: Document
     services: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"hand Kong its document, with routes to {', '.join(self.services) or 'no service'}"
+        return f"post Kong's document, with routes to {', '.join(self.services) or 'no service'}"
 
 
 @dataclass(frozen=True)
 class CloseKong:
-    """A Kong that somebody else runs and that still leads to services of ours, which go."""
+    """Remove our routes from a Kong that we don't run, before their services go."""
 
     def __str__(self) -> str:
-        return "take the routes of this mesh out of Kong"
+        return "remove the routes of this mesh from Kong"
 
 
 @dataclass(frozen=True)
 class Drain:
-    """An instance that gets no new calls from now on; those under way go on."""
+    """Send an instance no new calls; its calls under way go on."""
 
     instance_id: str
 
@@ -142,7 +142,7 @@ class Drain:
 
 @dataclass(frozen=True)
 class Deregister:
-    """An instance (or the ingress) that Consul should forget."""
+    """Remove an instance (or the ingress), and its sidecar, from Consul."""
 
     instance_id: str
     sidecar_id: str | None
@@ -153,7 +153,7 @@ class Deregister:
 
 @dataclass(frozen=True)
 class StopSidecar:
-    """An Envoy that is no longer wanted, or does not answer."""
+    """Stop an Envoy that is no longer wanted, or does not answer."""
 
     instance_id: str
 
@@ -163,7 +163,7 @@ class StopSidecar:
 
 @dataclass(frozen=True)
 class StopWorkload:
-    """An instance that is no longer wanted, or does not answer."""
+    """Stop an instance that is no longer wanted, or does not answer."""
 
     instance_id: str
 
@@ -173,7 +173,7 @@ class StopWorkload:
 
 @dataclass(frozen=True)
 class EndStray:
-    """A process of ours that nothing accounts for."""
+    """End a process of ours that belongs to no instance."""
 
     stray: Stray
 

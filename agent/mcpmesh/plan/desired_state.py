@@ -1,4 +1,4 @@
-"""What is wanted, worked out to the last config entry; pure."""
+"""The desired state of a mesh, worked out to the last config entry; pure data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import ServiceSpec
 
-# Both registrations (instance, sidecar) of an instance as it runs.
+# Makes both registrations (instance, sidecar) of an instance as it runs.
 Registrar = Callable[[Instance, Workload], tuple[dict[str, Any], ...]]
 
 
 @dataclass(frozen=True)
 class DesiredService:
-    """One service: `entries` come first, then `allow`, its `instances`, and its `route` last."""
+    """One service. Its `entries` are written first, then `allow`, then its `instances` start, and `route` comes last.
+
+    `allow` has the identities that may call it.
+    """
 
     spec: ServiceSpec
     instances: tuple[Instance, ...]
@@ -29,12 +32,12 @@ class DesiredService:
 
 @dataclass(frozen=True)
 class DesiredKong:
-    """What is wanted beside its entries where Kong stands at the ingress.
+    """Kong as the ingress, apart from its config entries.
 
-    Its sidecar listens at `ports` for each service with a route; `registrar`
-    gives both registrations for such ports, `document` what Kong is handed for
-    those services that it may lead to now. `digest` is that of the settings
-    that a Kong of ours has to be started with.
+    Its sidecar has a listener for each service with a route, at `ports`.
+    `registrar` makes both registrations for a given set of such ports;
+    `document` makes the document with routes to the given services. `digest`
+    is that of the settings that a Kong of ours has to be started with.
     """
 
     sidecar_port: int
@@ -46,7 +49,10 @@ class DesiredKong:
 
 @dataclass(frozen=True)
 class DesiredIngress:
-    """The ingress: its registration (of Kong's sidecar: see there), its entries, and the port where it listens."""
+    """The ingress: its registration, its config entries, and its port.
+
+    With Kong, `DesiredKong.registrar` makes the registrations.
+    """
 
     id: str
     port: int
@@ -57,7 +63,7 @@ class DesiredIngress:
 
 @dataclass(frozen=True)
 class DesiredState:
-    """Everything; `ingress` is None when all is to go. `ingress_service` is its identity."""
+    """The whole mesh. `ingress` is None when the mesh is to go down; `ingress_service` is the ingress's identity."""
 
     mesh: str
     ingress_service: str
@@ -66,5 +72,5 @@ class DesiredState:
 
     @property
     def ingress_id(self) -> str:
-        """What the gateway is called in Consul and in marks."""
+        """The id of the ingress in Consul and in marks."""
         return f"{self.mesh}-{self.ingress_service}"

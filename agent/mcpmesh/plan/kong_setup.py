@@ -1,14 +1,15 @@
-"""Kong at the ingress: it, its sidecar, and the document that says where it leads.
+"""Setup of Kong at the ingress: Kong, its sidecar, and the document with its routes.
 
-A listener of the sidecar is there before Kong leads to it, and stays until
-Kong leads there no more. What Kong does not tell is unknown: then no listener
-is taken away, and no document handed over.
+The sidecar has a listener for a service before Kong has a route to it, and
+keeps it until Kong has none. While Kong's document can't be read, no listener
+is removed and no document is posted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.instance import sidecar_id
 from mcpmesh.model.observed_state import Kong, KongContent, Unknown
 from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import (
@@ -24,89 +25,91 @@ from mcpmesh.plan.actions import (
 from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
 from mcpmesh.plan.mesh_state import MeshState, matches
 
-# What the actions and failures of Kong's document are filed under; no service can have a name with a space.
-DOCUMENT = "kong document"
 
-
-def kong(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
-    """What brings Kong and its sidecar up."""
-    written_by_others = list(state.foreign(wanted.entries))
-    if written_by_others:
-        yield from written_by_others
+def set_up_kong(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+    """Actions that bring Kong and its sidecar up."""
+    conflicts = list(state.conflicting_entries(ingress.entries))
+    if conflicts:
+        yield from conflicts
         return
-    yield from state.unwritten(wanted.entries)
-    yield from _gateway_entries(state)
-    envoy = state.observed.sidecars.get(wanted.id)
-    if envoy and envoy.port == wanted.port:  # the API gateway of an earlier time
-        yield StopSidecar(wanted.id)
+    yield from state.entries_to_write(ingress.entries)
+    # An API gateway that was the ingress before goes once no route of ours is left.
+    gateway = state.own_entry("api-gateway", state.desired.ingress_service)
+    if gateway and not state.has_own_route_entry:
+        yield DeleteEntry(gateway.kind, gateway.name)
+    envoy = state.observed.sidecars.get(ingress.id)
+    if envoy and envoy.port == ingress.port:  # that API gateway's own Envoy
+        yield StopSidecar(ingress.id)
         return
-    seen = state.observed.kong
-    yield from _process(state, wanted, edge, seen)
-    known = state.registrations.get(wanted.id)
-    unregistered = known is None or known.sidecar_port is None
-    if unregistered and not (seen and seen.listening):
-        return  # nothing is registered before it answers
-    content = None if seen is None or isinstance(seen.content, Unknown) else seen.content
-    payloads = edge.registrar({**(content.ports if content else {}), **edge.ports})
-    if unregistered or (content and not matches(known, payloads)):
-        yield Register(wanted.id, payloads)
-    yield from _sidecar(state, wanted, edge)
+    kong = state.observed.kong
+    yield from _process(state, ingress, wanted, kong)
+    yield from _registration(state, ingress, wanted, kong)
 
 
-def _process(state: MeshState, wanted: DesiredIngress, edge: DesiredKong, seen: Kong | None) -> Iterator[Action | Step]:
-    name, held = state.desired.ingress_service, state.observed.held.get(wanted.id)
-    if seen is None and held:
-        yield Step(name, held, waiting=True)
-    elif seen is None:
-        yield StartKong(wanted.id, name, wanted.port)
-    elif seen.pid is not None and (
-        seen.pid in state.observed.stuck or (seen.port, seen.digest) != (wanted.port, edge.digest)
+def _process(
+    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
+) -> Iterator[Action | Step]:
+    service, held_back = state.desired.ingress_service, state.observed.held_back.get(ingress.id)
+    if kong is None and held_back:
+        yield Step(service, held_back, waiting=True)
+    elif kong is None:
+        yield StartKong(ingress.id, service, ingress.port)
+    elif kong.pid is not None and (
+        kong.pid in state.observed.stuck_pids or (kong.port, kong.digest) != (ingress.port, wanted.digest)
     ):
-        yield StopKong(wanted.id)
-    elif isinstance(seen.content, Unknown):
-        yield Step(name, f"wait for Kong: {seen.content.reason}", waiting=True)
-    elif not seen.listening:
-        yield Step(name, f"wait for Kong: nobody accepts connections at its port {wanted.port}", waiting=True)
+        yield StopKong(ingress.id)
+    elif isinstance(kong.content, Unknown):
+        yield Step(service, f"wait for Kong: {kong.content.reason}", waiting=True)
+    elif not kong.listening:
+        yield Step(service, f"wait for Kong: it accepts no connections at its port {ingress.port}", waiting=True)
 
 
-def _sidecar(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
-    name, held = state.desired.ingress_service, state.observed.held.get(wanted.id)
-    envoy = state.observed.sidecars.get(wanted.id)
-    if envoy is None and held:
-        yield Step(name, held, waiting=True)
+def _registration(
+    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
+) -> Iterator[Action | Step]:
+    registration = state.registrations.get(ingress.id)
+    unregistered = registration is None or registration.sidecar_port is None
+    if unregistered and not (kong and kong.listening):
+        return  # nothing is registered before it answers
+    content = None if kong is None or isinstance(kong.content, Unknown) else kong.content
+    payloads = wanted.registrar({**(content.ports if content else {}), **wanted.ports})
+    if unregistered or (content and not matches(registration, payloads)):
+        yield Register(ingress.id, payloads)
+    yield from _sidecar(state, ingress, wanted)
+
+
+def _sidecar(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+    service, held_back = state.desired.ingress_service, state.observed.held_back.get(ingress.id)
+    envoy = state.observed.sidecars.get(ingress.id)
+    if envoy is None and held_back:
+        yield Step(service, held_back, waiting=True)
     elif envoy is None:
-        yield StartSidecar(wanted.id, f"{wanted.id}-sidecar", name, edge.sidecar_port)
-    elif envoy.pid in state.observed.stuck or envoy.port != edge.sidecar_port:
-        yield StopSidecar(wanted.id)
+        yield StartSidecar(ingress.id, sidecar_id(ingress.id), service, wanted.sidecar_port)
+    elif envoy.pid in state.observed.stuck_pids or envoy.port != wanted.sidecar_port:
+        yield StopSidecar(ingress.id)
     elif not envoy.ready:
-        yield Step(name, "wait for the ingress's sidecar", waiting=True)
+        yield Step(service, "wait for the ingress's sidecar", waiting=True)
 
 
-def _gateway_entries(state: MeshState) -> Iterator[Action]:
-    """The API gateway of an earlier time goes once no route of ours hangs on it."""
-    mesh = state.desired.mesh
-    entry = state.entries.get(("api-gateway", state.desired.ingress_service))
-    routes = any(kind == "http-route" and route.owner == mesh for (kind, _), route in state.entries.items())
-    if entry and entry.owner == mesh and not routes:
-        yield DeleteEntry(entry.kind, entry.name)
-
-
-def document(state: MeshState, wanted: DesiredIngress, edge: DesiredKong) -> Iterator[Action | Step]:
-    """Hands Kong its document where it goes by another: ours of before, somebody else's, none."""
-    seen = state.observed.kong
-    if seen is None or isinstance(seen.content, Unknown):
+def post_document(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+    """Posts the document where Kong has another one: an earlier one of ours, one of somebody else's, or none."""
+    kong = state.observed.kong
+    if kong is None or isinstance(kong.content, Unknown):
         return
-    leads = sorted(name for name in edge.ports if _may_lead(state, wanted, edge, name, seen.content))
-    found = edge.document(leads)
-    if found.hash != seen.content.hash:
-        yield PostDocument(found, tuple(leads))
+    content = kong.content
+    services = sorted(name for name in wanted.ports if _may_have_route(state, ingress, wanted, name, content))
+    document = wanted.document(services)
+    if document.hash != content.hash:
+        yield PostDocument(document, tuple(services))
 
 
-def _may_lead(state: MeshState, wanted: DesiredIngress, edge: DesiredKong, name: str, content: KongContent) -> bool:
-    """Whether Kong may lead to a service: its sidecar listens for it, and somebody serves it, or Kong did before."""
-    port = edge.ports[name]
-    if content.ports.get(name) == port:
+def _may_have_route(
+    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, service: str, content: KongContent
+) -> bool:
+    """Whether Kong may have a route to a service: it has it already, or the sidecar and an instance can take calls."""
+    port = wanted.ports[service]
+    if content.ports.get(service) == port:
         return True
-    envoy = state.observed.sidecars.get(wanted.id)
-    reached = bool(envoy and port in envoy.listening and envoy.known.get(name))
-    return reached and any(state.serving(instance.id) for instance in state.desired.services[name].instances)
+    envoy = state.observed.sidecars.get(ingress.id)
+    reachable = bool(envoy and port in envoy.listener_ports and envoy.endpoints.get(service))
+    return reachable and any(state.is_serving(instance.id) for instance in state.desired.services[service].instances)

@@ -1,4 +1,4 @@
-"""What is wanted beside what was seen, with every peer known; questions that both directions ask."""
+"""Desired and observed state side by side, with every peer known, and the questions that the plan asks of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Payload = dict[str, Any]
 
 @dataclass(frozen=True)
 class MeshState:
-    """One look; `registrations` also holds the ingress."""
+    """Both states; `registrations` also holds the ingress."""
 
     desired: DesiredState
     observed: ObservedState
@@ -28,62 +28,78 @@ class MeshState:
     intentions: tuple[Intention, ...]
 
     @classmethod
-    def at(cls, desired: DesiredState, observed: ObservedState) -> MeshState | None:
+    def of(cls, desired: DesiredState, observed: ObservedState) -> MeshState | None:
         """None where Consul could not be read."""
         registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
         if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):
             return None
         return cls(desired, observed, registrations, entries, intentions)
 
-    def exposed(self, id_: str) -> bool:
-        """Whether callers are sent to that instance: registered, passing, its sidecar ready."""
-        known, sidecar = self.registrations.get(id_), self.observed.sidecars.get(id_)
-        return bool(known and known.passing and not known.draining and sidecar and sidecar.ready)
+    def is_exposed(self, id_: str) -> bool:
+        """Whether callers send calls to that instance: registered, passing, not draining, its sidecar ready."""
+        registration, sidecar = self.registrations.get(id_), self.observed.sidecars.get(id_)
+        passing = registration is not None and registration.passing and not registration.draining
+        return passing and sidecar is not None and sidecar.ready
 
-    def serving(self, id_: str) -> bool:
-        """Whether an exposed instance was proven through its own sidecar; only those wanted are ever proven."""
+    def is_serving(self, id_: str) -> bool:
+        """Whether an exposed instance has a good proof; only wanted instances are ever proven."""
         proof = self.observed.proofs.get(id_)
-        return self.exposed(id_) and bool(proof and proof.ok)
+        return self.is_exposed(id_) and proof is not None and proof.ok
 
-    def told(self, name: str) -> bool:
-        """Whether its callers' Envoys know all its exposed instances; where it has a route, the ingress is a caller."""
-        exposed = sum(map(self.exposed, self.instances_of(name)))
-        calls = {self.desired.ingress_id: 0} if self.routed(name) else {}
+    def has_propagated(self, service: str) -> bool:
+        """Whether the Envoy of every caller knows all exposed instances of a service.
+
+        The ingress is a caller of a service with a route.
+        """
+        exposed = sum(map(self.is_exposed, self.instances_of(service)))
+        # An Envoy that has not heard of the service does not call it; the ingress does once there is a route.
+        unheard = {self.desired.ingress_id: 0} if self.has_route(service) else {}
         return all(
-            envoy.known.get(name, calls.get(id_, exposed)) >= exposed for id_, envoy in self.observed.sidecars.items()
+            envoy.endpoints.get(service, unheard.get(id_, exposed)) >= exposed
+            for id_, envoy in self.observed.sidecars.items()
         )
 
-    def routed(self, name: str) -> bool:
-        """Whether the ingress leads to a service."""
-        return ("http-route", name) in self.entries or name in self.kong_ports
+    def has_route(self, service: str) -> bool:
+        """Whether there is a route from the ingress to a service."""
+        return ("http-route", service) in self.entries or service in self.kong_ports
 
-    def led_to(self, name: str) -> bool:
-        """Whether the ingress itself has heard that it leads to a service: its Envoy learns later what Consul knows."""
+    def ingress_serves(self, service: str) -> bool:
+        """Whether the ingress's own Envoy has heard of the route to a service, which is later than Consul has."""
         ingress = self.observed.sidecars.get(self.desired.ingress_id)
-        heard = ingress is not None and name in ingress.known
-        return self.routed(name) and (heard or name in self.kong_ports)
+        heard = ingress is not None and service in ingress.endpoints
+        return self.has_route(service) and (heard or service in self.kong_ports)
 
     @property
     def kong_ports(self) -> Mapping[str, int]:
-        """Where Kong sends the calls of each service of ours; nothing where it does not tell (see `kong_silence`)."""
+        """The port to which Kong sends the calls of each service; empty where that is unknown."""
         kong = self.observed.kong
         return {} if kong is None or isinstance(kong.content, Unknown) else kong.content.ports
 
     @property
-    def kong_silence(self) -> str:
-        """Why a Kong that is there does not tell where it leads; "" where it tells, and where there is none."""
+    def kong_unknown_reason(self) -> str:
+        """Why the document of a running Kong could not be read; "" where it could, and without a Kong."""
         kong = self.observed.kong
         return kong.content.reason if kong is not None and isinstance(kong.content, Unknown) else ""
 
-    def instances_of(self, name: str) -> set[str]:
-        """Every instance of a service that left a trace anywhere."""
-        running = {id_ for id_, workload in self.observed.workloads.items() if workload.service == name}
-        known = {id_ for id_, registration in self.registrations.items() if registration.service == name}
-        beside = {id_ for id_, sidecar in self.observed.sidecars.items() if sidecar.service == name}
-        return running | known | beside
+    @property
+    def has_own_route_entry(self) -> bool:
+        """Whether any http-route entry of ours is left."""
+        return any(e.kind == "http-route" and e.owner == self.desired.mesh for e in self.entries.values())
 
-    def services_seen(self) -> set[str]:
-        """Every service of ours that left a trace anywhere, the ingress apart."""
+    def own_entry(self, kind: str, name: str) -> Entry | None:
+        """The config entry of that kind and name, if this mesh wrote it."""
+        entry = self.entries.get((kind, name))
+        return entry if entry is not None and entry.owner == self.desired.mesh else None
+
+    def instances_of(self, service: str) -> set[str]:
+        """The ids of every instance of a service that runs, is registered or has a sidecar."""
+        running = {id_ for id_, workload in self.observed.workloads.items() if workload.service == service}
+        registered = {id_ for id_, registration in self.registrations.items() if registration.service == service}
+        sidecars = {id_ for id_, sidecar in self.observed.sidecars.items() if sidecar.service == service}
+        return running | registered | sidecars
+
+    def services_found(self) -> set[str]:
+        """Every service of ours of which anything exists, without the ingress."""
         found = {workload.service for workload in self.observed.workloads.values()}
         found |= {sidecar.service for sidecar in self.observed.sidecars.values()}
         found |= {registration.service for registration in self.registrations.values()}
@@ -91,8 +107,8 @@ class MeshState:
         found |= {i.destination for i in self.intentions if i.owner == self.desired.mesh}
         return found - {self.desired.ingress_service}
 
-    def foreign(self, payloads: Iterable[Payload]) -> Iterator[Step]:
-        """Config entries that we would have to write and that somebody else wrote."""
+    def conflicting_entries(self, payloads: Iterable[Payload]) -> Iterator[Step]:
+        """Config entries that we would have to write and that this mesh did not write."""
         for payload in payloads:
             entry = self.entries.get((payload["Kind"], payload["Name"]))
             if entry and entry.owner != self.desired.mesh:
@@ -103,7 +119,7 @@ class MeshState:
                     waiting=True,
                 )
 
-    def unwritten(self, payloads: Iterable[Payload]) -> Iterator[WriteEntry]:
+    def entries_to_write(self, payloads: Iterable[Payload]) -> Iterator[WriteEntry]:
         """Config entries that are missing or differ."""
         for payload in payloads:
             entry = self.entries.get((payload["Kind"], payload["Name"]))
@@ -112,19 +128,19 @@ class MeshState:
                 yield WriteEntry(payload)
 
     def entries_of(self, wanted: DesiredService) -> list[Payload]:
-        """The config entries of a service, such that its callers connect anew when what is said of them changes."""
+        """The config entries of a service, with a digest that makes callers reconnect when an intention changes."""
         return with_reconnect_digest(wanted.entries, policy_digest(wanted.spec.name, self.intentions))
 
-    def policy(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
-        """Intentions to write and to take back; what a person wrote for a pair stands, whatever it says."""
+    def intention_changes(self, destination: str, allow: Iterable[str]) -> Iterator[Action]:
+        """Intentions to write and to delete; an intention that a person wrote for a pair stays as it is."""
         missing, stale = missing_and_stale(allow, destination, self.intentions, self.desired.mesh)
         yield from (Allow(source, destination) for source in missing)
         yield from map(Revoke, stale)
 
 
-def matches(known: Registration | None, payloads: tuple[Payload, ...]) -> bool:
+def matches(registration: Registration | None, payloads: tuple[Payload, ...]) -> bool:
     """Whether Consul has exactly these registrations, ports included."""
-    if known is None or known.digest != payloads[0]["Meta"][DIGEST]:
+    if registration is None or registration.digest != payloads[0]["Meta"][DIGEST]:
         return False
-    ports = (known.port, known.sidecar_port)
+    ports = (registration.port, registration.sidecar_port)
     return ports == (payloads[0]["Port"], payloads[1]["Port"] if len(payloads) > 1 else None)

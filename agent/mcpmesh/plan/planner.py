@@ -1,8 +1,8 @@
-"""From what is wanted and what was seen to what to do next; pure.
+"""The planner: from desired and observed state to the next actions; pure.
 
-A plan holds the actions that are possible now, in order for each service; what
-must be waited for is said in `waiting` and looked at again in the next pass.
-So every point at which we may be interrupted is just another place to begin.
+A plan has the actions that are possible now, in order within each group. What
+has to be waited for is in `waiting`; the next pass looks at it again. So an
+agent that is interrupted anywhere just plans again from what it then observes.
 """
 
 from __future__ import annotations
@@ -12,73 +12,89 @@ from dataclasses import dataclass, field
 
 from mcpmesh.model.observed_state import ObservedState, Unknown
 from mcpmesh.model.report_items import Step
-from mcpmesh.plan import kong_setup, service_removal, service_setup
+from mcpmesh.plan.action_groups import KONG_DOCUMENT, STRAYS, ActionGroup, ingress_group, service_group
 from mcpmesh.plan.actions import Action, EndStray, StartWorkload
 from mcpmesh.plan.desired_state import DesiredService, DesiredState
+from mcpmesh.plan.gateway_setup import set_up_gateway
+from mcpmesh.plan.ingress_removal import remove_ingress
+from mcpmesh.plan.kong_setup import post_document, set_up_kong
 from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.service_removal import remove_surplus
+from mcpmesh.plan.service_setup import set_up_service
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Deeds by service, in order; and what each waits for."""
+    """Actions by group, each group in order; and what is waited for."""
 
-    actions: Mapping[str, tuple[Action, ...]] = field(default_factory=dict)
+    actions: Mapping[ActionGroup, tuple[Action, ...]] = field(default_factory=dict)
     waiting: tuple[Step, ...] = ()
 
     @property
     def in_sync(self) -> bool:
-        """Nothing to do and nothing to wait for."""
+        """Whether nothing is to be done and nothing is waited for."""
         return not self.actions and not self.waiting
 
     def steps(self) -> list[Step]:
         """The plan in sentences."""
-        return [Step(name, str(action)) for name, actions in self.actions.items() for action in actions] + list(
-            self.waiting
-        )
+        applied = [Step(str(group), str(action)) for group, actions in self.actions.items() for action in actions]
+        return [*applied, *self.waiting]
+
+
+# What the parts of the planner give: the items of one group.
+_Items = tuple[ActionGroup, Iterable[Action | Step]]
 
 
 def plan(desired: DesiredState, observed: ObservedState) -> Plan:
-    """What to do next; empty when the world is as wanted."""
-    actions: dict[str, list[Action]] = {}
+    """The next actions; none once the observed state is the desired one."""
+    state = MeshState.of(desired, observed)
+    parts = _without_consul(desired, observed) if state is None else _with_consul(state)
+    actions: dict[ActionGroup, list[Action]] = {}
     waiting: list[Step] = []
-
-    def gather(name: str, items: Iterable[Action | Step]) -> None:
+    for group, items in (*parts, (STRAYS, map(EndStray, observed.strays))):
         for item in items:
             if isinstance(item, Step):
                 waiting.append(item)
             else:
-                actions.setdefault(name, []).append(item)
+                actions.setdefault(group, []).append(item)
+    return Plan({group: tuple(found) for group, found in actions.items()}, tuple(waiting))
 
-    registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
-    if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):
-        # Unknown is not empty: only what Consul has no say in may be done.
-        reason = next(peer.reason for peer in (registrations, entries, intentions) if isinstance(peer, Unknown))
-        for name, wanted in desired.services.items():
-            gather(name, _missing_workloads(wanted, observed))
-        gather("consul", [Step("consul", f"wait for Consul: {reason}", waiting=True)])
+
+def _without_consul(desired: DesiredState, observed: ObservedState) -> Iterator[_Items]:
+    """Unknown is not empty: while Consul can't be read, only missing workloads are started."""
+    for name, wanted in desired.services.items():
+        yield service_group(name), _missing_workloads(wanted, observed)
+    peers = (observed.registrations, observed.entries, observed.intentions)
+    reason = next(peer.reason for peer in peers if isinstance(peer, Unknown))
+    yield service_group("consul"), [Step("consul", f"wait for Consul: {reason}", waiting=True)]
+
+
+def _with_consul(state: MeshState) -> Iterator[_Items]:
+    desired = state.desired
+    group, ingress = ingress_group(desired.ingress_service), desired.ingress
+    if ingress is None:
+        yield group, remove_ingress(state)
+    elif ingress.kong:
+        yield group, set_up_kong(state, ingress, ingress.kong)
+        yield KONG_DOCUMENT, post_document(state, ingress, ingress.kong)
     else:
-        state = MeshState(desired, observed, registrations, entries, intentions)
-        if desired.ingress is None:
-            gather(desired.ingress_service, service_removal.ingress(state))
-        elif desired.ingress.kong:
-            gather(desired.ingress_service, kong_setup.kong(state, desired.ingress, desired.ingress.kong))
-            # Apart from the rest: a document that Kong refuses holds nothing else up.
-            gather(kong_setup.DOCUMENT, kong_setup.document(state, desired.ingress, desired.ingress.kong))
-        else:
-            gather(desired.ingress_service, service_setup.gateway(state, desired.ingress))
-        # On the way down the ingress goes first, so that no caller meets a half-stopped mesh.
-        kong_runs = observed.kong is not None and observed.kong.pid is not None
-        closing = desired.ingress is None and (desired.ingress_id in observed.sidecars or kong_runs)
-        names = set() if closing else state.services_seen() | desired.services.keys()
-        for name in sorted(names):
-            if wanted_here := desired.services.get(name):
-                gather(name, service_setup.service(state, wanted_here))
-            gather(name, service_removal.service(state, name, desired.services.get(name)))
-    gather("mesh", map(EndStray, observed.strays))
-    return Plan({name: tuple(found) for name, found in actions.items()}, tuple(waiting))
+        yield group, set_up_gateway(state, ingress)
+    if _ingress_still_runs(state):
+        return
+    for name in sorted(state.services_found() | desired.services.keys()):
+        if wanted := desired.services.get(name):
+            yield service_group(name), set_up_service(state, wanted)
+        yield service_group(name), remove_surplus(state, name, desired.services.get(name))
+
+
+def _ingress_still_runs(state: MeshState) -> bool:
+    """Whether an unwanted ingress still runs: it goes first, so that no caller meets a half-stopped mesh."""
+    kong = state.observed.kong
+    kong_runs = kong is not None and kong.pid is not None
+    return state.desired.ingress is None and (state.desired.ingress_id in state.observed.sidecars or kong_runs)
 
 
 def _missing_workloads(wanted: DesiredService, observed: ObservedState) -> Iterator[Action]:
     for instance in wanted.instances:
-        if instance.id not in observed.workloads and instance.id not in observed.held:
+        if instance.id not in observed.workloads and instance.id not in observed.held_back:
             yield StartWorkload(instance)

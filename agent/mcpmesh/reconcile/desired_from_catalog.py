@@ -1,4 +1,4 @@
-"""From a catalog to what is wanted in full."""
+"""The desired state, worked out from a catalog."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong, DesiredServi
 
 @dataclass(frozen=True)
 class KongOptions:
-    """What Kong has beside the routes of the catalog: `plugins` for all calls, and a person's `own` documents.
+    """What Kong gets besides the routes of the catalog: `plugins` for all calls, and the user's own documents.
 
-    `ports` are those of its sidecar, one for each service with a route; `digest` is that of its own settings.
+    `ports` are those of its sidecar's listeners, one for each service with a
+    route. `digest` is that of the settings that a Kong of ours is started with.
     """
 
     sidecar_port: int
     ports: Mapping[str, int]
     plugins: Sequence[Content]
-    own: UserDocuments
+    user_documents: UserDocuments
     digest: str = ""
 
 
@@ -44,53 +45,58 @@ def build_desired_state(
     kong: KongOptions | None = None,
     inside_host: str = LOOPBACK,
 ) -> DesiredState:
-    """Everything that the catalog wants of this mesh, with Kong or Consul's API gateway as its ingress.
+    """The desired state of this mesh, with Kong or, without `kong`, Consul's API gateway as its ingress.
 
-    Clients reach it at `ingress_host`, and the mesh its sidecar at `inside_host`.
+    Clients reach the ingress at `ingress_host`; the mesh reaches the sidecar
+    of Kong at `inside_host`.
     """
     ingress_id = empty_desired_state(mesh, ingress_service).ingress_id
     ingress: Ingress
     if kong is None:
-        ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua("caller"))
+        ingress = ApiGateway(mesh, ingress_id, ingress_service, ingress_host, port, _lua_filter("caller"))
     else:
         ingress = KongIngress(
-            mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua("caller"), inside_host
+            mesh, ingress_id, ingress_service, ingress_host, port, kong.sidecar_port, _lua_filter("caller"), inside_host
         )
     return DesiredState(
         mesh=mesh,
         ingress_service=ingress_service,
-        services={name: _wanted(spec, mesh, key, ingress, ingress_service) for name, spec in catalog.services.items()},
+        services={
+            name: _desired_service(spec, mesh, key, ingress, ingress_service) for name, spec in catalog.services.items()
+        },
         ingress=DesiredIngress(
             id=ingress_id,
             port=port,
             registration=ingress.registrations({})[0],
             entries=tuple(ingress.entries()),
-            kong=_wanted_kong(catalog, mesh, ingress, kong) if kong else None,
+            kong=_desired_kong(catalog, mesh, ingress, kong) if kong else None,
         ),
     )
 
 
 def empty_desired_state(mesh: str, ingress_service: str) -> DesiredState:
-    """What is wanted of a mesh that goes down."""
+    """The desired state of a mesh that goes down."""
     return DesiredState(mesh, ingress_service, {}, None)
 
 
-def kong_content(catalog: Catalog, mesh: str, kong: KongOptions, leads: Collection[str]) -> Content:
-    """What Kong is handed while it may lead to these services."""
-    absent = kong.ports.keys() - set(leads)
-    routed = {name: (catalog.services[name], kong.ports[name]) for name in leads}
+def kong_content(catalog: Catalog, mesh: str, kong: KongOptions, services: Collection[str]) -> Content:
+    """The content of Kong's document while it may have routes to these services."""
+    absent = kong.ports.keys() - set(services)
+    routed = {name: (catalog.services[name], kong.ports[name]) for name in services}
     ours = render_content(mesh, routed, kong.plugins, [catalog.services[name] for name in absent])
-    return kong.own.merged_with(ours, absent)
+    return kong.user_documents.merged_with(ours, absent)
 
 
-def _wanted_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongOptions) -> DesiredKong:
-    def handed_over(leads: Collection[str]) -> Document:
-        return document_from_content(kong_content(catalog, mesh, kong, leads))
+def _desired_kong(catalog: Catalog, mesh: str, ingress: Ingress, kong: KongOptions) -> DesiredKong:
+    def document(services: Collection[str]) -> Document:
+        return document_from_content(kong_content(catalog, mesh, kong, services))
 
-    return DesiredKong(kong.sidecar_port, kong.ports, ingress.registrations, handed_over, kong.digest)
+    return DesiredKong(kong.sidecar_port, kong.ports, ingress.registrations, document, kong.digest)
 
 
-def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str) -> DesiredService:
+def _desired_service(
+    spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_service: str
+) -> DesiredService:
     def registrar(instance: Instance, workload: Workload) -> tuple[dict[str, object], ...]:
         return registration(
             spec,
@@ -111,12 +117,12 @@ def _wanted(spec: ServiceSpec, mesh: str, key: bytes, ingress: Ingress, ingress_
     return DesiredService(
         spec=spec,
         instances=instances(spec, mesh, key),
-        entries=tuple(service_entries(spec, mesh, _lua("caller"), _lua("callee"))),
+        entries=tuple(service_entries(spec, mesh, _lua_filter("caller"), _lua_filter("callee"))),
         allow=tuple(sorted(callers)),
         route=ingress.route(spec) if spec.route else None,
         registrar=registrar,
     )
 
 
-def _lua(side: str) -> str:
+def _lua_filter(side: str) -> str:
     return resource_path(f"envoy/{side}.lua").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What happened, in sentences: to the log, to the API, to whoever follows."""
+"""The journal of events: kept for the API, streamed to its clients, and logged."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mcpmesh.model.report_items import Event, Level
 
 log = logging.getLogger("mcpmesh")
 
-# A day's worth of a quiet mesh; followers that fall further behind miss the oldest.
-_KEPT = 2000
+# About a day of a quiet mesh. A client that falls further behind misses the oldest events.
+KEPT_EVENTS = 2000
 
 _SEVERITY = {
     Level.DETAIL: logging.DEBUG,
@@ -24,26 +24,26 @@ _SEVERITY = {
 
 
 class Journal:
-    """Events in order, the latest ones kept."""
+    """The latest events, in order."""
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque(maxlen=_KEPT)
+        self._events: deque[Event] = deque(maxlen=KEPT_EVENTS)
         self._number = 0
-        self._more = asyncio.Event()
+        self._recorded = asyncio.Event()
         self._closed = False
 
     def record(self, level: Level, sentence: str, service: str | None = None) -> None:
-        """Appends an event and logs it, the service first."""
+        """Appends an event, and logs it as "SERVICE: SENTENCE"."""
         self._number += 1
         self._events.append(Event(self._number, time.time(), level, sentence, service))
         log.log(_SEVERITY[level], "%s: %s", service or "mesh", sentence)
-        self._more.set()
-        self._more = asyncio.Event()
+        self._recorded.set()
+        self._recorded = asyncio.Event()
 
     def close(self) -> None:
-        """Lets followers end."""
+        """Ends all `follow` iterators after the events recorded so far."""
         self._closed = True
-        self._more.set()
+        self._recorded.set()
 
     @property
     def last(self) -> int:
@@ -51,13 +51,13 @@ class Journal:
         return self._number
 
     async def follow(self, since: int, forever: bool) -> AsyncIterator[Event]:
-        """Events above `since`; with `forever`, new ones until the journal closes."""
+        """The events above number `since`; with `forever`, also new ones until the journal closes."""
         while True:
-            more = self._more
+            recorded = self._recorded
             for event in [event for event in self._events if event.number > since]:
                 since = event.number
                 yield event
             if not forever or self._closed:
                 return
-            if more is self._more:
-                await more.wait()
+            if recorded is self._recorded:
+                await recorded.wait()

@@ -1,6 +1,6 @@
-"""Makes sure that what is called ready answers: one exchange through each sidecar, again and again.
+"""Proofs that instances answer: one exchange through each sidecar, repeated.
 
-Proofs run beside the passes, so that a slow server delays only its own.
+Proofs run concurrently with the passes, so a slow server delays only its own.
 """
 
 from __future__ import annotations
@@ -18,76 +18,102 @@ from mcpmesh.mcp.through_sidecar import Door, http_through, mcp_through, tls_thr
 from mcpmesh.model.observed_state import Proof
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec
 
-# A failed proof is tried again sooner than a good one is renewed.
-_RETRY_SECONDS = 1.0
+# A failed proof is repeated sooner than a good one.
+RETRY_SECONDS = 1.0
 
-# Who asks: a TLS context of the agent's own identity, and the trust domain's name for a service.
+# A TLS context with the agent's own identity, and a function from a service's name to its SPIFFE id.
 Credentials = Callable[[], Awaitable[tuple[ssl.SSLContext, Callable[[str], str]]]]
 
 
 @dataclass(frozen=True)
-class _Dated:
+class ProofTarget:
+    """An instance to prove: its service, and the host and port of its sidecar."""
+
+    spec: ServiceSpec
+    host: str
+    port: int
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port of its sidecar."""
+        return self.host, self.port
+
+
+@dataclass(frozen=True)
+class _DatedProof:
     proof: Proof
-    door: tuple[str, int]
+    address: tuple[str, int]
     at: float
 
 
 class Prover:
-    """Keeps one dated proof per instance; `done` is called whenever one changed."""
+    """Keeps the latest proof of each instance; calls `changed` when an instance gets another proof than before."""
 
-    def __init__(self, credentials: Credentials, seconds: float, done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        seconds: float,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._credentials = credentials
         self._seconds = seconds
-        self._done = done
-        self._proofs: dict[str, _Dated] = {}
+        self._changed = changed
+        self._clock = clock
+        self._proofs: dict[str, _DatedProof] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    def want(self, doors: Mapping[str, tuple[ServiceSpec, str, int]]) -> dict[str, Proof]:
-        """The proofs there are for these instances (with host and port of each sidecar); starts those that are due."""
-        for gone in self._proofs.keys() - doors.keys():
+    def prove(self, targets: Mapping[str, ProofTarget]) -> dict[str, Proof]:
+        """The present proofs of these instances; starts those that are due."""
+        for gone in self._proofs.keys() - targets.keys():
             del self._proofs[gone]
-        now = time.monotonic()
-        for id_, (spec, host, port) in doors.items():
+        for id_, target in targets.items():
             known = self._proofs.get(id_)
-            if known and known.door != (host, port):
+            if known and known.address != target.address:
                 del self._proofs[id_]
                 known = None
-            age = self._seconds if known and known.proof.ok else _RETRY_SECONDS
-            if id_ not in self._running and (known is None or now - known.at >= age):
-                task = asyncio.create_task(self._prove(id_, spec, (host, port)), name=f"prove {id_}")
-                self._running[id_] = task
+            if id_ not in self._running and self._is_due(known):
+                self._running[id_] = asyncio.create_task(self._prove(id_, target), name=f"prove {id_}")
         return {id_: dated.proof for id_, dated in self._proofs.items()}
 
     async def close(self) -> None:
-        """Ends what is under way."""
-        for task in list(self._running.values()):
+        """Ends the proofs under way."""
+        running = list(self._running.values())
+        for task in running:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
-    async def _prove(self, id_: str, spec: ServiceSpec, door: tuple[str, int]) -> None:
+    def _is_due(self, known: _DatedProof | None) -> bool:
+        if known is None:
+            return True
+        return self._clock() - known.at >= (self._seconds if known.proof.ok else RETRY_SECONDS)
+
+    async def _prove(self, id_: str, target: ProofTarget) -> None:
         try:
             before = self._proofs.get(id_)
-            proof = await self._outcome(spec, *door)
-            self._proofs[id_] = _Dated(proof, door, time.monotonic())
+            proof = await self._outcome(target)
+            self._proofs[id_] = _DatedProof(proof, target.address, self._clock())
             if before is None or before.proof != proof:
-                self._done()
+                self._changed()
         finally:
             del self._running[id_]
 
-    async def _outcome(self, spec: ServiceSpec, host: str, port: int) -> Proof:
+    async def _outcome(self, target: ProofTarget) -> Proof:
+        spec = target.spec
         try:
             context, spiffe = await self._credentials()
-            door = Door(port, spiffe(spec.name), host)
+            sidecar = Door(target.port, spiffe(spec.name), target.host)
             if not isinstance(spec.start, Plain):
-                # Any JSON-RPC answer, a refusal too, means alive.
+                # Any JSON-RPC answer proves that the server is alive, an error too.
                 with suppress(RpcError):
-                    await mcp_through(context, door, "tools/list")
+                    await mcp_through(context, sidecar, "tools/list")
             elif spec.start.protocol is Protocol.TCP:
-                await tls_through(context, door, hold=0.2)
+                await tls_through(context, sidecar, hold=0.2)
             else:
-                status = await http_through(context, door, spec.health.proof_path)
+                path = spec.health.path or "/"
+                status = await http_through(context, sidecar, path)
                 if status >= 500 or status == 403:
-                    return Proof(False, f"GET {spec.health.proof_path} through its sidecar answers HTTP {status}")
+                    return Proof(False, f"GET {path} through its sidecar answers HTTP {status}")
         except MeshError as error:
             return Proof(False, str(error))
         return Proof(True)

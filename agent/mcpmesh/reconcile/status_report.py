@@ -1,4 +1,4 @@
-"""From what is wanted and what was seen to what is reported; pure."""
+"""The status of each service, from the desired and the observed state; pure."""
 
 from __future__ import annotations
 
@@ -9,73 +9,80 @@ from mcpmesh.model.observed_state import ObservedState, ServerInfo, Workload
 from mcpmesh.plan.desired_state import DesiredService, DesiredState
 from mcpmesh.plan.mesh_state import MeshState
 
-# Words of a shim that mean: it will not come up by waiting.
+# States of a shim from which an instance does not become ready by waiting.
 _HOPELESS = ("failed", "crash-loop", "unreachable")
 
 
 def service_statuses(
-    desired: DesiredState, observed: ObservedState, failures: Mapping[str, str], ingress: str | None
+    desired: DesiredState, observed: ObservedState, failures: Mapping[str, str], ingress_url: str | None
 ) -> list[ServiceStatus]:
-    """One line per service: those wanted, then those still draining. `ingress` is its URL, None while it is shut."""
-    mesh = MeshState.at(desired, observed)
+    """The wanted services, then those still draining.
+
+    `failures` has the failed actions by service; `ingress_url` is None while
+    the ingress accepts no calls.
+    """
+    mesh = MeshState.of(desired, observed)
     if mesh is None:
         return [
             ServiceStatus(name, State.UNKNOWN, len(wanted.instances), 0, "Consul cannot be read")
             for name, wanted in desired.services.items()
         ]
-    lines = [_service(mesh, wanted, failures.get(name, ""), ingress) for name, wanted in desired.services.items()]
-    for name in sorted({w.service for w in observed.workloads.values()} - desired.services.keys()):
-        instances = tuple(_going(mesh, id_) for id_ in sorted(mesh.instances_of(name)))
-        lines.append(ServiceStatus(name, State.DRAINING, 0, 0, "no longer wanted", instances=instances))
-    return lines
+    wanted_ones = [
+        _service(mesh, wanted, failures.get(name, ""), ingress_url) for name, wanted in desired.services.items()
+    ]
+    running = {workload.service for workload in observed.workloads.values()}
+    return [*wanted_ones, *(_draining_service(mesh, name) for name in sorted(running - desired.services.keys()))]
 
 
-def _service(mesh: MeshState, wanted: DesiredService, failure: str, ingress: str | None) -> ServiceStatus:
+def _service(mesh: MeshState, wanted: DesiredService, failure: str, ingress_url: str | None) -> ServiceStatus:
     spec = wanted.spec
     instances = [_instance(mesh, instance.id, failure) for instance in wanted.instances]
-    surplus = mesh.instances_of(spec.name) - {instance.id for instance in wanted.instances}
-    serving = [id_ for id_ in surplus if mesh.exposed(id_)]
-    ready = sum(instance.state is State.READY for instance in instances)
-    info = next((i for instance in wanted.instances if (i := _info(mesh, instance.id))), None)
-    troubles = [instance.detail for instance in instances if instance.state is not State.READY and instance.detail]
-    detail = troubles[0] if troubles else ""
-    if ready == len(instances):
-        state = State.READY
-    elif ready or serving:
-        state = State.DEGRADED
-    elif any(instance.state is State.FAILED for instance in instances):
-        state = State.FAILED
-    else:
-        state = State.STARTING
-    led_to = mesh.led_to(spec.name)
+    surplus = sorted(mesh.instances_of(spec.name) - {instance.id for instance in wanted.instances})
+    problems = [instance.detail for instance in instances if instance.state is not State.READY and instance.detail]
+    info = next((i for instance in wanted.instances if (i := _server_info(mesh, instance.id))), None)
+    has_address = ingress_url and spec.route and mesh.ingress_serves(spec.name)
     return ServiceStatus(
         name=spec.name,
-        state=state,
+        state=_service_state(instances, any(map(mesh.is_exposed, surplus))),
         wanted=len(instances),
-        ready=ready,
-        detail=detail,
-        address=f"{ingress}{spec.route}" if ingress and spec.route and led_to else None,
+        ready=sum(instance.state is State.READY for instance in instances),
+        detail=problems[0] if problems else "",
+        address=f"{ingress_url}{spec.route}" if has_address else None,
         server=f"{info.name} {info.version}".strip() if info else None,
         protocol_versions=info.protocol_versions if info else (),
         tools=len(info.tools) if info and spec.is_mcp else None,
-        instances=(*instances, *(_going(mesh, id_) for id_ in sorted(surplus))),
+        instances=(*instances, *(_draining_instance(mesh, id_) for id_ in surplus)),
     )
 
 
-def _info(mesh: MeshState, id_: str) -> ServerInfo | None:
+def _service_state(instances: list[InstanceStatus], old_ones_serve: bool) -> State:
+    states = {instance.state for instance in instances}
+    if states <= {State.READY}:
+        return State.READY
+    if State.READY in states or old_ones_serve:
+        return State.DEGRADED
+    return State.FAILED if State.FAILED in states else State.STARTING
+
+
+def _draining_service(mesh: MeshState, name: str) -> ServiceStatus:
+    instances = tuple(_draining_instance(mesh, id_) for id_ in sorted(mesh.instances_of(name)))
+    return ServiceStatus(name, State.DRAINING, 0, 0, "no longer wanted", instances=instances)
+
+
+def _server_info(mesh: MeshState, id_: str) -> ServerInfo | None:
     workload = mesh.observed.workloads.get(id_)
     return workload.info if workload else None
 
 
 def _instance(mesh: MeshState, id_: str, failure: str) -> InstanceStatus:
     workload = mesh.observed.workloads.get(id_)
-    if mesh.serving(id_) and workload and workload.ready:
-        return _described(mesh, id_, State.READY, "")
-    state, detail = _trouble(mesh, id_, workload, failure)
-    return _described(mesh, id_, state, detail)
+    if mesh.is_serving(id_) and workload and workload.ready:
+        return _instance_status(mesh, id_, State.READY, "")
+    return _instance_status(mesh, id_, *_state_and_reason(mesh, id_, workload, failure))
 
 
-def _trouble(mesh: MeshState, id_: str, workload: Workload | None, failure: str) -> tuple[State, str]:
+def _state_and_reason(mesh: MeshState, id_: str, workload: Workload | None, failure: str) -> tuple[State, str]:
+    """The state of an instance that is not ready, and why."""
     if failure:
         return State.FAILED, failure
     if workload is None:
@@ -85,15 +92,15 @@ def _trouble(mesh: MeshState, id_: str, workload: Workload | None, failure: str)
     proof = mesh.observed.proofs.get(id_)
     if proof and not proof.ok:
         return State.FAILED, proof.error
-    # Checks that don't pass yet are no trouble by themselves: the proof above is.
+    # Checks that don't pass yet are no failure by themselves; the proof decides.
     return State.STARTING, ""
 
 
-def _going(mesh: MeshState, id_: str) -> InstanceStatus:
-    return _described(mesh, id_, State.DRAINING, "finishing its calls")
+def _draining_instance(mesh: MeshState, id_: str) -> InstanceStatus:
+    return _instance_status(mesh, id_, State.DRAINING, "finishing its calls")
 
 
-def _described(mesh: MeshState, id_: str, state: State, detail: str) -> InstanceStatus:
+def _instance_status(mesh: MeshState, id_: str, state: State, detail: str) -> InstanceStatus:
     workload, sidecar = mesh.observed.workloads.get(id_), mesh.observed.sidecars.get(id_)
     return InstanceStatus(
         id=id_,

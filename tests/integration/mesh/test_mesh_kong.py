@@ -205,11 +205,11 @@ def test_a_document_of_somebody_else_is_replaced_and_said_so(kong_mesh: RealMesh
     assert answer.status_code == 201, answer.text
     (claim,) = [c for c in kong_mesh.lines("verify", code=FAILED) if c.get("claim") == "Kong goes by our document"]
     assert not claim["ok"] and "another document" in claim["evidence"]
-    assert "hand Kong its document" in kong_mesh.run("plan").stdout
+    assert "post Kong's document" in kong_mesh.run("plan").stdout
     kong_mesh.api("POST", "/v1/resume")
     wait_for("our document is back", lambda: hash_of(kong_mesh) == ours)
     # It is said once Kong has answered, and Kong goes by it a moment earlier.
-    wait_for("it is said", lambda: "Kong went by another document; it has ours again" in kong_mesh.log())
+    wait_for("it is said", lambda: "Kong had another document; it has ours again" in kong_mesh.log())
     wait_for("calls are answered", lambda: status_of(kong_mesh, "/mcp/clock") == 200)
 
 

@@ -34,7 +34,7 @@ CONTAINERS_ALONE = {
 
 
 def embedded(kind: str) -> World:
-    kong = KongOptions(sidecar_port=6000, ports={"files": 7000}, plugins=[], own=UserDocuments())
+    kong = KongOptions(sidecar_port=6000, ports={"files": 7000}, plugins=[], user_documents=UserDocuments())
     return World(
         settings=Settings(),
         mesh="m",

@@ -38,7 +38,7 @@ PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000
 EDGE_ADDRESS, INSIDE_ADDRESS = "172.20.0.5", "172.21.0.5"
 
 FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
-WISH = KongOptions(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], own=UserDocuments())
+WISH = KongOptions(sidecar_port=6000, ports={"files": UPSTREAM}, plugins=[], user_documents=UserDocuments())
 DESIRED = build_desired_state(Catalog({"files": FILES}), "m", b"key", "ingress", "127.0.0.1", PROXY, WISH)
 INGRESS = DESIRED.ingress
 assert INGRESS is not None and INGRESS.kong is not None

@@ -10,7 +10,7 @@ from mcpmesh.ingress.kong import kong_process
 from mcpmesh.ingress.kong.document import Document, document_from_text
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.kit.ports import PortAllocator, is_free
 from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import IngressSettings, KongSettings
 
@@ -27,8 +27,8 @@ class KongControl:
         admin: KongAdmin,
         ports: PortAllocator,
     ) -> None:
-        self.host = ingress.host
-        self.service = ingress.service
+        self._host = ingress.host
+        self._service = ingress.service
         self._mesh = mesh
         self._home = home
         self._settings = settings
@@ -36,15 +36,19 @@ class KongControl:
         self._ports = ports
         self._posted: str | None = None
 
+    def port_is_free(self, port: int) -> bool:
+        """Whether Kong could listen at that port."""
+        return is_free(port, self._host)
+
     def start(self, instance: str, port: int, taken: Collection[int]) -> int:
         """Starts ours; raises WorkloadError without a program, SettingsError where the configured one is unusable."""
         program = kong_process.find_kong(self._settings.binary)
         if program is None:
             raise WorkloadError("cannot start Kong: there is none on PATH; install it, or set MCPMESH_KONG__BINARY")
-        listeners = kong_process.KongListeners(self.host, port, self._ports.take(taken))
+        listeners = kong_process.KongListeners(self._host, port, self._ports.take(taken))
         ports = {"public": port, "admin": listeners.admin_port}
-        digest = kong_process.digest(program, self.host, self._settings)
-        mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self.service, digest, ports)
+        digest = kong_process.digest(program, self._host, self._settings)
+        mark = Mark(self._mesh, str(self._home), kong_process.ROLE, instance, self._service, digest, ports)
         return kong_process.start(program, mark, listeners, self._settings)
 
     def last_error_line(self, instance: str) -> str:

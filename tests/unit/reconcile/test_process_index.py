@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.reconcile.observer import first_of_each
+from mcpmesh.reconcile.process_index import first_of_each
 
 
 def process(pid: int, role: str, instance: str) -> Process:
