@@ -112,7 +112,7 @@ class FakeServer:
         self.paused = False
 
     def kill(self) -> None:
-        self.exit_with(ServerExit(signal=9))
+        self._loop.call_soon(self._exit, ServerExit(signal=9))
 
     async def stop(self, step_seconds: float) -> None:
         self.stopped = True
@@ -365,7 +365,7 @@ class Shim:
         self.context = Context(self.config, now=self.loop.time, wall_clock=self.loop.time)
         self.server_info = ServerInfo()
         self.app = App(self.context, self.server_info, self._open_channel)
-        self.supervision = self.loop.create_task(self.app.supervisor.run())
+        self.supervision: asyncio.Task[None] | None = None
 
     def _open_channel(self) -> FakeServer:
         server = FakeServer(self.loop, self.era, self.automatic)
@@ -397,11 +397,14 @@ class Shim:
         return self.context.metrics.calls
 
     def settle(self) -> None:
-        """Run until nothing is left to do at this moment."""
+        """Run until nothing is left to do at this moment; the first time this starts the main server."""
+        if self.supervision is None:
+            self.supervision = self.loop.create_task(self.app.supervisor.run())
         settle(self.loop)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
+        self.settle()
         self.loop.run_until_complete(asyncio.sleep(seconds))
         self.settle()
 
@@ -476,7 +479,8 @@ class Shim:
     def close(self) -> None:
         """Close the shim; nothing may be left."""
         self.loop.run_until_complete(self.app.close())
-        self.supervision.cancel()
+        if self.supervision is not None:
+            self.supervision.cancel()
         self.settle()
         assert self.running == []
         tasks = asyncio.all_tasks(self.loop)

@@ -66,8 +66,7 @@ async def _discover(peer: Peer, server_info: ServerInfo) -> bool:
         await _race_initialize(peer, server_info, request)
         return False
     finally:
-        if request.future.done():
-            peer.forget(request)
+        peer.forget(request)
     return _learn_discover(message, server_info)
 
 
