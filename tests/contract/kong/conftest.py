@@ -19,7 +19,7 @@ def started_kong(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningKo
 
 @pytest.fixture
 def kong(started_kong: RunningKong) -> RunningKong:
-    """It, with the document that it has at its start."""
+    """That Kong, with the document that it has at its start."""
     answer = httpx.post(
         f"{started_kong.admin}/config", json={"config": WAITING.read_text()}, trust_env=False, timeout=30
     )
@@ -29,7 +29,7 @@ def kong(started_kong: RunningKong) -> RunningKong:
 
 @pytest.fixture
 async def admin() -> AsyncIterator[KongAdmin]:
-    # The product's own bound is for a mesh that looks again.
+    # The product's own bound is for a mesh that asks again in a second.
     client = KongAdmin(seconds=90)
     yield client
     await client.close()

@@ -1,4 +1,4 @@
-"""What the mesh counts on in Kong, asked of a real one where it is given, else of the stand-in."""
+"""What the mesh relies on in Kong's Admin API: a real Kong where one is given, else the stand-in."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ async def test_the_version_of_kong_is_read(kong: RunningKong, admin: KongAdmin) 
 async def test_a_posted_document_is_in_force_and_has_the_hash_that_we_compute(
     kong: RunningKong, admin: KongAdmin
 ) -> None:
-    handed = document_from_content(of_both())
-    assert await admin.hash(kong.admin) != handed.hash
-    await admin.post(kong.admin, handed)
-    assert await admin.hash(kong.admin) == handed.hash
+    document = document_from_content(of_both())
+    assert await admin.hash(kong.admin) != document.hash
+    await admin.post(kong.admin, document)
+    assert await admin.hash(kong.admin) == document.hash
     found = await admin.services(kong.admin, "m")
     assert {name: held.port for name, held in found.items()} == {"files": 7000, "web": 7001}
     assert all(len(held.digest) == 12 for held in found.values())
@@ -58,13 +58,13 @@ async def test_a_document_without_entities_has_the_hash_that_we_expect(kong: Run
 
 
 async def test_a_document_that_others_post_has_another_hash(kong: RunningKong, admin: KongAdmin) -> None:
-    handed = document_from_content(of_both())
-    await admin.post(kong.admin, handed)
-    # As an object, with one field that differs, the way other programs do it.
+    document = document_from_content(of_both())
+    await admin.post(kong.admin, document)
+    # As an object with one other field, the way other programs post it.
     theirs = {**of_both(), "services": [{"name": "theirs", "host": "127.0.0.1", "port": 7009}]}
     answer = httpx.post(f"{kong.admin}/config", json=theirs, trust_env=False, timeout=60)
     assert answer.status_code == httpx.codes.CREATED
-    assert await admin.hash(kong.admin) != handed.hash
+    assert await admin.hash(kong.admin) != document.hash
     assert await admin.services(kong.admin, "m") == {}
 
 
@@ -143,9 +143,9 @@ async def test_a_text_that_is_no_document_is_refused(kong: RunningKong, admin: K
 async def test_kong_accepts_every_plugin_of_the_settings(
     kong: RunningKong, admin: KongAdmin, changes: dict[str, object]
 ) -> None:
-    handed = document_from_content(render_content("m", BOTH, plugins(KongSettings.model_validate(changes))))
-    await admin.post(kong.admin, handed)
-    assert await admin.hash(kong.admin) == handed.hash
+    document = document_from_content(render_content("m", BOTH, plugins(KongSettings.model_validate(changes))))
+    await admin.post(kong.admin, document)
+    assert await admin.hash(kong.admin) == document.hash
 
 
 async def test_kong_accepts_a_users_document_merged_with_ours(
@@ -163,9 +163,9 @@ async def test_kong_accepts_a_users_document_merged_with_ours(
     )
     found: UserDocuments = read_documents(tmp_path)
     found.check_conflicts(of_both())
-    handed = document_from_content(found.merged_with(of_both()))
-    await admin.post(kong.admin, handed)
-    assert await admin.hash(kong.admin) == handed.hash
+    document = document_from_content(found.merged_with(of_both()))
+    await admin.post(kong.admin, document)
+    assert await admin.hash(kong.admin) == document.hash
 
 
 async def test_what_kong_has_can_be_read_back(kong: RunningKong, admin: KongAdmin) -> None:
@@ -186,7 +186,7 @@ async def test_calls_are_counted_where_the_settings_say_so(kong: RunningKong, ad
     assert httpx.get(f"{kong.admin}/metrics", trust_env=False, timeout=60).status_code == httpx.codes.OK
 
 
-# --- what is no Kong, or none that is well
+# --- other programs, and a Kong with a problem
 
 
 async def test_without_an_answer_kong_is_unreachable(admin: KongAdmin) -> None:
@@ -230,5 +230,5 @@ async def test_the_status_of_a_refused_post_decides_whether_a_retry_may_help(
 
 
 async def answering(status: int, body: bytes) -> KongAdmin:
-    """A client whose peer gives this answer to everything."""
+    """A client whose peer gives this answer to every request."""
     return KongAdmin(httpx.MockTransport(lambda request: httpx.Response(status, content=body)))

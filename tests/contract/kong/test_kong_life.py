@@ -1,4 +1,4 @@
-"""Our own Kong as a process: found by its mark, drained, ended whole; the real one or the stand-in."""
+"""The process of our own Kong: found by its mark, drained, ended completely; the real one or the stand-in."""
 
 from __future__ import annotations
 
@@ -138,5 +138,5 @@ async def test_kong_health_tells_whether_it_runs(home: Path) -> None:
     argv = [kong_program(home / "programs"), "health", "--prefix", home / "kong"]
     assert subprocess.run(argv, capture_output=True).returncode == 0
     await end(process)
-    # A number means somebody until whoever inherited the ended process has taken note of it.
+    # A pid stays in use until the new parent of the ended process has reaped it.
     wait_for(lambda: subprocess.run(argv, capture_output=True).returncode != 0)

@@ -1,4 +1,4 @@
-"""Calls through Kong by the document that the mesh renders: a real one where it is given, else the stand-in.
+"""Calls through a Kong with the mesh's document: a real one where it is given, else the stand-in.
 
 A real Kong has to reach a server of this machine at 127.0.0.1.
 """
@@ -23,7 +23,7 @@ WEB = ServiceSpec("web", Plain(Protocol.HTTP, command="web"), route="/web")
 
 
 class Service:
-    """Tells what it was asked, as a service behind the sidecar hears it; /mcp/stream goes on when it is told to."""
+    """Records its requests, as a service behind the sidecar gets them; /mcp/stream continues when it is told to."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -84,7 +84,7 @@ async def service() -> AsyncIterator[Service]:
 
 @pytest.fixture
 async def proxy(kong: RunningKong, admin: KongAdmin, service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a Kong that leads to the service by both routes."""
+    """A client of a Kong with both routes to the service."""
     await hand_over(kong, admin, service, KongSettings())
     async with httpx.AsyncClient(base_url=kong.proxy, trust_env=False, timeout=60) as client:
         yield client
@@ -167,7 +167,7 @@ async def test_events_arrive_while_the_stream_is_open(proxy: httpx.AsyncClient, 
 async def test_a_request_reaches_the_service_before_its_end(proxy: httpx.AsyncClient, service: Service) -> None:
     async def slowly() -> AsyncIterator[bytes]:
         yield b"begin"
-        # Only a proxy that does not wait for the whole request lets this go on.
+        # This continues only with a proxy that does not wait for the whole request.
         await asyncio.wait_for(service.got.wait(), 60)
         yield b"end"
 

@@ -1,4 +1,4 @@
-"""The document that Kong is handed: rendered from the catalog and the settings."""
+"""The document for Kong, rendered from the catalog and the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document for Kong as it is shown."""
+"""A document for Kong, with its secrets masked."""
 
 from __future__ import annotations
 

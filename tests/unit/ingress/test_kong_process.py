@@ -1,4 +1,4 @@
-"""Our own Kong as a process: what it is told, and what it says."""
+"""The process of our own Kong: its environment and its log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_kong_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
         tmp_path, KongListeners("::1", 8000, 8001), KongSettings(workers=2), tmp_path / "k.log", root=False
     )
     assert found["KONG_PROXY_LISTEN"] == "[::1]:8000" and found["KONG_ADMIN_LISTEN"] == "127.0.0.1:8001"
-    # These are open to everybody, or taken by the next Kong, where nothing is said.
+    # By default these are open to everybody, or conflict with a second Kong.
     assert {found[f"KONG_{name}_LISTEN"] for name in ("ADMIN_GUI", "STATUS", "STREAM")} == {"off"}
     assert found["KONG_DATABASE"] == "off" and found["KONG_NGINX_DAEMON"] == "off"
     assert found["KONG_ANONYMOUS_REPORTS"] == "off" and found["KONG_NGINX_WORKER_PROCESSES"] == "2"

@@ -1,4 +1,4 @@
-"""A person's own documents for Kong: read, joined, and refused where two want the same thing."""
+"""The user's own documents for Kong: reading, merging, and conflicts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FILES = ServiceSpec("files", Stdio("server"), route="/mcp/files")
 OURS = render_content("m", {"files": (FILES, 7000)}, [{"name": "prometheus", "config": {}}])
 
 
-def own(folder: Path, **documents: str) -> UserDocuments:
-    """These documents, `_format_version` added."""
+def documents_in(folder: Path, **documents: str) -> UserDocuments:
+    """Writes these documents, with `_format_version` added, and reads the folder."""
     for name, text in documents.items():
         (folder / f"{name}.yml").write_text('_format_version: "3.0"\n' + text)
     return read_documents(folder)
 
 
 def test_entities_of_all_documents_are_merged_with_ours(tmp_path: Path) -> None:
-    found = own(
+    found = documents_in(
         tmp_path,
         a="consumers:\n- username: ada\n  keyauth_credentials:\n  - key: sesame\n",
         b="services:\n- name: shop\n  host: shop.example\n",
@@ -35,7 +35,7 @@ def test_entities_of_all_documents_are_merged_with_ours(tmp_path: Path) -> None:
 
 
 def test_an_entity_that_refers_to_a_service_is_added_together_with_it(tmp_path: Path) -> None:
-    found = own(
+    found = documents_in(
         tmp_path, a="plugins:\n- name: key-auth\n  service: files\n- name: acl\n  route: {name: files}\n- name: jwt\n"
     )
     names = [item["name"] for item in found.merged_with(OURS)["plugins"]]
@@ -61,7 +61,7 @@ def test_json_is_read_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "expected"),
     [
         ("services: []\n", 1, '`_format_version` has to be "3.0"'),
         ('_format_version: "1.1"\n', 1, '`_format_version` has to be "3.0"'),
@@ -72,16 +72,18 @@ def test_json_is_read_too(tmp_path: Path) -> None:
         ('_format_version: "3.0"\nservices: [\n', 3, "neither YAML nor JSON"),
     ],
 )
-def test_a_malformed_document_is_an_error_with_file_and_line(tmp_path: Path, text: str, line: int, said: str) -> None:
+def test_a_malformed_document_is_an_error_with_file_and_line(
+    tmp_path: Path, text: str, line: int, expected: str
+) -> None:
     (tmp_path / "a.yml").write_text(text)
     with pytest.raises(DocumentError) as caught:
         read_documents(tmp_path)
     (problem,) = caught.value.problems
-    assert (problem.path, problem.line) == (tmp_path / "a.yml", line) and said in problem.message
+    assert (problem.path, problem.line) == (tmp_path / "a.yml", line) and expected in problem.message
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("services:\n- {name: files, host: a}\n", 'services[0]: service name "files" is taken: the mesh itself'),
         ("routes:\n- {name: files, paths: [/x]}\n", 'routes[0]: route name "files" is taken: the mesh itself'),
@@ -96,12 +98,12 @@ def test_a_malformed_document_is_an_error_with_file_and_line(tmp_path: Path, tex
         ),
     ],
 )
-def test_a_conflict_with_the_mesh_is_an_error_with_file_and_entity(tmp_path: Path, text: str, said: str) -> None:
+def test_a_conflict_with_the_mesh_is_an_error_with_file_and_entity(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(DocumentError) as caught:
-        own(tmp_path, a=text).check_conflicts(OURS)
+        documents_in(tmp_path, a=text).check_conflicts(OURS)
     (problem,) = caught.value.problems
     assert problem.path == tmp_path / "a.yml" and problem.line in (3, 4)
-    assert said in str(problem)
+    assert expected in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +117,11 @@ def test_a_conflict_with_the_mesh_is_an_error_with_file_and_entity(tmp_path: Pat
     ],
 )
 def test_similar_entities_without_a_conflict_are_accepted(tmp_path: Path, text: str) -> None:
-    own(tmp_path, a=text).check_conflicts(OURS)
+    documents_in(tmp_path, a=text).check_conflicts(OURS)
 
 
 def test_a_conflict_of_two_documents_names_both(tmp_path: Path) -> None:
-    found = own(tmp_path, a="services:\n- {name: shop, host: a}\n", b="services:\n- {name: shop, host: b}\n")
+    found = documents_in(tmp_path, a="services:\n- {name: shop, host: a}\n", b="services:\n- {name: shop, host: b}\n")
     with pytest.raises(DocumentError, match=r"b\.yml:3: services\[0\].*a\.yml:3 as well"):
         found.check_conflicts(OURS)
 
@@ -128,12 +130,12 @@ def test_a_secret_in_a_conflict_is_not_shown(tmp_path: Path) -> None:
     credential = "keyauth_credentials: [{key: sesame}]"
     twice = f"consumers:\n- {{username: a, {credential}}}\n- {{username: b, {credential}}}\n"
     with pytest.raises(DocumentError, match=r"consumers\[1\]: the key of this keyauth_credential is taken") as caught:
-        own(tmp_path, a=twice).check_conflicts(OURS)
+        documents_in(tmp_path, a=twice).check_conflicts(OURS)
     assert "sesame" not in str(caught.value)
 
 
 def test_the_paths_of_all_routes_are_listed(tmp_path: Path) -> None:
-    found = own(
+    found = documents_in(
         tmp_path, a="routes:\n- {paths: [/a]}\nservices:\n- {name: b, host: b, routes: [{paths: [/b, ~/c$]}]}\n"
     )
     assert found.route_paths == ["/a", "/b", "~/c$"]

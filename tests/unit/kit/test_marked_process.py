@@ -1,4 +1,4 @@
-"""Processes with a mark: started, found, stopped, and nobody else's touched."""
+"""Marked processes: start, find and stop; other processes are not touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports, back-off, private files."""
+"""Ports, back-off and private files."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ async def test_a_socket_host_is_reached_at_its_socket_and_other_hosts_over_tcp(t
     async with private, public, http_client(tmp_path, timeout=60.0) as http:
         for url in (f"http://{socket_host('one', 'shim')}:11100/ready", f"http://127.0.0.1:{port}/ready"):
             assert (await http.get(url)).text == "ok"
-    # Who listens knows none of the names that we have for it.
+    # The servers don't know our names for them.
     assert [b"host: localhost\r\n" in head.lower() for head in heads] == [True, True]
 
 
