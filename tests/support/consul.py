@@ -38,7 +38,7 @@ class RealConsul:
     binary: Path
 
     def cli(self, *words: str, token: str | None = None) -> str:
-        """What a person does with the `consul` command; raises CalledProcessError with its words on failure."""
+        """Runs the `consul` command as a person does; raises CalledProcessError with its output on failure."""
         environment = {"CONSUL_HTTP_ADDR": self.address, "PATH": os.environ["PATH"]}
         if token is not None:
             environment["CONSUL_HTTP_TOKEN"] = token
@@ -48,13 +48,13 @@ class RealConsul:
         return done.stdout
 
     def put(self, path: str, body: Any) -> Any:
-        """What a person does by the HTTP API."""
+        """A write through the HTTP API, as a person makes it."""
         answer = httpx.put(f"{self.address}{path}", json=body, trust_env=False, timeout=120)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
     def get(self, path: str) -> Any:
-        """What Consul itself answers, None where there is nothing."""
+        """Consul's answer to a GET; None for a 404."""
         answer = httpx.get(f"{self.address}{path}", trust_env=False, timeout=120)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -63,7 +63,7 @@ class RealConsul:
 
 
 def consul_binary() -> Path:
-    """The real program, as the settings find it."""
+    """The real program that the settings name."""
     settings = read_settings()
     version, configured = settings.consul.version, settings.consul.binary
     return asyncio.run(find_or_make(version, cache_dir=settings.cache_dir, configured=configured, progress=print))
@@ -71,7 +71,7 @@ def consul_binary() -> Path:
 
 @contextlib.contextmanager
 def running_consul(binary: Path, folder: Path, **settings: Any) -> Iterator[RealConsul]:
-    """A Consul with `settings` on top of ours, gone when the block ends (or this process does)."""
+    """A Consul with our configuration and `settings`; it ends with the block, or with this process."""
     ports = {name: CONSUL_PORTS.take() for name in ("http", "grpc", "serf_lan", "server")}
     machine: dict[str, Any] = {
         "node_name": "test",
@@ -104,7 +104,7 @@ def _wait_until_ready(consul: RealConsul, process: subprocess.Popen[bytes], log:
         assert process.poll() is None, f"Consul ended: {log.read_text()}"
         with contextlib.suppress(httpx.HTTPError):
             roots = httpx.get(f"{consul.address}/v1/connect/ca/roots", trust_env=False, timeout=30)
-            # With ACLs on, this is not for everybody, and that is an answer as well.
+            # With ACLs on this is forbidden, which is an answer too.
             if roots.status_code == httpx.codes.FORBIDDEN or (roots.is_success and roots.json()["TrustDomain"]):
                 return
         time.sleep(0.05)
@@ -119,14 +119,14 @@ def consul_program() -> Path:
 
 @pytest.fixture(scope="session")
 def real_consul(consul_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealConsul]:
-    """One Consul for the whole run; tests keep apart by the names they use."""
+    """One Consul for the whole run; tests use different names."""
     with running_consul(consul_program, tmp_path_factory.mktemp("consul")) as consul:
         yield consul
 
 
 @pytest.fixture
 async def consul(real_consul: RealConsul) -> AsyncIterator[Consul]:
-    """Our client of it."""
+    """Our client for that Consul."""
     client = Consul(real_consul.address, transport=Patient())
     yield client
     await client.close()
@@ -145,7 +145,7 @@ def mesh() -> str:
 
 
 class Patient(httpx.AsyncHTTPTransport):
-    """Waits for an answer as long as a machine may stand still; the product's own bounds are for a mesh that heals."""
+    """Waits longer for answers than the product does: a test machine may stall."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.extensions = {**request.extensions, "timeout": httpx.Timeout(120).as_dict()}
@@ -153,7 +153,7 @@ class Patient(httpx.AsyncHTTPTransport):
 
 
 class Interposed(httpx.AsyncBaseTransport):
-    """Lets somebody else act just before the first request that `at` recognises."""
+    """Calls `act` just before the first request for which `at` is true."""
 
     def __init__(self, at: Callable[[httpx.Request], bool], act: Callable[[], object]) -> None:
         self._inner = Patient()
@@ -174,12 +174,12 @@ async def interposed(
     real: RealConsul,
     at: Callable[[httpx.Request], bool],
     act: Callable[[], object],
-    deed: Callable[[Consul], Awaitable[None]],
+    action: Callable[[Consul], Awaitable[None]],
 ) -> None:
-    """Does `deed` with a client of its own, and `act` in the middle of it."""
+    """Calls `action` with a client of its own, and `act` in the middle of it."""
     consul = Consul(real.address, transport=Interposed(at, act))
     try:
-        await deed(consul)
+        await action(consul)
     finally:
         await consul.close()
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from mcpmesh.verify.probes import process_tree
 
-# XDG_*: the agent and the shim pass these on to what they start.
+# XDG_*: the agent and the shim pass these on to their children.
 VARIABLE: Final = "XDG_MCPMESH_TEST_RUN"
 
 _SECONDS = 20.0
@@ -29,7 +29,7 @@ def main(mark: str) -> None:
         pass
     ended: dict[int, str] = {}
     end = time.monotonic() + _SECONDS
-    # An agent among them may start another one meanwhile.
+    # An agent among them may start another process meanwhile.
     while (left := _left(mark)) and time.monotonic() < end:
         ended |= left
         for pid in left:
@@ -42,7 +42,7 @@ def main(mark: str) -> None:
 
 
 def _left(mark: str) -> dict[int, str]:
-    """Those that bear the mark, and what came from them: an nginx shows no environment."""
+    """The processes with the mark and their descendants: an nginx clears its environment."""
     needle = f"{VARIABLE}={mark}\0".encode()
     kin = process_tree.look()
     marked = {pid for pid in kin.kin if pid != os.getpid() and needle in _environment(pid)}

@@ -40,7 +40,7 @@ GIT_SERVER = EXAMPLES / ".venv/bin/mcp-server-git"
 EVERYTHING = EXAMPLES / "node_modules/.bin/mcp-server-everything"
 PROGRAMS = ROOT / "tests/integration/mesh/programs"
 
-# A loaded machine is slow, never this slow.
+# Longer than anything takes on a loaded machine.
 SECONDS = 90.0
 
 OK, FAILED, INPUT, NO_AGENT, NOT_READY, LOST, REFUSED, CHANGES, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 7, 130
@@ -62,31 +62,31 @@ def need_servers() -> None:
 
 @dataclass
 class RealMesh:
-    """One mesh: `folder` holds its catalog, `state` what the agent remembers, `scratch` is its TMPDIR.
+    """One mesh: `folder` holds its catalog, `state` the agent's state, `scratch` is its TMPDIR.
 
-    `said` is what its latest `up` printed.
+    `output` is what its latest `up` printed.
     """
 
     folder: Path
     name: str = "default"
     state: Path = Path()
     environment: Mapping[str, str] = field(default_factory=dict)
-    said: str = ""
+    output: str = ""
 
     def __post_init__(self) -> None:
         if self.state == Path():
             self.state = self.folder / "state"
-            # All meshes of a machine begin to look at one port. Taken down and up again, each shall find its own free.
+            # By default all meshes start at the same port. With one of its own each finds it free after a restart.
             write_private(private_folder(self.home) / "ports.json", json.dumps({"ingress": next(INGRESS_PORTS)}))
         self.scratch = self.folder / "scratch"
         self.scratch.mkdir(exist_ok=True)
         self.catalog = self.folder / "mesh.yaml"
 
-    # --- words of a person
+    # --- commands
 
     @property
     def env(self) -> dict[str, str]:
-        """What the commands see: nothing of the mcpmesh settings of whoever runs the tests."""
+        """The environment of the commands, without the mcpmesh settings of the user who runs the tests."""
         mine = {key: value for key, value in os.environ.items() if not key.startswith(("MCPMESH_", "CONSUL_"))}
         ports = {
             "MCPMESH_PORTS__INFRASTRUCTURE": str(MESH_INFRASTRUCTURE),
@@ -101,12 +101,12 @@ class RealMesh:
         return [sys.executable, "-m", "mcpmesh", "--name", self.name, *words]
 
     def run(self, *words: str, code: int | None = OK, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
-        """A command to its end; with `code`, that must be its exit code."""
+        """Runs a command to its end; its exit code has to be `code`, unless that is None."""
         done = subprocess.run(
             self.argv(*words), env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=seconds
         )
         if code is not None and done.returncode != code:
-            # What a report shows of a long text is its end.
+            # A report shows the end of a long text.
             wrong = "".join(line for line in done.stdout.splitlines(True) if '"ok": false' in line)
             raise AssertionError(
                 f"mcpmesh {' '.join(words)}: exit code {done.returncode}, not {code}\n{done.stdout}{done.stderr}{wrong}"
@@ -118,46 +118,46 @@ class RealMesh:
         return json.loads(self.run(*words, "--json", code=code).stdout)
 
     def lines(self, *words: str, code: int | None = OK) -> list[Any]:
-        """The JSON values that a command prints, one a line."""
+        """The JSON values that a command prints, one per line."""
         return [json.loads(line) for line in self.run(*words, "--json", code=code).stdout.splitlines()]
 
     def up(self, *files: Path, code: int = OK) -> subprocess.CompletedProcess[str]:
-        """`up --detach` with these catalogs (its own where none is given)."""
+        """Runs `up --detach` with these catalogs, by default its own."""
         sources = [word for file in files or (self.catalog,) for word in ("-f", str(file))]
         done = self.run("up", *sources, "--detach", "--timeout", "120", code=code, seconds=180)
-        self.said = done.stdout + done.stderr
+        self.output = done.stdout + done.stderr
         return done
 
     def down(self) -> subprocess.CompletedProcess[str]:
         return self.run("down", seconds=180)
 
     def consul(self, *words: str, code: int | None = 0) -> str:
-        """The `consul` command against this mesh's Consul; its output."""
+        """Runs the `consul` command with this mesh's Consul; returns its output."""
         environment = {"CONSUL_HTTP_ADDR": self.consul_url, "PATH": os.environ["PATH"]}
         done = subprocess.run([consul_program(), *words], env=environment, capture_output=True, text=True, timeout=60)
         if code is not None and done.returncode != code:
             raise AssertionError(f"consul {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout + done.stderr
 
-    # --- what can be seen
+    # --- its state
 
     def api(self, method: str, path: str) -> httpx.Response:
-        """What the agent's API answers; raises httpx.ConnectError where no agent lives."""
+        """The answer of the agent's API; raises httpx.ConnectError where no agent runs."""
         address = json.loads((self.home / "agent.json").read_text())["address"]
         token = {"Authorization": f"Bearer {(self.home / 'token').read_text().strip()}"}
         return httpx.request(method, f"{address}{path}", headers=token, trust_env=False, timeout=60)
 
     def status(self) -> dict[str, Any]:
-        """The board; by the API, since starting a command takes a second."""
+        """The status; from the API, since starting a command takes a second."""
         found: dict[str, Any] = self.api("GET", "/v1/status").json()
         return found
 
     def service(self, name: str) -> dict[str, Any]:
-        """A service's line of the board."""
+        """The status of a service."""
         return next(line for line in self.status()["services"] if line["name"] == name)
 
     def ready(self) -> bool:
-        """Whether everything wanted is there and nothing is left to do."""
+        """Whether everything that is desired runs and is ready; an AssertionError says what is not."""
         status = self.status()
         lines = [f"{line['name']} is {line['state']}: {line['detail']}" for line in status["services"]]
         assert status["in_sync"] and status["ingress_ready"], "; ".join(lines)
@@ -168,24 +168,24 @@ class RealMesh:
         wait_for(f"mesh {self.name} is ready", self.ready)
 
     def claims(self) -> list[dict[str, Any]]:
-        """What `verify` tells, when every claim is true: what stands still for some seconds makes one false."""
+        """The claims of `verify`, once all are true: a process that stalls for some seconds makes one false."""
 
-        def told() -> list[dict[str, Any]]:
+        def true_claims() -> list[dict[str, Any]]:
             *claims, summary = self.lines("verify", code=None)
             assert [claim for claim in claims if not claim["ok"]] == [], claims
             assert summary == {"summary": {"claims": len(claims), "failed": 0}}
             return claims
 
-        return wait_for("every claim is true", told)
+        return wait_for("every claim is true", true_claims)
 
     @property
     def ingress(self) -> str:
-        """Its URL, where it listens now; else the one that is remembered.
+        """The ingress's URL: where it listens now, else the stored one.
 
-        They differ where another mesh of this machine took the remembered port while this one was down.
+        They differ where another mesh of this machine took the stored port while this one was down.
         """
-        edges = (process for process in self.processes() if process.mark.role in ("gateway", "kong"))
-        held = next((edge.mark.ports["public"] for edge in edges), None)
+        gateways = (process for process in self.processes() if process.mark.role in ("gateway", "kong"))
+        held = next((gateway.mark.ports["public"] for gateway in gateways), None)
         return f"http://127.0.0.1:{held or self._ports['ingress']}"
 
     @property
@@ -198,7 +198,7 @@ class RealMesh:
         return f"http://127.0.0.1:{self._ports['http']}"
 
     def ask_consul(self, path: str) -> Any:
-        """What Consul answers to GET `path`; None where there is nothing."""
+        """Consul's answer to GET `path`; None for a 404."""
         answer = httpx.get(f"{self.consul_url}{path}", trust_env=False, timeout=30)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -210,13 +210,13 @@ class RealMesh:
         httpx.put(f"{self.consul_url}{path}", json=body, trust_env=False, timeout=30).raise_for_status()
 
     def ask_envoy(self, envoy: Process, path: str) -> str:
-        """What an Envoy says of itself at its admin address."""
+        """An Envoy's answer at its admin address."""
         url = f"http://127.0.0.1:{envoy.mark.ports['admin']}{path}"
         return httpx.get(url, trust_env=False, timeout=30).raise_for_status().text
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing is healed inside the block; after it, everything is before anybody goes on."""
+        """Nothing is healed inside the block; it ends when everything is ready again."""
         self.api("POST", "/v1/pause").raise_for_status()
         try:
             yield
@@ -245,38 +245,38 @@ class RealMesh:
         return {process.pid for process in self.processes(role, service)}
 
     def lasting(self, service: str | None = None, *, but: str | None = None) -> set[int]:
-        """Those (of `service`, or of all `but` one) that stay while callers come and go.
+        """The processes (of `service`, or of all `but` one) that keep running while callers come and go.
 
-        Beside its first server, which all share, a shim has some for single callers: they end when their caller leaves
-        or nobody comes, and that takes a while.
+        Beside its first server, which all callers share, a shim has servers for single callers. These end some time
+        after their caller has left, or when no caller comes.
         """
         found = [p for p in self.processes(service=service) if but is None or p.mark.service != but]
         servers = {process.pid: _child(process.pid) for process in found if process.mark.role == "server"}
         first: dict[str, int] = {}
         for guard, number in servers.values():
             first[guard] = min(number, first.get(guard, number))
-        passing = {pid for pid, (guard, number) in servers.items() if number != first[guard]}
-        return {process.pid for process in found} - passing
+        temporary = {pid for pid, (guard, number) in servers.items() if number != first[guard]}
+        return {process.pid for process in found} - temporary
 
     def undisturbed(self, before: set[int], *, role: str = "", service: str = "") -> bool:
-        """Whether all of `before` (see `lasting`) live, and what is new is of this role or service, or a server."""
+        """Whether all of `before` (see `lasting`) still run, and new processes are of this role or service, or servers."""
         now = self.processes()
         new = [process for process in now if process.pid not in before]
-        kept = before <= {process.pid for process in now}
-        return kept and all(p.mark.role in ("server", role) or p.mark.service == service for p in new)
+        all_run = before <= {process.pid for process in now}
+        return all_run and all(p.mark.role in ("server", role) or p.mark.service == service for p in new)
 
     def nothing_to_do(self) -> bool:
-        """Whether a look of now finds the mesh as it shall be."""
+        """Whether the plan has no steps now."""
         return bool(self.json("plan", "--exit-code", code=None) == {"steps": []})
 
     def one(self, role: str, service: str | None = None) -> Process:
-        """Its one process of that role; who starts another program has, for an instant, a child of its own role."""
+        """Its one process of that role; a child that is about to run another program has the role too, and is not counted."""
         found = self.first(role, service)
         assert len(found) == 1, f"{len(found)} processes of role {role}: {found}"
         return found[0]
 
     def first(self, role: str, service: str | None = None) -> list[Process]:
-        """Its processes of that role, without those that came from one of them."""
+        """Its processes of that role, without descendants of one of them."""
         found = {process.pid: process for process in self.processes(role, service)}
         kin = (family := process_tree.look()).kin
         return [p for pid, p in found.items() if pid in kin and family.ancestor_in(kin[pid].parent, found) is None]
@@ -285,15 +285,15 @@ class RealMesh:
         os.kill(process.pid, number)
 
     def held_ports(self) -> set[int]:
-        """Ports that its processes listen on."""
+        """The ports on which its processes listen."""
         found = {port for process in self.processes() for port in process.mark.ports.values()}
         return self.still_held(found | set(self._ports.values()))
 
     def still_held(self, ports: set[int]) -> set[int]:
-        """Those of `ports` that somebody listens on, but for another mesh: what this one gave up is anybody's."""
+        """Those of `ports` that are in use, and not by another mesh, which may take a port that this one gave up."""
         others = self._ports_of_others()
         held = {port for port in ports if not is_free(port)}
-        # Before and after, or one that comes or goes meanwhile would be taken for ours.
+        # Read before and after: the port of a mesh that starts or ends meanwhile is not ours.
         return held - others - self._ports_of_others()
 
     def _ports_of_others(self) -> set[int]:
@@ -305,20 +305,20 @@ class RealMesh:
         return self.one("agent")
 
     def clean_up(self) -> None:
-        """Takes it down, whatever state a test has left it in; what outlives that is ended, and fails the run."""
+        """Takes it down in whatever state a test left it; processes that remain are killed, and fail the run."""
         for process in self.processes():
             os.kill(process.pid, signal.SIGCONT)
         try:
             self.run("down", code=None, seconds=180)
-            # The agent says that it is down, and then ends.
-            wait_for("all is gone", lambda: not self.processes(), 60)
+            # The agent reports that the mesh is down, and then ends.
+            wait_for("every process has ended", lambda: not self.processes(), 60)
         finally:
             for process in self.processes():
                 os.kill(process.pid, signal.SIGKILL)
 
 
 def _child(pid: int) -> tuple[str, int]:
-    """The guard of a server and the number that it gave it; of one that is gone, of no guard."""
+    """The guard of a server and its number there; "" and the pid for a server that has ended."""
     with suppress(OSError):
         for item in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             if item.startswith(f"{VARIABLE}=".encode()):
@@ -329,7 +329,7 @@ def _child(pid: int) -> tuple[str, int]:
 
 @contextmanager
 def real_mesh(folder: Path, catalog: Mapping[str, Any] | str | None = None, **more: Any) -> Iterator[RealMesh]:
-    """A mesh with this catalog, not started; when the block ends nothing of it runs."""
+    """A mesh with this catalog, not started; after the block no process of it runs."""
     need_servers()
     consul_program()
     mesh = RealMesh(folder, **more)
@@ -342,7 +342,7 @@ def real_mesh(folder: Path, catalog: Mapping[str, Any] | str | None = None, **mo
 
 
 def write(path: Path, catalog: Mapping[str, Any] | str) -> None:
-    """Saves a catalog, as an editor does: whole."""
+    """Saves a catalog in one step, as an editor does."""
     text = catalog if isinstance(catalog, str) else yaml.safe_dump({"version": 1, **catalog}, sort_keys=False)
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text)
@@ -350,7 +350,7 @@ def write(path: Path, catalog: Mapping[str, Any] | str) -> None:
 
 
 def wait_for(what: str, look: Callable[[], T], seconds: float = SECONDS) -> T:
-    """What `look` returns as soon as that is true; an AssertionError or an HTTP call that failed means: not yet."""
+    """Returns the first true result of `look`; an AssertionError or a failed HTTP call counts as not yet."""
     end = time.monotonic() + seconds
     why = ""
     while True:
@@ -366,20 +366,20 @@ def wait_for(what: str, look: Callable[[], T], seconds: float = SECONDS) -> T:
 
 @cache
 def consul_program() -> str:
-    """The consul command, found once, since finding it needs a loop of its own."""
+    """The consul command, found once, since finding it needs an event loop."""
     return str(consul_binary())
 
 
 def python_program(name: str) -> list[str]:
-    """The command that runs one of our little servers."""
+    """The command that runs one of the tests' own servers."""
     return [sys.executable, str(PROGRAMS / name)]
 
 
 def everything(**more: Any) -> dict[str, Any]:
-    """A catalog's lines for the reference server."""
+    """The catalog entry of the reference server."""
     return {"command": str(EVERYTHING), "args": ["stdio"], **more}
 
 
 def the_time(*args: str, **more: Any) -> dict[str, Any]:
-    """A catalog's lines for the time server."""
+    """The catalog entry of the time server."""
     return {"command": str(TIME_SERVER), "args": ["--local-timezone", "UTC", *args], **more}

@@ -1,4 +1,4 @@
-"""Where what the tests start listens: a window of ports for each process that runs tests.
+"""The ports for what tests start: a window of ports for each process that runs tests.
 
 Several may do so side by side (`make test` starts more than one), beside a mesh
 that a person runs. A window is held by a lock until its process has ended.
@@ -19,11 +19,11 @@ _BASE, _EACH, _WINDOWS = 20000, 1000, 12
 
 
 def _claim() -> int:
-    """The first port of a window that no other process of this user has."""
+    """The first port of a window that no other process of this user uses."""
     folder = Path(tempfile.gettempdir(), f"mcpmesh-test-ports-{os.getuid()}")
     folder.mkdir(mode=0o700, exist_ok=True)
     for number in range(_WINDOWS):
-        # Never closed: the kernel gives it up with the process. Python's are not inherited.
+        # Never closed: the kernel closes it with the process, and children do not inherit it.
         lock = os.open(folder / str(number), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,7 +40,7 @@ def publish(proxy: Path, source: str) -> None:
 
 @dataclass
 class Builder:
-    """Where one test builds, with a module cache of its own."""
+    """The folders of one test's build, with a module cache of its own."""
 
     folder: Path
     environment: pytest.MonkeyPatch
@@ -61,14 +61,14 @@ class Builder:
         shutil.rmtree(self.folder / "modules")
 
     def fetch_from(self, proxy: str) -> None:
-        """Go takes modules from the address `proxy` alone."""
+        """Makes Go download modules only from the address `proxy`."""
         self.environment.setenv("GOPROXY", proxy)
 
     def sources(self) -> Sources:
         return Sources(releases="http://127.0.0.1:1/consul", build=self.folder / "pins", progress_seconds=0.2)
 
     async def prepare_by_command(self) -> asyncio.subprocess.Process:
-        """The same as a program of its own, with the real consul/build."""
+        """Runs the build as a program of its own, with the real consul/build."""
         settings = {"XDG_CACHE_HOME": str(self.folder), "MCPMESH_CONSUL__RELEASE_URL": "http://127.0.0.1:1/consul"}
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mcpmesh.consul.binary", env=os.environ | settings, stderr=asyncio.subprocess.PIPE
@@ -80,7 +80,7 @@ class Builder:
         )
 
     def processes(self) -> set[int]:
-        """The live processes that were started to build here."""
+        """The live processes of this build."""
         mark = f"GOTMPDIR={self.folder}".encode()
         found = set()
         for process in Path("/proc").glob("[0-9]*"):
@@ -92,7 +92,7 @@ class Builder:
         return found
 
     def left(self) -> list[Path]:
-        """Files of a build that are still there."""
+        """The files that the build left."""
         return list(self.cache.rglob(".making-*"))
 
 
@@ -107,7 +107,7 @@ def builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Builder:
         (tools / name).symlink_to(found)
     monkeypatch.setenv("PATH", str(tools))
     environment = {"GOMODCACHE": str(tmp_path / "modules"), "GOFLAGS": "-modcacherw", "GONOSUMDB": "*"}
-    # Once a day Go starts a process of its own that outlives it, unless its telemetry is off.
+    # Unless its telemetry is off, Go starts a process once a day that outlives it.
     (tmp_path / "config/go/telemetry").mkdir(parents=True)
     (tmp_path / "config/go/telemetry/mode").write_text("off")
     environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
@@ -126,7 +126,7 @@ async def until(condition: Callable[[], object], seconds: float = 120.0) -> None
 
 @pytest.fixture
 async def silent(builder: Builder) -> AsyncIterator[asyncio.Event]:
-    """A module proxy that never answers; set once it was asked."""
+    """A module proxy that never answers; set once it gets a request."""
     builder.pin(CONSUL)
     asked = asyncio.Event()
 
@@ -186,7 +186,7 @@ async def test_a_cancelled_build_leaves_neither_processes_nor_files(builder: Bui
     building.cancel()
     with pytest.raises(asyncio.CancelledError):
         await building
-    # Those of Go that it has started end with it, and are seen for a moment longer.
+    # The processes that Go has started end with it, a moment later.
     await until(lambda: not builder.processes())
     assert builder.left() == []
 

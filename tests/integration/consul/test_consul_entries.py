@@ -41,7 +41,7 @@ CALLER = ServiceSpec(
 
 
 class Backend(ThreadingHTTPServer):
-    """An instance: says who it is, at which path it was asked, and how often."""
+    """An instance: answers with its name, the path of the request, and the number of requests."""
 
     daemon_threads = True
 
@@ -79,7 +79,7 @@ class Answering(BaseHTTPRequestHandler):
 
 @dataclass
 class Mesh:
-    """What runs: where the gateway and the caller's upstreams listen, sidecars by instance, all admin ports."""
+    """What runs: the ports of the gateway and of the caller's upstreams, sidecars by instance, all admin ports."""
 
     consul: RealConsul
     restart_consul: Callable[[], None]
@@ -91,11 +91,11 @@ class Mesh:
     backends: dict[str, Backend] = field(default_factory=dict)
 
     def get(self, path: str, **headers: str) -> httpx.Response:
-        """Through the ingress."""
+        """A call through the ingress."""
         return httpx.get(f"http://127.0.0.1:{self.ingress}{path}", headers=headers, trust_env=False, timeout=60)
 
     def call(self, path: str, **headers: str) -> httpx.Response:
-        """As the caller, through its own sidecar."""
+        """A call of the caller, through its own sidecar."""
         return httpx.get(f"http://127.0.0.1:{self.upstream}{path}", headers=headers, trust_env=False, timeout=60)
 
     def stats(self, name: str, pattern: str) -> dict[str, int]:
@@ -234,7 +234,7 @@ def test_a_session_stays_on_its_instance(mesh: Mesh, instance: str) -> None:
         answers += [call("/mcp/files", **session) for call in [mesh.get] * 12]
         return {(answer.status_code, answer.json().get("instance")) for answer in answers} == {(200, instance)}
 
-    # A machine that stood still may have made a check of the instance fail, and nobody is sent there until the next.
+    # On a stalled machine a check of the instance may have failed; it gets no calls until the next one.
     until(stays, "24 calls of a session, all to its instance")
 
 
@@ -251,7 +251,7 @@ def test_calls_without_an_intention_are_refused(mesh: Mesh) -> None:
     consul.cli("intention", "delete", "ingress", "files")
     until(lambda: mesh.get("/mcp/files").status_code == 403, "without any intention it is refused as well")
     asyncio.run(again(mesh, "ingress", "files"))
-    # Each instance's sidecar hears of it by itself.
+    # Each instance's sidecar learns of it separately.
     until(lambda: {mesh.get("/mcp/files").status_code for _ in range(12)} == {200}, "the ingress is allowed again")
 
 
@@ -262,7 +262,7 @@ async def again(mesh: Mesh, source: str, destination: str) -> None:
 
 
 def retries(mesh: Mesh, name: str) -> set[tuple[str, int]]:
-    """Conditions and number of the retries of every route to `files`, as Envoy has them."""
+    """The retry conditions and numbers of every route to `files` in Envoy."""
     dump = httpx.get(f"http://127.0.0.1:{mesh.admin[name]}/config_dump", trust_env=False, timeout=60).json()
     found = set()
     for config in dump["configs"]:
@@ -303,14 +303,14 @@ def test_a_consul_that_is_killed_and_comes_back_costs_no_call(mesh: Mesh) -> Non
         with httpx.Client(trust_env=False, timeout=60) as client:
             while not enough.is_set():
                 outcomes[client.get(f"http://127.0.0.1:{mesh.ingress}/mcp/files").status_code] += 1
-                # More calls than this would only take the processor from those who answer them.
+                # More calls would only take the processor from the servers.
                 enough.wait(0.02)
 
     calling = threading.Thread(target=keep_calling)
     calling.start()
     mesh.restart_consul()
     try:
-        # Changes reach the proxies again: their streams are back, and so are the checks.
+        # The proxies get changes again: their streams and the checks are restored.
         mesh.consul.cli("intention", "create", "-replace", "-deny", "ingress", "web")
         until(lambda: mesh.get("/web").status_code == 403, "a change after the restart binds")
         until(lambda: passing(mesh, "files") == 2, "both instances were checked again")

@@ -1,4 +1,4 @@
-"""The embedded Consul: started, found again, started anew on the same data, stopped."""
+"""The embedded Consul: start, adoption, restart on the same data, and stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Make = Callable[..., EmbeddedConsul]
 
 @pytest.fixture
 async def make(consul_program: Path, tmp_path: Path) -> AsyncIterator[Make]:
-    """Makes the embedded Consul of one home, which has none left when the test ends."""
+    """Makes the embedded Consul of one home; none runs there any more when the test ends."""
 
     def one(ports: dict[str, int] | None = None, binary: Path = consul_program) -> EmbeddedConsul:
         return EmbeddedConsul(binary, "test", tmp_path / "home", ports or some_ports())

@@ -12,7 +12,7 @@ __all__ = ["alone", "image"]
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """Docker's SDK leaves the end of a connection that it took over to the collector, which warns of it."""
+    """Docker's SDK leaves an upgraded connection to the garbage collector, which warns of it."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

@@ -1,4 +1,4 @@
-"""compose.yaml as it is brought up from a checkout: under a strict umask, and for the first time."""
+"""compose.yaml in a new checkout, under a strict umask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOMEBODY = 1000
 
 
 @pytest.mark.parametrize("over", [[], ["compose.api-gateway.yaml"], ["compose.proxy.yaml"]])
-def test_no_registry_is_asked_for_our_image(over: list[str]) -> None:
+def test_our_image_is_never_pulled(over: list[str]) -> None:
     files = [word for name in ("compose.yaml", *over) for word in ("--file", str(ROOT / name))]
     found = json.loads(docker("compose", "--env-file", os.devnull, *files, "config", "--format", "json"))["services"]
     ours = {name: service for name, service in found.items() if service["image"] == "mcpmesh:local"}

@@ -1,4 +1,4 @@
-"""The public Consul image, started alone: what we register with it in containers is taken as it is meant."""
+"""The public Consul image alone: it accepts what we register for containers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def consul() -> Iterator[str]:
         yield address
 
 
-def test_an_instance_in_a_namespace_of_its_own_is_looked_at_through_its_sidecar(consul: str) -> None:
+def test_an_instance_in_a_namespace_of_its_own_is_checked_through_its_sidecar(consul: str) -> None:
     payloads = registration(
-        # Nobody is there to be looked at, and nobody looks within this test.
+        # There is no instance, and no check runs within this test.
         ServiceSpec("files", Stdio("server"), health=Health(interval=3600)),
         mesh="test",
         instance_id="test-files-1",

@@ -1,4 +1,4 @@
-"""The container runtime on a real Docker, driven from the machine itself."""
+"""The container runtime on a real Docker, used directly from the machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def network() -> Iterator[str]:
 
 
 def removed(network: str) -> None:
-    """Removes it; a container that has just gone may hold an address of it for a moment."""
+    """Removes it; a container that has just been removed may hold an address in it for a moment."""
     until_now(lambda: docker("network", "rm", network), f"the end of {network}")
 
 
@@ -85,7 +85,7 @@ async def start(runtime: ContainerRuntime, spec: ServiceSpec = CLOCK, instance: 
     await runtime.start(spec, instance, PreferredPorts(), ())
 
 
-async def test_an_instance_answers_at_its_socket_and_says_where_it_is_reached(runtime: ContainerRuntime) -> None:
+async def test_an_instance_answers_at_its_socket_and_has_an_address(runtime: ContainerRuntime) -> None:
     await start(runtime)
     [workload] = await ready(runtime)
     assert (workload.instance, workload.port, workload.sidecar_port) == (ONE.id, 11100, 11101)
@@ -107,7 +107,9 @@ async def test_another_agent_finds_the_same_instance(
         await other.close()
 
 
-async def test_another_mesh_finds_nothing_of_it(runtime: ContainerRuntime, settings: Settings, tmp_path: Path) -> None:
+async def test_another_mesh_does_not_find_the_instance(
+    runtime: ContainerRuntime, settings: Settings, tmp_path: Path
+) -> None:
     await start(runtime)
     other = ContainerRuntime(settings, "test", tmp_path / "elsewhere")
     try:
@@ -124,7 +126,7 @@ async def test_instances_have_the_same_ports_and_addresses_of_their_own(runtime:
     assert first.host != second.host
 
 
-async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runtime: ContainerRuntime) -> None:
+async def test_the_secret_of_a_service_is_only_in_its_servers_environment(runtime: ContainerRuntime) -> None:
     spec = replace(CLOCK, start=replace(CLOCK.start, env={"TOKEN": SecretStr("sesame-open")}))
     await start(runtime, spec)
     await ready(runtime)
@@ -133,15 +135,15 @@ async def test_the_secret_of_a_service_is_in_its_servers_environment_alone(runti
     until_now(lambda: any(b"TOKEN=sesame-open" in each for each in environments_in(name)), "a server that has it")
 
 
-async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: ContainerRuntime) -> None:
+async def test_an_ended_container_is_removed_and_its_output_kept(runtime: ContainerRuntime) -> None:
     spec = replace(CLOCK, start=Stdio("no-such-program", isolation=Isolation.SHARED, cwd=Path("/")))
     await start(runtime, spec)
     assert len(await runtime.list_processes()) == 1
 
-    async def has_spoken() -> bool:
+    async def has_logged() -> bool:
         return "mcpmesh-shim" in await runtime.last_log_line(ONE.id)
 
-    await until(has_spoken, "its first words")
+    await until(has_logged, "its first line")
     docker("kill", f"mcpmesh-{ONE.id}-shim")
 
     async def gone() -> bool:
@@ -153,43 +155,43 @@ async def test_what_ended_is_put_away_and_its_last_words_are_kept(runtime: Conta
     assert runtime.socket_folder and not list(runtime.socket_folder.iterdir())
 
 
-async def test_a_change_is_told_at_once(runtime: ContainerRuntime) -> None:
+async def test_a_change_is_noticed_at_once(runtime: ContainerRuntime) -> None:
     await start(runtime)
     processes = await runtime.list_processes()
     waiting = asyncio.create_task(runtime.wait_for_any_end(processes))
-    # The events that Docker still has of the start may come first.
+    # Docker's events of the start may come first.
     while waiting in (await asyncio.wait([waiting], timeout=2))[0]:
         waiting = asyncio.create_task(runtime.wait_for_any_end(processes))
     docker("kill", f"mcpmesh-{ONE.id}-shim")
     await asyncio.wait_for(waiting, 60)
 
 
-async def test_an_image_that_cannot_be_pulled_is_told(runtime: ContainerRuntime) -> None:
-    # A registry where nobody listens: a name that nobody has may take a resolver a minute.
+async def test_an_image_that_cannot_be_pulled_is_an_error(runtime: ContainerRuntime) -> None:
+    # A registry that does not listen; an unknown host name could take a resolver a minute.
     spec = replace(CLOCK, start=Stdio("", image="127.0.0.1:1/mcpmesh/absent:1", cwd=Path("/")))
     with pytest.raises(WorkloadError, match=r"is being pulled|cannot pull the image"):
         await start(runtime, spec)
 
-    async def told() -> bool:
+    async def is_reported() -> bool:
         try:
             await start(runtime, spec)
         except WorkloadError as error:
             return "cannot pull the image 127.0.0.1:1/mcpmesh/absent:1" in str(error)
         return False
 
-    await until(told, "the reason")
+    await until(is_reported, "the reason")
 
 
-def a_small_one(name: str) -> str:
+def create_small_network(name: str) -> str:
     subnet = f"10.213.{random.randrange(256)}.0/30"
     return docker("network", "create", "--internal", "--subnet", subnet, name)
 
 
-async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
+async def test_a_network_without_a_free_address_is_an_error_and_leaves_no_container(
     settings: Settings, network: str, tmp_path: Path
 ) -> None:
-    # Room for the bridge and one more; what an earlier run left may have the first of them.
-    until_now(lambda: a_small_one(f"{network}-small"), "a range of four addresses that nobody has")
+    # Room for the bridge and one more; an earlier run may have left a network in the same range.
+    until_now(lambda: create_small_network(f"{network}-small"), "a free range of four addresses")
     small = settings.containers.model_copy(update={"network": f"{network}-small"})
     runtime = ContainerRuntime(settings.model_copy(update={"containers": small}), "small", tmp_path / "home")
     try:
@@ -205,7 +207,7 @@ async def test_a_network_without_a_free_address_is_told_and_leaves_nothing(
         removed(f"{network}-small")
 
 
-async def test_a_docker_that_does_not_run_is_told_with_its_address(settings: Settings, tmp_path: Path) -> None:
+async def test_a_docker_that_does_not_run_is_an_error_with_its_address(settings: Settings, tmp_path: Path) -> None:
     away = settings.containers.model_copy(update={"engine": f"unix://{tmp_path}/no.sock"})
     runtime = ContainerRuntime(settings.model_copy(update={"containers": away}), "test", tmp_path / "home")
     try:

@@ -1,4 +1,4 @@
-"""Every server that our image is said to hold starts in it and answers."""
+"""Every example server in our image starts and answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import pytest
 from tests.e2e.composed import ROOT, docker
 
-# What each of them needs on its command line.
+# The arguments that some of them need.
 ARGUMENTS = {
     "mcp-server-filesystem": ["/tmp"],
     "mcp-server-everything": ["stdio"],
@@ -18,14 +18,14 @@ ARGUMENTS = {
 
 
 def programs() -> list[str]:
-    """Those of the two lists that the image is made of; both name a program after its package."""
+    """The servers of both package lists of the image; a program has the name of its package."""
     npm = json.loads((ROOT / "examples" / "package.json").read_text())["dependencies"]
     pip = re.findall(r"^(mcp-server-[a-z-]+)==", (ROOT / "examples" / "requirements.txt").read_text(), re.MULTILINE)
     return sorted([f"mcp-{name.partition('/')[2]}" for name in npm] + pip)
 
 
 def ask(image: str, argv: list[str]) -> dict[str, object]:
-    """Its answer to the first question of a client, in a container that may do as much as the agent's."""
+    """Its answer to `initialize`, in a container with the limits that the agent sets."""
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     line = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
     limits = ["--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--user", "65532:65532"]

@@ -1,4 +1,4 @@
-"""An image that Docker fetches from a registry, by what a person reads meanwhile."""
+"""An image that Docker pulls from a registry, and the progress that is reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEGABYTES = 60
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[int]:
-    """The port of a registry, on loopback: Docker asks those alone without TLS."""
+    """The port of a registry on loopback, with which alone Docker speaks without TLS."""
     testcontainers_config.ryuk_disabled = True  # its reaper is an image that may not be had
     with DockerContainer("registry:2").with_exposed_ports(5000) as container:
         port = int(container.get_exposed_port(5000))
@@ -40,20 +40,20 @@ def answers(url: str) -> bool:
 
 
 @dataclass
-class Way:
-    """A way to a registry on which half of an image gets through before `open` is set."""
+class Relay:
+    """A relay to a registry that passes half of an image before `open` is set."""
 
     registry: int
     port: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
     passed: int = 0
-    ways: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         task = asyncio.current_task()
         assert task is not None
-        self.ways.add(task)
+        self.tasks.add(task)
         from_registry, to_registry = await asyncio.open_connection("127.0.0.1", self.registry)
         try:
             async with asyncio.TaskGroup() as group:
@@ -76,22 +76,22 @@ class Way:
 
 
 @pytest.fixture
-async def way(registry: int) -> AsyncIterator[Way]:
-    """A narrow one, whose end is the end of what is under way."""
-    made = Way(registry)
+async def way(registry: int) -> AsyncIterator[Relay]:
+    """A relay; its connections end with the test."""
+    made = Relay(registry)
     server = await asyncio.start_server(made.lead, "127.0.0.1", 0)
     made.port = server.sockets[0].getsockname()[1]
     yield made
     server.close()
-    # Docker keeps its connections for a while.
-    for task in made.ways:
+    # Docker keeps its connections open for a while.
+    for task in made.tasks:
         task.cancel()
-    await asyncio.gather(*made.ways, return_exceptions=True)
+    await asyncio.gather(*made.tasks, return_exceptions=True)
 
 
 @pytest.fixture
-def absent(registry: int, way: Way, tmp_path: Path) -> Iterator[str]:
-    """An image at the end of that way: what can't be compressed, on top of nothing, so that no layer of it is here."""
+def absent(registry: int, way: Relay, tmp_path: Path) -> Iterator[str]:
+    """An image behind that relay: one incompressible layer on an empty base, so that Docker has no layer of it."""
     (tmp_path / "large").write_bytes(os.urandom(MEGABYTES * 1_000_000))
     (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY large /\nCMD ["/large"]\n')
     pushed, name = (f"127.0.0.1:{port}/mcpmesh-test-large:1" for port in (registry, way.port))
@@ -102,7 +102,7 @@ def absent(registry: int, way: Way, tmp_path: Path) -> Iterator[str]:
     docker("rmi", name, check=False)
 
 
-async def test_how_far_a_pull_is_can_be_read_until_it_is_there(absent: str, way: Way) -> None:
+async def test_the_progress_of_a_pull_is_reported_until_the_image_is_there(absent: str, way: Relay) -> None:
     engine = DockerEngine("unix:///var/run/docker.sock")
     images, said = Images(engine), []
     async with asyncio.timeout(240):

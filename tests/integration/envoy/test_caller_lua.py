@@ -1,4 +1,4 @@
-"""A caller's proxy, as a real Envoy with our script and nothing else: which of three instances gets a request."""
+"""A real Envoy with only our callers' script: which of three instances gets a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPT = ROOT / "envoy/caller.lua"
 
 
 class Instance(BaseHTTPRequestHandler):
-    """Says who it is, and how the request came. Refuses what says that it is to be refused, once for all instances."""
+    """Answers with its name and the request. Refuses a request that asks for that, once for all instances."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # or head and body would be two packets, and each answer 40 ms late
@@ -67,14 +67,14 @@ class Caller:
     admin: str
 
     def script_errors(self) -> int:
-        """How often our script failed; Envoy goes on without it then."""
+        """How often our script failed; Envoy then continues without it."""
         stats = httpx.get(f"{self.admin}/stats?filter=lua.errors&format=json", trust_env=False, timeout=90).json()[
             "stats"
         ]
         return sum(stat["value"] for stat in stats)
 
     def post(self, body: Any, method: str | None = "tools/call", **headers: str) -> dict[str, Any]:
-        """The answer of the instance that got it."""
+        """The answer of the instance that got the request."""
         more = {"Mcp-Method": method} if method else {}
         content = body if not isinstance(body, dict) else json.dumps(body).encode()
         whole = {"Content-Type": "application/json", **more, **{k.replace("_", "-"): v for k, v in headers.items()}}
@@ -124,7 +124,7 @@ def listens(port: int) -> bool:
 
 
 def bootstrap(port: int, upstreams: list[int]) -> dict[str, Any]:
-    """One listener with our script, one cluster of three, and the retries that our router asks of Consul."""
+    """One listener with our script, one cluster of three, and the retries of our service-router."""
     typed = "type.googleapis.com/envoy.extensions.filters"
     lua = {"@type": f"{typed}.http.lua.v3.Lua", "default_source_code": {"inline_string": SCRIPT.read_text()}}
     router = {"@type": f"{typed}.http.router.v3.Router"}
@@ -220,7 +220,7 @@ def test_an_owner_that_is_no_address_is_ignored_and_the_call_retried_on_another_
 
 
 def refused_by_a_first(caller: Caller, body: bytes) -> None:
-    """Sent, refused by one instance, and answered by another."""
+    """A call that one instance refused and another one answered."""
     caller.refused.clear()
     assert caller.post(body, x_refuse="1")["length"] == len(body)
     assert caller.refused.is_set()

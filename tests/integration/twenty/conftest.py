@@ -85,8 +85,8 @@ def up(home: Path, database_url: str) -> Iterator[tuple[RealMesh, float]]:
         began = time.monotonic()
         done = mesh.run(*words, code=None, seconds=UP_SECONDS + 60)
         seconds = time.monotonic() - began
-        mesh.said = done.stdout + done.stderr
-        assert done.returncode in (OK, NOT_READY), mesh.said
+        mesh.output = done.stdout + done.stderr
+        assert done.returncode in (OK, NOT_READY), mesh.output
         yield mesh, seconds
 
 

@@ -1,4 +1,4 @@
-"""The stand-in's Admin API: what Kong 3.9 answers without a database, as far as the mesh asks."""
+"""The stand-in's Admin API: the part of Kong 3.9's without a database that the mesh uses."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def _body(request: Request) -> dict[str, Any]:
 
 
 def _loaded(state: State, given: dict[str, Any], raw: bytes) -> Response:
-    """A document as the body itself, or as a text in its `config`; then alone is its hash known beforehand."""
+    """The document: the body itself, or a text in its `config`. Only the text's hash is known beforehand."""
     flatten = str(given.pop("flatten_errors", "")).lower() in ("1", "true", "on", "yes")
     check = str(given.pop("check_hash", "")) == "1"
     try:
@@ -107,5 +107,5 @@ def _page(state: State, request: Request) -> Response:
 
 
 def _shown(item: dict[str, Any]) -> dict[str, Any]:
-    """References as Kong shows them: as the id of what is meant."""
+    """References as Kong shows them: by id."""
     return {**item, **{key: {"id": item[key]} for key in ("service", "route", "consumer") if item.get(key)}}

@@ -23,7 +23,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
-# Said wherever it is asked which Kong it is.
+# The version that it reports everywhere.
 VERSION = "3.9.1-stand-in"
 PREFIX = "/usr/local/kong"
 
@@ -63,7 +63,7 @@ def start(prefix: Path) -> int:
 
 
 def prepare(prefix: Path) -> int:
-    """`kong prepare`: the settings and the declared document, checked, for an nginx to find in the prefix."""
+    """`kong prepare`: checks the settings and the declared document and writes them into the prefix."""
     if os.environ.get("KONG_DATABASE") != "off":
         return _error("the stand-in has no database: KONG_DATABASE has to be off")
     try:

@@ -1,4 +1,4 @@
-"""The stand-in's proxy: finds the route as Kong's router does, and passes bodies on piece by piece."""
+"""The stand-in's proxy: finds the route as Kong's router does, and streams bodies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HOP_BY_HOP = ("connection", "keep-alive", "proxy-connection", "te", "trailer", 
 
 
 class Proxy:
-    """An application that sends what comes to wherever `state` says."""
+    """An application that forwards requests by the routes in `state`."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -47,7 +47,7 @@ class Proxy:
         return _with(await self._forwarded(request, route, service, matched, headers), extra)
 
     def _route(self, request: Request) -> tuple[dict[str, Any], str] | None:
-        """The route and what of the path it matched: regular expressions first, then long prefixes before short."""
+        """The route and the matched part of the path: regular expressions first, then long prefixes before short."""
         path = request.url.path
         found: list[tuple[tuple[bool, int], dict[str, Any], str]] = []
         for route in self._state.found["routes"]:
@@ -66,7 +66,7 @@ class Proxy:
         return best and (best[1], best[2])
 
     def _plugins(self, name: str, route: dict[str, Any], service: dict[str, Any] | None) -> list[dict[str, Any]]:
-        """The most particular of that name: for the route, else the service, else for all."""
+        """The most specific plugin of that name: the route's, else the service's, else the global one."""
         named = [plugin for plugin in self._state.found["plugins"] if plugin["name"] == name]
         scopes = [("route", route.get("name"), route["id"]), ("service", *_names(service))]
         for key, *names in scopes:
@@ -129,7 +129,7 @@ class Proxy:
 
 
 def upstream_path(base: str, path: str, matched: str, strip: bool) -> str:
-    """How Kong (path_handling v0) joins a service's path and what a route leaves of the request's."""
+    """Joins a service's path and the rest of the request's path as Kong does (path_handling v0)."""
     rest = path[len(matched) :] if strip else path.removeprefix("/")
     if not rest:
         bare = base.rstrip("/") or "/"

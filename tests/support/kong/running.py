@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 from tests.support.ports import KONG_PORTS
 
-# A path of a real kong program, or the Admin (and proxy) address of one that runs already.
+# The path of a real kong program, or the Admin (and proxy) address of a running one.
 BINARY = "MCPMESH_TEST_KONG_BIN"
 ADMIN = "MCPMESH_TEST_KONG_ADMIN"
 PROXY = "MCPMESH_TEST_KONG_PROXY"
@@ -23,13 +23,13 @@ PROXY = "MCPMESH_TEST_KONG_PROXY"
 PROGRAM = Path(__file__).resolve().with_name("program.py")
 WAITING = Path(__file__).resolve().parents[3] / "kong" / "waiting.yml"
 
-# A real one starts in some seconds on a loaded machine.
+# A real Kong takes some seconds to start on a loaded machine.
 _START_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class RunningKong:
-    """Where a Kong answers."""
+    """The addresses of a Kong."""
 
     admin: str
     proxy: str
@@ -47,7 +47,7 @@ def kong_program(folder: Path) -> Path:
 
 @contextmanager
 def running_kong(folder: Path) -> Iterator[RunningKong]:
-    """A Kong without a document of anybody; the one that runs already is used where its address is given."""
+    """A Kong without a document; a running one where its address is given."""
     if admin := os.environ.get(ADMIN):
         yield RunningKong(admin, os.environ.get(PROXY, "http://127.0.0.1:8000"))
         return

@@ -1,4 +1,4 @@
-"""What Kong 3.9 takes in a declarative document, as far as the mesh and its tests use it; strict.
+"""What Kong 3.9 accepts in a declarative document, as far as the mesh and its tests use it; strict.
 
 Written after Kong's public documentation and the schemas in its repository
 (kong/db/schema/entities, kong/plugins/*/schema.lua at 3.9.1). What is not
@@ -102,7 +102,7 @@ TIMEOUT = number(1, 2**31 - 2)
 PROTOCOL = one_of("http", "https", "grpc", "grpcs", "tcp", "tls", "udp")
 COMMON: dict[str, Check] = {"id": identity, "tags": each(tag), "_comment": text}
 
-# Fields of each plugin's `config`; those in capitals have to be there.
+# The fields of each plugin's `config`; those in capitals are required.
 PLUGINS: dict[str, dict[str, Check]] = {
     "acl": {"allow": each(text), "deny": each(text), "hide_groups_header": flag},
     "correlation-id": {
@@ -166,7 +166,7 @@ PLUGINS: dict[str, dict[str, Check]] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of entity: its fields, those that it needs, and by what it is known."""
+    """One kind of entity: its fields, the required ones, and its unique keys."""
 
     fields: Mapping[str, Check]
     needed: tuple[str, ...] = ()
@@ -267,7 +267,7 @@ _WHOLE: dict[str, Check] = {
 
 
 def errors_in(document: Mapping[str, Any]) -> Errors:
-    """What is wrong with the fields of a document, by key and place as Kong nests it; empty where all is well."""
+    """The mistakes in the fields of a document, nested by key and index as Kong does; empty where there is none."""
     found: Errors = {}
     if "_format_version" not in document:
         found["_format_version"] = "required field missing"

@@ -1,4 +1,4 @@
-"""What the stand-in for Kong goes by: one document at a time, kept across its workers' deaths."""
+"""The state of the stand-in for Kong: one document, which outlives its workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EMPTY_HASH = "0" * 32
 
 
 class Refusal(Exception):
-    """A document that is not taken; `body` is what Kong answers."""
+    """A refused document; `body` is Kong's answer."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         super().__init__(body["message"])
@@ -44,7 +44,7 @@ class State:
         self.load(document, hashlib.md5(text.encode()).hexdigest(), flatten)
 
     def load(self, document: Mapping[str, Any], hash_: str, flatten: bool = False) -> None:
-        """Takes a document whole, or raises Refusal and stays as it was."""
+        """Replaces the document, or raises Refusal and keeps the old one."""
         if errors := errors_in(document):
             raise Refusal(_refused(errors, document, flatten))
         found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
@@ -70,7 +70,7 @@ class State:
             self._path.write_text(json.dumps({"hash": self.hash, "found": found}))
 
     def exported(self) -> str:
-        """What GET /config shows: YAML, flat, with ids."""
+        """The answer to GET /config: YAML, flat, with ids."""
         return yaml.safe_dump(
             {"_format_version": "3.0", "_transform": False, **{k: v for k, v in self.found.items() if v}}
         )
