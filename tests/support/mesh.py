@@ -259,7 +259,7 @@ class RealMesh:
         return {process.pid for process in found} - temporary
 
     def undisturbed(self, before: set[int], *, role: str = "", service: str = "") -> bool:
-        """Whether all of `before` (see `lasting`) still run, and new processes are of this role or service, or servers."""
+        """Whether all of `before` (see `lasting`) still run, and all others are of this role or service, or servers."""
         now = self.processes()
         new = [process for process in now if process.pid not in before]
         all_run = before <= {process.pid for process in now}
@@ -270,7 +270,7 @@ class RealMesh:
         return bool(self.json("plan", "--exit-code", code=None) == {"steps": []})
 
     def one(self, role: str, service: str | None = None) -> Process:
-        """Its one process of that role; a child that is about to run another program has the role too, and is not counted."""
+        """Its one process of that role; a child that is about to exec another program is not counted."""
         found = self.first(role, service)
         assert len(found) == 1, f"{len(found)} processes of role {role}: {found}"
         return found[0]

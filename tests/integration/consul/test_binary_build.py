@@ -44,7 +44,7 @@ class Builder:
 
     folder: Path
     environment: pytest.MonkeyPatch
-    said: list[str] = field(default_factory=list)
+    progress: list[str] = field(default_factory=list)
 
     @property
     def cache(self) -> Path:
@@ -76,7 +76,7 @@ class Builder:
 
     async def prepare(self) -> Path:
         return await find_or_make(
-            VERSION, cache_dir=self.cache, configured=None, progress=self.said.append, sources=self.sources()
+            VERSION, cache_dir=self.cache, configured=None, progress=self.progress.append, sources=self.sources()
         )
 
     def processes(self) -> set[int]:
@@ -150,16 +150,16 @@ async def test_without_a_release_consul_is_built_with_go(builder: Builder) -> No
     builder.pin(CONSUL)
     found = await builder.prepare()
     assert found == builder.cache / "consul" / VERSION / "consul"
-    assert builder.said[0].startswith("cannot download http://127.0.0.1:1/consul/")
-    assert builder.said[1].startswith(f"building Consul {VERSION} with Go, once for this machine")
-    assert builder.said[-1] == f"Consul {VERSION} is at {found}"
-    elapsed = [line for line in builder.said if " elapsed, " in line]
+    assert builder.progress[0].startswith("cannot download http://127.0.0.1:1/consul/")
+    assert builder.progress[1].startswith(f"building Consul {VERSION} with Go, once for this machine")
+    assert builder.progress[-1] == f"Consul {VERSION} is at {found}"
+    elapsed = [line for line in builder.progress if " elapsed, " in line]
     assert elapsed, "no line of progress"
     assert elapsed[-1].endswith("packages compiled")
     assert builder.left() == []
-    builder.said.clear()
+    builder.progress.clear()
     assert await builder.prepare() == found
-    assert builder.said == []
+    assert builder.progress == []
 
 
 async def test_a_module_with_another_checksum_is_not_built(builder: Builder) -> None:
@@ -198,7 +198,7 @@ async def test_a_waiting_process_takes_over_when_the_building_one_is_killed(
     async with asyncio.timeout(120):
         await silent.wait()
     second = asyncio.create_task(builder.prepare())
-    await until(lambda: "another process is preparing Consul; waiting for it" in builder.said)
+    await until(lambda: "another process is preparing Consul; waiting for it" in builder.progress)
     builder.fetch_from((builder.folder / "proxy").as_uri())
     first.kill()
     await first.communicate()
@@ -215,8 +215,8 @@ async def test_the_command_stops_in_order_on_sigterm(
     async with asyncio.timeout(120):
         await silent.wait()
         maker.send_signal(number)
-        _, said = await maker.communicate()
+        _, progress = await maker.communicate()
     assert maker.returncode == status
-    assert b"Traceback" not in said
+    assert b"Traceback" not in progress
     await until(lambda: not builder.processes())
     assert builder.left() == []

@@ -45,7 +45,7 @@ def test_what_can_run_runs_and_the_rest_fails_alone_with_its_reason(neighbour: R
         return lines
 
     wait_for("what can run runs, and the rest tells why it cannot", told)
-    assert "a-runtime-that-nobody-has is not on PATH" in neighbour.said
+    assert "a-runtime-that-nobody-has is not on PATH" in neighbour.output
     assert text("everything", "echo", {"message": "hello"}, neighbour)
     assert text("time", "get_current_time", {"timezone": "UTC"}, neighbour)
     neighbour.run("status", code=NOT_READY)
@@ -63,7 +63,7 @@ def test_the_second_mesh_has_other_ports_and_says_so(mesh: RealMesh, neighbour: 
     assert neighbour.ingress != mesh.ingress
     assert neighbour.consul_url != mesh.consul_url
     port = neighbour.ingress.rpartition(":")[2]
-    assert port == "8000" or f"port 8000 is taken, so the ingress is at {port}" in neighbour.said
+    assert port == "8000" or f"port 8000 is taken, so the ingress is at {port}" in neighbour.output
 
 
 def test_neither_mesh_disturbs_the_other(mesh: RealMesh, neighbour: RealMesh) -> None:

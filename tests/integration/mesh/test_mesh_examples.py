@@ -54,7 +54,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMesh]:
 
 
 def test_up_ends_with_a_table_of_services_that_are_ready(examples: RealMesh) -> None:
-    table = {line.split()[0]: line.split() for line in examples.said.splitlines() if "/mcp/" in line}
+    table = {line.split()[0]: line.split() for line in examples.output.splitlines() if "/mcp/" in line}
     for name in TOOLS:
         wanted = 2 if name == "everything" else 1
         _, instances, health, tools, address = table[name]
