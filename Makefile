@@ -82,6 +82,10 @@ e2e: setup ## run compose.yaml and the container runtime on a real Docker, which
 	tests/e2e/machine/images "$$(cat $(BIN)/.consul)"
 	exec $(BIN)/python -m pytest -o testpaths='tests/integration/docker tests/e2e' $(ARGS)
 
+.PHONY: mutants
+mutants: setup ## do the unit and contract tests notice 200 changed operators? (ARGS: --only PATH, --seed N, --count N, --help)
+	exec $(BIN)/python -m tests.mutants $(ARGS)
+
 .PHONY: check
 check: $(BIN)/.installed ## format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .
@@ -93,7 +97,7 @@ check: $(BIN)/.installed ## format, lint, strict types, import contracts
 clean: ## remove what setup and the tools made in this folder
 	rm -rf .venv examples/.venv examples/node_modules tests/conformance/node_modules dist
 	rm -rf examples/twenty/{.venv,bin,.installed,node_modules,claude-flow/node_modules,ruv-swarm/node_modules}
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants
 	find agent tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: python-found

@@ -7,11 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from tests.support import guard
 
 # A machine that stands still for a moment makes any example slow.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make mutants` asks for it: the same examples each time, and no search for the smallest that fails.
+settings.register_profile(
+    "mutants", settings.get_profile("tests"), derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("tests")
 
 _GUARD = pytest.StashKey["subprocess.Popen[bytes]"]()
