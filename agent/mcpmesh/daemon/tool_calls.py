@@ -11,8 +11,8 @@ import httpx
 from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import messages, parameter_headers
-from mcpmesh.mcp.through_sidecar import Door, mcp_through
-from mcpmesh.model.report_items import Tool
+from mcpmesh.mcp.through_sidecar import SidecarAddress, exchange_through
+from mcpmesh.model.status import Tool
 
 # A server with more pages than this answers by mistake.
 _MAX_PAGES = 100
@@ -29,7 +29,7 @@ async def list_tools(sidecar: Sidecar, service: str, credentials: Credentials) -
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         params = {"cursor": cursor} if cursor else None
-        result = await mcp_through(context, Door(port, spiffe(service), host), "tools/list", params, 30.0)
+        result = await exchange_through(context, SidecarAddress(port, spiffe(service), host), "tools/list", params, 30.0)
         tools += [
             Tool(service, tool["name"], tool.get("description") or "", tool.get("inputSchema") or {})
             for tool in result.get("tools") or ()

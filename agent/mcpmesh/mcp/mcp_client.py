@@ -1,7 +1,7 @@
 """One MCP exchange over Streamable HTTP, in the stateless form of revision 2026-07-28.
 
-Every shim answers that revision whatever its server speaks, so one POST is a
-whole exchange: no session to open, none to leave behind.
+Every shim answers that revision, whatever its server speaks. So one POST is a
+whole exchange: no session is opened, and none is left behind.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _META = "io.modelcontextprotocol/"
 
 
 class RpcError(Refused):
-    """The server itself answered with a JSON-RPC error: it is alive, and says no."""
+    """The server itself answered with a JSON-RPC error: it is alive, and refuses."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -49,11 +49,11 @@ def request(method: str, params: dict[str, Any] | None = None) -> tuple[dict[str
 
 
 class Forbidden(Refused):
-    """Plain HTTP 403: what stands before the server, an intention as a rule, lets this caller through to nothing."""
+    """Plain HTTP 403: what is in front of the server refuses this caller, as a rule by an intention."""
 
 
 class Unauthorized(Refused):
-    """HTTP 401: whoever answers wants to know who asks."""
+    """HTTP 401: a credential is asked for."""
 
 
 async def messages(
@@ -66,9 +66,9 @@ async def messages(
 ) -> AsyncIterator[dict[str, Any]]:
     """Every JSON-RPC message of the answer: notifications as they come, the response last.
 
-    `timeout` bounds each silence, in seconds; `extra` headers are sent too. Raises Unreachable when nobody
-    answers, RpcError on a 4xx with a JSON-RPC error inside (Broken on 403), else
-    Refused on 4xx (Forbidden on 403), Broken on 5xx and on what is no JSON-RPC.
+    `timeout` limits each silence, in seconds; `extra` headers are sent too. Raises Unreachable without an answer,
+    RpcError on a 4xx with a JSON-RPC error inside (Broken on 403), else Refused on 4xx (Unauthorized on 401,
+    Forbidden on 403), and Broken on 5xx and on what is no JSON-RPC.
     """
     headers, body = request(method, params)
     headers |= extra or {}
@@ -88,7 +88,7 @@ async def messages(
 async def exchange(
     http: httpx.AsyncClient, url: str, method: str, params: dict[str, Any] | None = None, timeout: float | None = 30.0
 ) -> dict[str, Any]:
-    """The response's `result`; raises RpcError where there is an error instead, else as `messages`."""
+    """The response's `result`; raises RpcError where it is an error instead, else as `messages`."""
     last: dict[str, Any] = {}
     async for message in messages(http, url, method, params, timeout):
         last = message
@@ -105,12 +105,12 @@ async def _check(answer: httpx.Response, url: str) -> None:
     if answer.status_code < 400:
         return
     content = await answer.aread()
-    with suppress(ValueError, KeyError, TypeError):  # Envoy speaks plain text
+    with suppress(ValueError, KeyError, TypeError):  # Envoy answers in plain text
         error = json.loads(content)["error"]
-        said = f"{url} answered HTTP {answer.status_code}: {error['message']}"
-        # With 5xx it is the shim that speaks: its server did not answer. With 403 too: not under this name.
-        own = answer.status_code >= 500 or answer.status_code == httpx.codes.FORBIDDEN
-        raise Broken(said) if own else RpcError(said, int(error["code"]))
+        message = f"{url} answered HTTP {answer.status_code}: {error['message']}"
+        # A 5xx is the shim's own: its server did not answer. So is a 403: the shim refuses the name it was called by.
+        of_shim = answer.status_code >= 500 or answer.status_code == httpx.codes.FORBIDDEN
+        raise Broken(message) if of_shim else RpcError(message, int(error["code"]))
     kind = Refused if answer.status_code < 500 else Broken
     if answer.status_code == httpx.codes.FORBIDDEN:
         kind = Forbidden
@@ -120,9 +120,9 @@ async def _check(answer: httpx.Response, url: str) -> None:
 
 
 async def _events(answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
-    """Messages of an event stream (HTML standard, server-sent events): data lines up to a blank one.
+    """The messages of an event stream (HTML standard, server-sent events): data lines up to a blank line.
 
-    Split on line feeds alone: JSON may hold other characters that Python takes for line ends.
+    Lines are split at line feeds alone: JSON may hold other characters that Python takes for line ends.
     """
     rest = b""
     data: list[bytes] = []
@@ -159,6 +159,6 @@ def parameter_headers(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -
 
 
 def _header_value(value: str) -> str:
-    """Plain where it may be, else in the marked Base64 form that the specification gives."""
+    """Plain where a header may carry it, else in the marked Base64 form that the specification gives."""
     plain = value.isascii() and value.isprintable() and value == value.strip() and not value.startswith("=?base64?")
     return value if plain else f"=?base64?{base64.b64encode(value.encode()).decode()}?="

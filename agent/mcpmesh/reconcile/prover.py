@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mcpmesh.errors import MeshError
 from mcpmesh.mcp.mcp_client import RpcError
-from mcpmesh.mcp.through_sidecar import Door, http_through, mcp_through, tls_through
+from mcpmesh.mcp.through_sidecar import SidecarAddress, connect_through, exchange_through, get_through
 from mcpmesh.model.observed_state import Proof
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec
 
@@ -102,16 +102,16 @@ class Prover:
         spec = target.spec
         try:
             context, spiffe = await self._credentials()
-            sidecar = Door(target.port, spiffe(spec.name), target.host)
+            sidecar = SidecarAddress(target.port, spiffe(spec.name), target.host)
             if not isinstance(spec.start, Plain):
                 # Any JSON-RPC answer proves that the server is alive, an error too.
                 with suppress(RpcError):
-                    await mcp_through(context, sidecar, "tools/list")
+                    await exchange_through(context, sidecar, "tools/list")
             elif spec.start.protocol is Protocol.TCP:
-                await tls_through(context, sidecar, hold=0.2)
+                await connect_through(context, sidecar, hold_seconds=0.2)
             else:
-                path = spec.health.path or "/"
-                status = await http_through(context, sidecar, path)
+                path = spec.health.proof_path
+                status = await get_through(context, sidecar, path)
                 if status >= 500 or status == 403:
                     return Proof(False, f"GET {path} through its sidecar answers HTTP {status}")
         except MeshError as error:

@@ -1,41 +1,38 @@
-"""One look at the running system, which all claims of one `verify` go by; the probing starts from here."""
+"""What was read of the running mesh when a `verify` began. All its claims are judged by this."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
 
 from mcpmesh.consul.leaf_certificate import Identity
-from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.mcp.through_sidecar import Door
+from mcpmesh.mcp.through_sidecar import SidecarAddress
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import Entry, Intention, Registration, Unknown
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired_state import DesiredService
-from mcpmesh.verify.claims.route_paths import UNDECLARED
-from mcpmesh.verify.finding import ANSWER_SECONDS, CannotTry
-from mcpmesh.verify.probes import foreign_certificate
-from mcpmesh.verify.probes import namespaces as ground
-from mcpmesh.verify.probes.consul_catalog import CatalogReader
-from mcpmesh.verify.probes.listening_sockets import Sockets
-from mcpmesh.verify.probes.namespaces import Ground
-from mcpmesh.verify.probes.process_tree import Tree
-from mcpmesh.verify.probes.tcp_probe import Reply, knock, request
-from mcpmesh.verify.target import AGENT_IDENTITY, GATEWAY, KONG, SIDECAR, STRANGER_IDENTITY, World
-from mcpmesh.workload.runtime import PLAIN, SHIM
+from mcpmesh.plan.desired import Wanted
+from mcpmesh.verify.finding import CannotTry, Diagnosis
+from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
+from mcpmesh.verify.probes.listening_sockets import ListeningSockets
+from mcpmesh.verify.probes.namespaces import NO_SOCKETS, Namespaces
+from mcpmesh.verify.probes.process_tree import ProcessTree
+from mcpmesh.verify.probes.tcp_probe import Reply
+from mcpmesh.verify.roles import GATEWAY, KONG, PLAIN, SHIM, SIDECAR
+from mcpmesh.verify.target import Target
 
 T = TypeVar("T")
 
+# No catalog has this path by chance.
+UNDECLARED_PATH = "/mcp/mcpmesh-verify-undeclared"
+
 
 @dataclass(frozen=True)
-class Seat:
-    """One wanted instance: what Consul has of it, and the processes that bear its mark."""
+class InstanceView:
+    """One wanted instance: its registration in Consul, its programs and its Envoys (each one, as a rule)."""
 
     wanted: DesiredService
     instance: Instance
@@ -45,19 +42,19 @@ class Seat:
 
     @property
     def id(self) -> str:
-        """The instance's name everywhere."""
+        """The instance's name in Consul, in marks and in logs."""
         return self.instance.id
 
     @property
-    def shim(self) -> tuple[str, int] | None:
-        """Host and port of its shim, by its mark; None without one."""
+    def shim_address(self) -> tuple[str, int] | None:
+        """Host and port of its shim, by its mark; None without a shim."""
         if not self.wanted.spec.is_mcp or not self.programs:
             return None
         return self.programs[0].private_host, self.programs[0].mark.ports["http"]
 
     @property
-    def elsewhere(self) -> tuple[str, int] | None:
-        """Host and port of a plain service that somebody else runs."""
+    def external_address(self) -> tuple[str, int] | None:
+        """Host and port of a plain service that the mesh does not run; None for any other."""
         start = self.wanted.spec.start
         if not isinstance(start, Plain) or start.address is None:
             return None
@@ -66,153 +63,117 @@ class Seat:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What was read; a peer that could not be is `Unknown`, and the claims that need it fail with its reason."""
+class Snapshot:
+    """What was read. A peer that could not be read is `Unknown`; the claims that need it fail with its reason.
 
-    world: World
+    `http` and `catalog` are for claims that have to ask further. `foreign_context` shows a certificate of another
+    CA. `ingress_reply` is what the ingress answers at `UNDECLARED_PATH`.
+    """
+
+    target: Target
     http: httpx.AsyncClient
-    catalog: CatalogReader
+    catalog: ConsulCatalog
     registrations: dict[str, Registration] | Unknown
     entries: dict[tuple[str, str], Entry] | Unknown
     intentions: tuple[Intention, ...] | Unknown
-    agent: Identity | Unknown
-    stranger: Identity | Unknown
-    foreigner: ssl.SSLContext
-    front: Reply
+    agent_identity: Identity | Unknown
+    stranger_identity: Identity | Unknown
+    foreign_context: ssl.SSLContext
+    ingress_reply: Reply
     processes: tuple[Process, ...]
-    ground: Ground
+    namespaces: Namespaces
 
     @property
-    def tree(self) -> Tree:
-        """Which process came from which."""
-        return self.ground.tree
+    def process_tree(self) -> ProcessTree:
+        """Which process is the parent of which."""
+        return self.namespaces.process_tree
 
     @property
-    def sockets(self) -> Sockets:
-        """The listeners in our own network namespace, where the mesh is in it too."""
-        return self.ground.here or Sockets((), {})
-
-    def seats(self, wanted: DesiredService) -> list[Seat]:
-        """One for each wanted instance."""
-        known = self.registrations if not isinstance(self.registrations, Unknown) else {}
-        return [
-            Seat(
-                wanted,
-                instance,
-                known.get(instance.id),
-                self.of(instance.id, SHIM, PLAIN),
-                self.of(instance.id, SIDECAR),
-            )
-            for instance in wanted.instances
-        ]
+    def host_sockets(self) -> ListeningSockets:
+        """The listeners in this machine's own network namespace; none where the mesh is not in it."""
+        return self.namespaces.host or NO_SOCKETS
 
     @property
     def routes(self) -> dict[str, str]:
         """The declared path of each service that has one."""
-        services = self.world.desired.services.items()
+        services = self.target.desired.services.items()
         return {name: wanted.spec.route for name, wanted in services if wanted.spec.route}
 
-    def of(self, instance: str, *roles: str) -> tuple[Process, ...]:
+    @property
+    def envoys(self) -> list[Process]:
+        """Every Envoy of the mesh that runs."""
+        return [process for process in self.processes if process.mark.role in (SIDECAR, GATEWAY)]
+
+    def instances_of(self, wanted: Wanted) -> list[InstanceView]:
+        """One for each wanted instance of a service."""
+        registrations = {} if isinstance(self.registrations, Unknown) else self.registrations
+        return [
+            InstanceView(
+                wanted,
+                instance,
+                registrations.get(instance.id),
+                self.processes_of(instance.id, SHIM, PLAIN),
+                self.processes_of(instance.id, SIDECAR),
+            )
+            for instance in wanted.instances
+        ]
+
+    def processes_of(self, instance: str, *roles: str) -> tuple[Process, ...]:
         """The processes of an instance in these roles, without what they have started (it bears their mark too)."""
         found = [p for p in self.processes if p.mark.instance == instance and p.mark.role in roles]
         pids = {process.pid for process in found}
-        return tuple(p for p in found if self.tree.ancestor_in(self.parent(p.pid), pids) is None)
+        tree = self.process_tree
+        return tuple(process for process in found if tree.nearest(tree.parent(process.pid), pids) is None)
 
-    def parent(self, pid: int) -> int:
-        """Its parent's pid; 0 where it has ended."""
-        found = self.tree.kin.get(pid)
-        return found.parent if found else 0
+    def registration_of(self, instance: InstanceView) -> Registration:
+        """Consul's registration of an instance; CannotTry without one."""
+        require_known(self.registrations, self.target)
+        if instance.registration is None:
+            raise CannotTry(f"{instance.id} is not registered in Consul", self.target.agent_repairs)
+        return instance.registration
 
-    def registered(self, seat: Seat) -> Registration:
-        """Consul's own answer about an instance; CannotTry without one."""
-        known(self.registrations, self.world)
-        if seat.registration is None:
-            raise CannotTry(f"{seat.id} is not registered in Consul", self.world.mended_by_agent)
-        return seat.registration
-
-    def door(self, seat: Seat) -> Door:
-        """The sidecar's listener as Consul has it, and who must answer there; CannotTry without one."""
-        registration = self.registered(seat)
+    def sidecar_of(self, instance: InstanceView) -> SidecarAddress:
+        """The sidecar as Consul has it registered, and the identity that it must have; CannotTry without one."""
+        registration = self.registration_of(instance)
         port = registration.sidecar_port
         if port is None:
-            raise CannotTry(f"the sidecar of {seat.id} is not registered in Consul", self.world.mended_by_agent)
-        return Door(port, self.spiffe(seat.wanted.spec.name), registration.sidecar_host)
+            raise CannotTry(f"the sidecar of {instance.id} is not registered in Consul", self.target.agent_repairs)
+        return SidecarAddress(port, self.spiffe_id(instance.wanted.spec.name), registration.sidecar_host)
 
-    def spiffe(self, service: str) -> str:
-        """The SPIFFE id of a service of this mesh; CannotTry where Consul would not say its trust domain."""
-        identity = known(self.agent, self.world)
+    def spiffe_id(self, service: str) -> str:
+        """The SPIFFE id of a service of this mesh; CannotTry where Consul's trust domain is not known."""
+        identity = require_known(self.agent_identity, self.target)
         return f"{identity.spiffe.rpartition('/svc/')[0]}/svc/{service}"
 
-    def envoy_trouble(self, instance: str, role: str, program: str = "Envoy") -> tuple[str, str]:
-        """What can be said of an Envoy that does not do as it should, and the next step."""
-        log = self.world.log(f"{instance}.{role}")
-        found = self.of(instance, role)
+    def diagnose_envoy(self, instance: str, role: str = SIDECAR, program: str = "Envoy") -> Diagnosis:
+        """The state of an instance's Envoy (or other `program`) that does not do as it should."""
+        log = self.target.log_file(f"{instance}.{role}")
+        found = self.processes_of(instance, role)
         if not found:
-            return f"no {program} of ours runs for it", f"{self.world.mended_by_agent}; its last words are in {log}"
+            return Diagnosis(
+                f"no {program} of ours runs for it", f"{self.target.agent_repairs}; its last output is in {log}"
+            )
         pid = found[0].pid
-        if self.tree.stopped(pid):
-            return f"its {program} (pid {pid}) is stopped by a signal", f"let it go on: kill -CONT {pid}"
-        return f"its {program} is pid {pid}", f"see its log, {log}"
+        if self.process_tree.is_stopped(pid):
+            return Diagnosis(f"its {program} (pid {pid}) is stopped by a signal", f"let it go on: kill -CONT {pid}")
+        return Diagnosis(f"its {program} is pid {pid}", f"see its log, {log}")
 
-    def ingress_trouble(self) -> tuple[str, str]:
-        """The same of what stands at the ingress."""
-        kong, id_ = self.world.kong, self.world.desired.ingress_id
+    def diagnose_ingress(self) -> Diagnosis:
+        """The state of the program at the ingress."""
+        kong, ingress = self.target.kong, self.target.desired.ingress_id
         if kong is None:
-            return self.envoy_trouble(id_, GATEWAY)
-        if not kong.ours:
-            return f"it is the Kong of somebody else, asked at {kong.url}", "see whether that Kong runs, and its log"
-        return self.envoy_trouble(id_, KONG, "Kong")
+            return self.diagnose_envoy(ingress, GATEWAY)
+        if not kong.run_by_agent:
+            return Diagnosis(
+                f"it is a Kong that the agent does not run, asked at {kong.url}",
+                "see whether that Kong runs, and its log",
+            )
+        return self.diagnose_envoy(ingress, KONG, "Kong")
 
 
-def known(value: T | Unknown, world: World) -> T:
-    """The value; CannotTry where it could not be read: nobody then waits for the same silence again."""
+def require_known(value: T | Unknown, target: Target) -> T:
+    """The value; CannotTry, at once, where it could not be read: a silent peer is not waited for again."""
     if isinstance(value, Unknown):
-        raise CannotTry(value.reason, f"is Consul well? see {world.log('consul')}, and: {world.mcpmesh('status')}")
+        step = f"does Consul run? see {target.log_file('consul')}, and: {target.mcpmesh_command('status')}"
+        raise CannotTry(value.reason, step)
     return value
-
-
-async def gather(world: World, http: httpx.AsyncClient, catalog: CatalogReader) -> Facts:
-    """Everything at once; never raises for a peer that is unwell."""
-    consul = world.consul
-    registrations, entries, intentions, agent, stranger, front = await asyncio.gather(
-        _read(consul.registrations(world.mesh), "the registrations"),
-        _read(consul.entries(world.mesh), "the config entries"),
-        _read(consul.intentions(), "the intentions"),
-        _read(consul.identity(AGENT_IDENTITY), "a certificate"),
-        _read(consul.identity(STRANGER_IDENTITY), "a certificate"),
-        _front(world),
-    )
-    # In this order: a process that is new meanwhile is then missing from the first, and not taken for a stray.
-    processes = sorted(await world.runtime.list_processes(), key=lambda process: process.pid)
-    found = await ground.look(world.runtime, processes)
-    claimed = agent.spiffe if isinstance(agent, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
-    return Facts(
-        world=world,
-        http=http,
-        catalog=catalog,
-        registrations=registrations,
-        entries=entries,
-        intentions=intentions,
-        agent=agent,
-        stranger=stranger,
-        foreigner=foreign_certificate.foreign_context(claimed),
-        front=front,
-        processes=tuple(process for process in processes if process.pid in found.tree.kin),
-        ground=found,
-    )
-
-
-async def _read(reading: Awaitable[T], what: str) -> T | Unknown:
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            return await reading
-    except MeshError as error:
-        return Unknown(str(error))
-    except TimeoutError:
-        return Unknown(f"Consul did not say {what} within {ANSWER_SECONDS:.0f} s")
-
-
-async def _front(world: World) -> Reply:
-    """What the ingress answers for a path that nobody declared: whether it lives is asked once, for all services."""
-    url = httpx.URL(world.ingress_url)
-    return await knock(url.host, url.port or 80, context=None, say=request(UNDECLARED, url.netloc.decode()))

@@ -1,4 +1,4 @@
-"""What `verify` is told about a mesh: what is wanted, and where to look."""
+"""The mesh that `verify` is about: its settings, what is desired, and its peers."""
 
 from __future__ import annotations
 
@@ -6,82 +6,69 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.consul.embedded_consul import ROLE as CONSUL
-from mcpmesh.consul.registration import LOOPBACK
-from mcpmesh.envoy.envoy_admin import EnvoyAdmin
+from mcpmesh.envoy.envoy_admin import Admin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
-from mcpmesh.ingress.kong.kong_process import ROLE as KONG
-from mcpmesh.model.reserved_names import AGENT, AGENT_IDENTITY, STRANGER_IDENTITY
-from mcpmesh.plan.desired_state import DesiredState
+from mcpmesh.model.names import AGENT
+from mcpmesh.plan.desired import Desired
 from mcpmesh.settings import Settings
-from mcpmesh.workload.runtime import GATEWAY, SIDECAR, Runtime
-
-__all__ = [
-    "AGENT",
-    "AGENT_IDENTITY",
-    "CONSUL",
-    "GATEWAY",
-    "KONG",
-    "LOOPBACK",
-    "SIDECAR",
-    "STRANGER_IDENTITY",
-    "KongWorld",
-    "World",
-]
+from mcpmesh.workload.runtime import Runtime
 
 
 @dataclass(frozen=True)
-class KongWorld:
-    """Kong at the ingress: `url` is that of its Admin API where somebody else runs it, None where it is ours.
+class KongAtIngress:
+    """The Kong at the ingress.
 
-    `paths` are what the routes of a person's own documents take.
+    `url` is that of its Admin API where somebody else runs it, None where the agent runs it.
+    `user_paths` are the paths of the routes in the user's own documents.
     """
 
     admin: KongAdmin
     url: str | None
-    paths: tuple[str, ...] = ()
+    user_paths: tuple[str, ...] = ()
 
     @property
-    def ours(self) -> bool:
+    def run_by_agent(self) -> bool:
         """Whether the agent runs it."""
         return self.url is None
 
 
 @dataclass(frozen=True)
-class World:
-    """One mesh; `home` is its folder, `ingress_url` the ingress as a client writes it."""
+class Target:
+    """One mesh. `home` is its folder, `ingress_url` the ingress as a client writes it."""
 
     settings: Settings
     mesh: str
     home: Path
     consul: Consul
-    admin: EnvoyAdmin
-    desired: DesiredState
+    envoy_admin: Admin
+    desired: Desired
     ingress_url: str
     runtime: Runtime
-    kong: KongWorld | None = None
+    kong: KongAtIngress | None = None
 
-    # Next steps, as somebody would type them.
+    # The next steps that claims name, as a user would type them.
 
-    def mcpmesh(self, words: str) -> str:
-        """A command to this mesh's agent."""
-        return f"mcpmesh {words}" if self.mesh == "default" else f"mcpmesh --name {self.mesh} {words}"
+    def mcpmesh_command(self, arguments: str) -> str:
+        """A command to this mesh's agent, such as "logs files"."""
+        return f"mcpmesh {arguments}" if self.mesh == "default" else f"mcpmesh --name {self.mesh} {arguments}"
 
-    def consul_command(self, command: str, words: str) -> str:
+    def consul_command(self, command: str, arguments: str) -> str:
         """A command to its Consul, such as ("intention delete", "ingress files")."""
-        return f"consul {command} -http-addr={self.settings.consul.url or self.consul.address} {words}".rstrip()
+        return f"consul {command} -http-addr={self.settings.consul.url or self.consul.address} {arguments}".rstrip()
 
     @property
-    def routes_command(self) -> str:
-        """What shows every route of the ingress."""
-        return self.mcpmesh("ingress render") if self.kong else self.consul_command("config list", "-kind http-route")
+    def show_routes(self) -> str:
+        """The command that shows every route of the ingress."""
+        if self.kong:
+            return self.mcpmesh_command("ingress render")
+        return self.consul_command("config list", "-kind http-route")
 
-    def log(self, name: str) -> Path:
-        """The log file of an instance, of "<instance>.sidecar", of "agent"."""
+    def log_file(self, name: str) -> Path:
+        """The log file of an instance, of "<instance>.sidecar", or of "agent"."""
         return self.home / "logs" / f"{name}.log"
 
     @property
-    def mended_by_agent(self) -> str:
-        """What to do about something that the agent puts right by itself."""
-        resume, log = self.mcpmesh("resume"), self.log(AGENT)
-        return f"the agent mends this at its next pass unless it is paused ({resume}); if it lasts, see {log}"
+    def agent_repairs(self) -> str:
+        """The next step for what the agent puts right by itself."""
+        resume, log = self.mcpmesh_command("resume"), self.log_file(AGENT)
+        return f"the agent repairs this at its next pass unless it is paused ({resume}); if it lasts, see {log}"

@@ -1,60 +1,65 @@
-"""A call beside what Consul's intentions say of it: answered or refused, it has to be so for a reason."""
+"""The outcome of a call, compared with what Consul's intentions say about its pair."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.mcp_client import Forbidden
-from mcpmesh.model.observed_state import Intention, Unknown
-from mcpmesh.verify.claims import intentions
-from mcpmesh.verify.finding import Finding, bad, good
-from mcpmesh.verify.snapshot import Facts
-from mcpmesh.verify.target import SIDECAR, World
+from mcpmesh.model.observed import Intention, Unknown
+from mcpmesh.verify.claims.intentions import ALLOW, deciding_intention, is_denial_by_user, pair
+from mcpmesh.verify.finding import Finding, fails, holds
+from mcpmesh.verify.roles import SIDECAR
+from mcpmesh.verify.snapshot import Snapshot
+from mcpmesh.verify.target import Target
 
-# The first call on a connection that was idle is still judged by what was in force
-# when it opened, and closes it; a caller keeps one or two for each instance.
+# After a change of intentions, the first call on an idle connection is still judged by what was in force when it
+# opened, and closes it. A caller keeps one or two connections to each instance.
 _TRIES = 6
 
 
-async def as_ruled(facts: Facts, source: str, service: str, call: Callable[[], Awaitable[str]]) -> Finding:
-    """The call succeeds, unless a person has denied this very pair: then it must not.
+async def judged_call(snapshot: Snapshot, source: str, service: str, call: Callable[[], Awaitable[str]]) -> Finding:
+    """Makes the call, and judges whether it passed or was refused as the intentions say.
 
-    `call` returns what it saw, or raises Forbidden. It is made again while its outcome is another than Consul's
-    intentions ask for, since right after a change it may be of before.
+    `call` returns what it saw, or raises Forbidden. While its outcome differs from what the intentions say, it is
+    made again: right after a change it may still be judged by the old ones.
     """
-    found = ruling(facts, source, service)
-    allowed = found is not None and found.action == intentions.ALLOW
+    intention = intention_for(snapshot, source, service)
+    allowed = intention is not None and intention.action == ALLOW
     for _ in range(_TRIES):
         try:
-            seen, passed = await call(), True
+            evidence, passed = await call(), True
         except Forbidden as error:
-            seen, passed = str(error), False
+            evidence, passed = str(error), False
         if passed == allowed:
             break
-    return judge(facts.world, source, service, seen, passed, found)
+    return judge_call(snapshot.target, source, service, evidence, passed, intention)
 
 
-def judge(world: World, source: str, service: str, seen: str, passed: bool, found: Intention | None) -> Finding:
-    """Whether the outcome is as it should be; `found` is the intention that decides for this pair; pure."""
-    denied = found is not None and intentions.denied_by_person([found], source, service) is not None
-    if passed and not denied:
-        return good(seen)
-    log = f"does its Envoy hear of Consul? see {world.log(f'{world.mesh}-{service}-*.{SIDECAR}')}"
+def judge_call(
+    target: Target, source: str, service: str, evidence: str, passed: bool, intention: Intention | None
+) -> Finding:
+    """A call has to pass, unless a user denied this very pair. `intention` is the one that decides for the pair."""
+    denied_by_user = is_denial_by_user(intention, source, service)
+    if passed and not denied_by_user:
+        return holds(evidence)
+    log = f"does its Envoy hear of Consul? see {target.log_file(f'{target.mesh}-{service}-*.{SIDECAR}')}"
     if passed:
-        return bad(f"{seen}, though a person denied {source} => {service}", log)
-    if denied:
-        undo = world.consul_command("intention delete", f"{source} {service}")
-        return good(f"{seen}, as a person wants it: {source} => {service} (deny); to undo that: {undo}")
-    if found is not None and found.action == intentions.ALLOW:
-        return bad(f"{seen}, though Consul has {intentions.pair(found)} (allow)", log)
-    # Where nothing is said of a pair, `check` goes by the Consul's own default; ours has its denial written.
-    ours = world.settings.consul.address is None
-    told = world.consul_command(*(("intention check", f"{source} {service}") if ours else ("intention list", "")))
-    return bad(f"{seen}: no intention lets {source} call {service}", f"see: {told}; {world.mended_by_agent}")
+        return fails(f"{evidence}, though a person denied {source} => {service}", log)
+    if denied_by_user:
+        undo = target.consul_command("intention delete", f"{source} {service}")
+        return holds(f"{evidence}, as a person wants it: {source} => {service} (deny); to undo that: {undo}")
+    if intention is not None and intention.action == ALLOW:
+        return fails(f"{evidence}, though Consul has {pair(intention)} (allow)", log)
+    # `intention check` goes by Consul's default where no intention names the pair. Only our own Consul's default is
+    # known to deny.
+    ours = target.settings.consul.address is None
+    check = ("intention check", f"{source} {service}") if ours else ("intention list", "")
+    step = f"see: {target.consul_command(*check)}; {target.agent_repairs}"
+    return fails(f"{evidence}: no intention lets {source} call {service}", step)
 
 
-def ruling(facts: Facts, source: str, service: str) -> Intention | None:
-    """The intention that decides for a pair; None where the default does, or nobody can tell."""
-    if isinstance(facts.intentions, Unknown):
+def intention_for(snapshot: Snapshot, source: str, service: str) -> Intention | None:
+    """The intention that decides for a pair; None where Consul's default does, or intentions can't be read."""
+    if isinstance(snapshot.intentions, Unknown):
         return None
-    return intentions.ruling(facts.intentions, source, service)
+    return deciding_intention(snapshot.intentions, source, service)

@@ -1,116 +1,145 @@
-"""Claims about what Consul has of a service: that it is so, and that it is all."""
+"""Claims about a service's records in Consul: registrations, checks and config entries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mcpmesh.consul.ownership import DIGEST
-from mcpmesh.model.observed_state import Registration, Unknown
-from mcpmesh.plan.desired_state import DesiredService
-from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
-from mcpmesh.verify.probes.consul_catalog import Entry
-from mcpmesh.verify.snapshot import Facts, Seat, known
-from mcpmesh.verify.target import World
+from mcpmesh.model.observed import Entry, Registration, Unknown
+from mcpmesh.plan.desired import Wanted
+from mcpmesh.verify.attempts import try_each
+from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
+from mcpmesh.verify.probes.consul_catalog import CatalogEntry
+from mcpmesh.verify.snapshot import InstanceView, Snapshot, require_known
+from mcpmesh.verify.target import Target
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
+
+_DIGEST_SHOWN = 12
 
 
-async def as_wanted(facts: Facts, wanted: DesiredService) -> list[Finding]:
-    """Each wanted instance and its sidecar is registered by this mesh, in the agent and the catalog, and no other."""
-    known(facts.registrations, facts.world)
-    name = wanted.spec.name
-    instances, sidecars = await facts.catalog.instances(name), await facts.catalog.sidecars(name)
+async def registered_as_wanted(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+    """Each wanted instance and its sidecar is registered by this mesh, at Consul's agent and in its catalog.
 
-    async def probe(seat: Seat) -> Finding:
-        registration = facts.registered(seat)
-        facts.door(seat)
-        if (missing := [id_ for id_ in _ids(seat) if id_ not in instances | sidecars]) or registration.draining:
-            what = f"{', '.join(missing)} is not in the catalog" if missing else f"{seat.id} is being drained"
-            return bad(what, facts.world.mended_by_agent)
-        return await _digest(facts, seat, registration)
+    No other instance of the service is registered by this mesh.
+    """
+    target = snapshot.target
+    require_known(snapshot.registrations, target)
+    catalog = await _catalog_entries(snapshot, wanted)
 
-    found = await each(facts.seats(wanted), probe, ANSWER_SECONDS, lambda _: ("", facts.world.mended_by_agent))
-    return found + surplus(facts, wanted)
+    async def judge(instance: InstanceView) -> Finding:
+        registration = snapshot.registration_of(instance)
+        snapshot.sidecar_of(instance)
+        if missing := [id_ for id_ in _registered_ids(instance) if id_ not in catalog]:
+            return fails(f"{', '.join(missing)} is not in the catalog", target.agent_repairs)
+        if registration.draining:
+            return fails(f"{instance.id} is being drained", target.agent_repairs)
+        return judge_digest(target, registration, await _digest_of_running(snapshot, instance))
+
+    findings = await try_each(
+        snapshot.instances_of(wanted), judge, ANSWER_SECONDS, lambda _: Diagnosis("", target.agent_repairs)
+    )
+    return findings + surplus(snapshot, wanted)
 
 
-async def _digest(facts: Facts, seat: Seat, registration: Registration) -> Finding:
-    """Compares digests where what runs can be described; a server that is down is told by another claim."""
-    told = f"{seat.id} and its sidecar are registered by mesh {facts.world.mesh} at ports "
-    told += f"{registration.port} and {registration.sidecar_port}"
-    if not seat.programs:
-        return good(told)
-    workload = await facts.world.runtime.observe(seat.programs[0])
+async def _digest_of_running(snapshot: Snapshot, instance: InstanceView) -> str | None:
+    """The digest that what runs would be registered with; None where nothing ready runs (another claim says so)."""
+    if not instance.programs:
+        return None
+    workload = await snapshot.target.runtime.observe(instance.programs[0])
     if not workload.ready:
-        return good(told)
-    digest = seat.wanted.registrar(seat.instance, workload)[0]["Meta"][DIGEST]
-    if digest != registration.digest:
-        return bad(
-            f"{seat.id} is registered with digest {registration.digest[:12] or 'unknown'}, "
-            f"what runs would be registered with {digest[:12]}",
-            facts.world.mended_by_agent,
+        return None
+    digest: str = instance.wanted.registrar(instance.instance, workload)[0]["Meta"][DIGEST]
+    return digest
+
+
+def judge_digest(target: Target, registration: Registration, digest: str | None) -> Finding:
+    """Whether the registration is of what runs; `digest` is that of what runs, None where it is not known."""
+    id_ = registration.id
+    if digest is not None and digest != registration.digest:
+        return fails(
+            f"{id_} is registered with digest {registration.digest[:_DIGEST_SHOWN] or 'unknown'}, "
+            f"what runs would be registered with {digest[:_DIGEST_SHOWN]}",
+            target.agent_repairs,
         )
-    return good(f"{told}, digest {digest[:12]}")
+    ports = f"ports {registration.port} and {registration.sidecar_port}"
+    evidence = f"{id_} and its sidecar are registered by mesh {target.mesh} at {ports}"
+    return holds(evidence if digest is None else f"{evidence}, digest {digest[:_DIGEST_SHOWN]}")
 
 
-def surplus(facts: Facts, wanted: DesiredService) -> list[Finding]:
-    """Registrations of ours under this service's name that nobody wants, those that drain apart."""
-    if isinstance(facts.registrations, Unknown):
+def surplus(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+    """A failure for each registration of this mesh under the service's name that is neither wanted nor draining."""
+    if isinstance(snapshot.registrations, Unknown):
         return []
     ids = {instance.id for instance in wanted.instances}
     return [
-        not_wanted(facts.world, registration)
-        for registration in facts.registrations.values()
+        unwanted_registration(snapshot.target, registration)
+        for registration in snapshot.registrations.values()
         if registration.service == wanted.spec.name and registration.id not in ids and not registration.draining
     ]
 
 
-def not_wanted(world: World, registration: Registration) -> Finding:
-    """A registration of ours that leads to nothing wanted."""
-    return bad(
+def unwanted_registration(target: Target, registration: Registration) -> Finding:
+    """The failure for a registration that the catalog does not ask for."""
+    by_hand = target.consul_command("services deregister", f"-id={registration.id}")
+    return fails(
         f"{registration.id} (port {registration.port}) is registered and not wanted",
-        f"{world.mended_by_agent}; by hand: {world.consul_command('services deregister', f'-id={registration.id}')}",
+        f"{target.agent_repairs}; by hand: {by_hand}",
     )
 
 
-async def checks_pass(facts: Facts, wanted: DesiredService) -> list[Finding]:
-    """Consul's own checks of each instance and sidecar, as callers' Envoys hear of them."""
-    known(facts.registrations, facts.world)
-    name = wanted.spec.name
-    instances, sidecars = await facts.catalog.instances(name), await facts.catalog.sidecars(name)
+async def checks_pass(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+    """Consul's own checks of each instance and sidecar pass, as callers' Envoys learn of them."""
+    target = snapshot.target
+    require_known(snapshot.registrations, target)
+    catalog = await _catalog_entries(snapshot, wanted)
 
-    async def probe(seat: Seat) -> Finding:
-        found = [entry for id_ in _ids(seat) if (entry := (instances | sidecars).get(id_))]
-        return judge_checks(facts.world, seat.id, found)
+    async def judge(instance: InstanceView) -> Finding:
+        found = [catalog[id_] for id_ in _registered_ids(instance) if id_ in catalog]
+        return judge_checks(target, instance.id, found)
 
-    return await each(facts.seats(wanted), probe, ANSWER_SECONDS, lambda _: ("", facts.world.mcpmesh("status")))
+    return await try_each(
+        snapshot.instances_of(wanted), judge, ANSWER_SECONDS, lambda _: Diagnosis("", target.mcpmesh_command("status"))
+    )
 
 
-def judge_checks(world: World, id_: str, found: list[Entry]) -> Finding:
-    """From an instance's entries in the catalog; pure."""
+def judge_checks(target: Target, instance: str, found: list[CatalogEntry]) -> Finding:
+    """`found` are the entries of the instance and its sidecar in Consul's catalog."""
     if not found:
-        return bad(f"{id_} is not in Consul's catalog, so nothing checks it", world.mended_by_agent)
+        return fails(f"{instance} is not in Consul's catalog, so nothing checks it", target.agent_repairs)
     failing = [text for entry in found for text in entry.failing]
     if failing:
-        return bad(f"{id_}: {'; '.join(failing)}", f"see its log, {world.log(id_)}, and: {world.mcpmesh('status')}")
-    return good(f"{sum(entry.checks for entry in found)} checks of {id_} pass")
+        step = f"see its log, {target.log_file(instance)}, and: {target.mcpmesh_command('status')}"
+        return fails(f"{instance}: {'; '.join(failing)}", step)
+    return holds(f"{sum(entry.checks for entry in found)} checks of {instance} pass")
 
 
-async def configured(facts: Facts, wanted: DesiredService) -> list[Finding]:
-    """The config entries of the service, its route among them, stand in Consul as they are wanted."""
-    present = known(facts.entries, facts.world)
+async def configured_as_wanted(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+    """The service's config entries, its route among them, are in Consul as they are wanted."""
+    present = require_known(snapshot.entries, snapshot.target)
     payloads = (*wanted.entries, *((wanted.route,) if wanted.route else ()))
-
-    async def probe(payload: dict[str, object]) -> Finding:
-        kind, name, meta = str(payload["Kind"]), str(payload["Name"]), payload["Meta"]
-        assert isinstance(meta, dict)
-        entry = present.get((kind, name))
-        if entry is None:
-            return bad(f"{kind}/{name} is missing", facts.world.mended_by_agent)
-        if entry.owner != facts.world.mesh:
-            step = facts.world.consul_command("config delete", f"-kind {kind} -name {name}")
-            return bad(f"{kind}/{name} was written by somebody else", f"rename the service, or: {step}")
-        if entry.digest != meta[DIGEST]:
-            return bad(f"{kind}/{name} is not as wanted", facts.world.mended_by_agent)
-        return good(f"{kind}/{name}")
-
-    return await each(payloads, probe, ANSWER_SECONDS, lambda _: ("", facts.world.mended_by_agent))
+    return [judge_entry(snapshot.target, payload, present) for payload in payloads]
 
 
-def _ids(seat: Seat) -> tuple[str, str]:
-    return seat.id, seat.instance.sidecar_id
+def judge_entry(target: Target, wanted: Mapping[str, Any], present: Mapping[tuple[str, str], Entry]) -> Finding:
+    """Whether a config entry is there, written by this mesh, with the wanted digest."""
+    kind, name = wanted["Kind"], wanted["Name"]
+    entry = present.get((kind, name))
+    if entry is None:
+        return fails(f"{kind}/{name} is missing", target.agent_repairs)
+    if entry.owner != target.mesh:
+        delete = target.consul_command("config delete", f"-kind {kind} -name {name}")
+        return fails(f"{kind}/{name} was not written by this mesh", f"rename the service, or: {delete}")
+    if entry.digest != wanted["Meta"][DIGEST]:
+        return fails(f"{kind}/{name} is not as wanted", target.agent_repairs)
+    return holds(f"{kind}/{name}")
+
+
+async def _catalog_entries(snapshot: Snapshot, wanted: Wanted) -> dict[str, CatalogEntry]:
+    """The instances and sidecars of a service in Consul's catalog, by id."""
+    name = wanted.spec.name
+    return await snapshot.catalog.instances(name) | await snapshot.catalog.sidecars(name)
+
+
+def _registered_ids(instance: InstanceView) -> tuple[str, str]:
+    return instance.id, instance.instance.sidecar_id

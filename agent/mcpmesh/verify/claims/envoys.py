@@ -1,99 +1,68 @@
-"""Claims about every Envoy of the mesh: it serves, and took all that Consul sent it."""
+"""Claims about every Envoy of the mesh: it is live, and it has accepted all that Consul sent it."""
 
 from __future__ import annotations
 
-import httpx
+from collections.abc import Collection
 
-from mcpmesh.errors import Unreachable
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.verify.finding import ANSWER_SECONDS, Finding, bad, each, good
-from mcpmesh.verify.snapshot import Facts
-from mcpmesh.verify.target import GATEWAY, SIDECAR
+from mcpmesh.verify.attempts import try_each
+from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
+from mcpmesh.verify.probes import envoy_stats
+from mcpmesh.verify.snapshot import Snapshot
+from mcpmesh.verify.target import Target
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
-# Two questions, one after the other.
+# Two requests, one after the other.
 _SECONDS = 2 * ANSWER_SECONDS
 
 
-def envoys(facts: Facts) -> list[Process]:
-    """All that run."""
-    return [process for process in facts.processes if process.mark.role in (SIDECAR, GATEWAY)]
+async def are_live(snapshot: Snapshot) -> list[Finding]:
+    """Each wanted instance and the ingress has an Envoy, and each Envoy says LIVE at its admin address."""
 
-
-async def are_live(facts: Facts) -> list[Finding]:
-    """Every wanted instance and the ingress has an Envoy, and each says LIVE at its admin address."""
-
-    async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.private_address("admin"), ANSWER_SECONDS)
+    async def judge(process: Process) -> Finding:
+        report = await snapshot.target.envoy_admin.report(process.private_address("admin"), ANSWER_SECONDS)
         if not report.ready:
-            return bad(f"the Envoy of {process.mark.instance} is not LIVE", _trouble(facts, process)[1])
-        return good(f"{process.mark.instance} (pid {process.pid})")
+            return fails(f"the Envoy of {process.mark.instance} is not LIVE", _diagnose(snapshot, process).next_step)
+        return holds(f"{process.mark.instance} (pid {process.pid})")
 
-    found = envoys(facts)
-    findings = await each(found, probe, _SECONDS, lambda process: _trouble(facts, process))
-    return missing(facts, {process.mark.instance for process in found}) + findings
+    envoys = snapshot.envoys
+    findings = await try_each(envoys, judge, _SECONDS, lambda process: _diagnose(snapshot, process))
+    return missing_envoys(snapshot.target, {process.mark.instance for process in envoys}) + findings
 
 
-def missing(facts: Facts, there: set[str]) -> list[Finding]:
-    """Wanted instances without any Envoy."""
-    desired = facts.world.desired
+def missing_envoys(target: Target, instances: Collection[str]) -> list[Finding]:
+    """A failure for each wanted instance that is not among these `instances`, which have an Envoy."""
+    desired = target.desired
     wanted = [instance.id for service in desired.services.values() for instance in service.instances]
     wanted += [desired.ingress_id] if desired.ingress else []
-    return [bad(f"no Envoy runs for {id_}", facts.world.mended_by_agent) for id_ in wanted if id_ not in there]
+    return [fails(f"no Envoy runs for {id_}", target.agent_repairs) for id_ in wanted if id_ not in instances]
 
 
-async def rejected_nothing(facts: Facts) -> list[Finding]:
-    """No Envoy turned down a piece of configuration: it would go on with an older one than Consul shows."""
+async def rejected_nothing(snapshot: Snapshot) -> list[Finding]:
+    """No Envoy rejected a piece of configuration. It would go on with an older one than Consul shows."""
+    target = snapshot.target
 
-    async def probe(process: Process) -> Finding:
-        report = await facts.world.admin.report(process.private_address("admin"), ANSWER_SECONDS)
+    async def judge(process: Process) -> Finding:
+        admin_address = process.private_address("admin")
+        report = await target.envoy_admin.report(admin_address, ANSWER_SECONDS)
         if not report.rejected:
-            return good(f"{process.mark.instance}: 0")
-        names = await _rejections(facts.http, process.private_address("admin"))
-        return bad(
-            f"the Envoy of {process.mark.instance} (pid {process.pid}) rejected {report.rejected} xDS updates"
-            + (f" ({', '.join(names)})" if names else ""),
-            f"its log says why: {facts.world.log(f'{process.mark.instance}.{process.mark.role}')}; it counts for its "
-            f"whole life, so once that is mended let the agent start it anew: kill {process.pid}",
-        )
+            return holds(f"{process.mark.instance}: 0")
+        counters = await envoy_stats.rejected_updates(snapshot.http, admin_address)
+        return judge_rejected(target, process, report.rejected, counters)
 
-    return await each(envoys(facts), probe, _SECONDS, lambda process: _trouble(facts, process))
+    return await try_each(snapshot.envoys, judge, _SECONDS, lambda process: _diagnose(snapshot, process))
 
 
-async def _rejections(http: httpx.AsyncClient, address: str) -> list[str]:
-    """The counters that are not 0, by their names."""
-    query = {"filter": r"\.update_rejected$", "usedonly": "", "format": "json"}
-    try:
-        answer = await http.get(f"http://{address}/stats", params=query, timeout=ANSWER_SECONDS)
-        stats = answer.json()["stats"]
-    except (httpx.TransportError, ValueError, KeyError):
-        return []
-    return [str(stat["name"]) for stat in stats if stat.get("value")]
+def judge_rejected(target: Target, process: Process, count: int, counters: Collection[str]) -> Finding:
+    """The failure for an Envoy that rejected `count` updates; `counters` are the names that count them."""
+    mark = process.mark
+    return fails(
+        f"the Envoy of {mark.instance} (pid {process.pid}) rejected {count} xDS updates"
+        + (f" ({', '.join(counters)})" if counters else ""),
+        f"its log has the reason: {target.log_file(f'{mark.instance}.{mark.role}')}; an Envoy counts until it ends, "
+        f"so once the cause is removed let the agent start it anew: kill {process.pid}",
+    )
 
 
-async def denied(http: httpx.AsyncClient, address: str) -> int:
-    """How many TCP connections the access control of this Envoy ever denied; raises Unreachable."""
-    query = {"filter": r"^connect_authz\.rbac\.denied$", "format": "json"}
-    try:
-        answer = await http.get(f"http://{address}/stats", params=query, timeout=ANSWER_SECONDS)
-        return sum(stat.get("value", 0) for stat in answer.json()["stats"])
-    except (httpx.TransportError, ValueError, KeyError) as error:
-        raise Unreachable(f"no counters from the Envoy admin address {address}: {error!r}") from error
-
-
-async def version(http: httpx.AsyncClient, address: str) -> str:
-    """What the Envoy at this admin address really is, such as "1.40.0"; raises Unreachable."""
-    try:
-        answer = await http.get(f"http://{address}/server_info", timeout=ANSWER_SECONDS)
-        return version_in(str(answer.json()["version"]))
-    except (httpx.TransportError, ValueError, KeyError) as error:
-        raise Unreachable(f"no version from the Envoy admin address {address}: {error!r}") from error
-
-
-def version_in(text: str) -> str:
-    """From "commit/1.40.0/Clean/RELEASE/BoringSSL"; the whole text where it is built otherwise; pure."""
-    parts = text.split("/")
-    return parts[1] if len(parts) > 1 else text
-
-
-def _trouble(facts: Facts, process: Process) -> tuple[str, str]:
-    return facts.envoy_trouble(process.mark.instance, process.mark.role)
+def _diagnose(snapshot: Snapshot, process: Process) -> Diagnosis:
+    return snapshot.diagnose_envoy(process.mark.instance, process.mark.role)

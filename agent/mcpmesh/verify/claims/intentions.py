@@ -1,6 +1,6 @@
-"""What Consul's intentions say of a pair; pure.
+"""What Consul's intentions say about a pair of services; pure.
 
-The most telling intention decides (Consul's documentation, "Precedence and
+The most specific intention decides (Consul's documentation, "Precedence and
 match order"): an exact destination before `*`, then an exact source before `*`.
 """
 
@@ -15,8 +15,8 @@ DENY = "deny"
 ANY = "*"
 
 
-def ruling(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
-    """The intention that decides for this pair; None where the default does."""
+def deciding_intention(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
+    """The intention that decides for this pair; None where Consul's default does."""
     matching = [
         intention
         for intention in intentions
@@ -25,17 +25,21 @@ def ruling(intentions: Iterable[Intention], source: str, destination: str) -> In
     return max(matching, key=lambda found: (found.destination != ANY, found.source != ANY), default=None)
 
 
-def exact(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
+def exact_intention(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
     """The intention that was written for this very pair."""
     return next((i for i in intentions if i.source == source and i.destination == destination), None)
 
 
-def denied_by_person(intentions: Iterable[Intention], source: str, destination: str) -> Intention | None:
-    """The intention of a person that forbids this very pair: `*` does not take back what the catalog allows."""
-    found = exact(intentions, source, destination)
-    return found if found is not None and found.owner is None and found.action == DENY else None
+def is_denial_by_user(intention: Intention | None, source: str, destination: str) -> bool:
+    """Whether a user, not a mesh, denied this very pair. A denial of `*` does not: the catalog's own word is exact."""
+    return (
+        intention is not None
+        and (intention.source, intention.destination) == (source, destination)
+        and intention.owner is None
+        and intention.action == DENY
+    )
 
 
 def pair(intention: Intention) -> str:
-    """As `consul intention` writes it."""
+    """The pair as `consul intention` writes it."""
     return f"{intention.source} => {intention.destination}"

@@ -1,142 +1,155 @@
-"""Claims about Kong, where it stands at the ingress."""
+"""Claims about Kong, where it is the ingress."""
 
 from __future__ import annotations
 
-import httpx
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
+from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import OwnedService
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
-from mcpmesh.verify.claims.sidecars import holder
-from mcpmesh.verify.finding import CannotTry, Finding, bad, good
-from mcpmesh.verify.snapshot import Facts
-from mcpmesh.verify.target import KONG, LOOPBACK, SIDECAR
+from mcpmesh.plan.desired import WantedIngress, WantedKong
+from mcpmesh.verify.claims.port_holder import judge_holder
+from mcpmesh.verify.finding import CannotTry, Finding, fails, holds
+from mcpmesh.verify.roles import KONG, SIDECAR
+from mcpmesh.verify.snapshot import Snapshot
+from mcpmesh.verify.target import KongAtIngress
 
-# What the rendered fields and the way of posting were made for.
+# The mesh's documents, and the way they are posted, are made for this version.
 _MAJOR = "3."
 _TESTED = "3.9"
 
 
-def holds_port(facts: Facts, wanted: DesiredIngress, host: str) -> Finding:
-    """Whether the ingress's port is held by Kong alone, by the kernel's word."""
-    if facts.world.runtime.isolated:
-        return _holds_it_in_its_container(facts, wanted, host)
-    kongs = {process.pid for process in facts.of(wanted.id, KONG)}
-    pids = facts.sockets.holding(host, wanted.port)
-    strangers = sorted(pid for pid in pids if facts.tree.ancestor_in(pid, kongs) is None)
-    trouble, step = facts.ingress_trouble()
-    if not pids:
-        return bad(f"port {wanted.port} of {wanted.id} is held by nobody that we know; {trouble}", step)
+def judge_port_holder(snapshot: Snapshot, wanted: WantedIngress, host: str) -> Finding:
+    """Whether Kong alone holds the ingress's port, by the kernel's tables."""
+    if snapshot.target.runtime.sockets is not None:
+        return _judge_port_holder_in_container(snapshot, wanted, host)
+    tree = snapshot.process_tree
+    kongs = {process.pid for process in snapshot.processes_of(wanted.id, KONG)}
+    holders = snapshot.host_sockets.holders_of(host, wanted.port)
+    strangers = sorted(pid for pid in holders if tree.nearest(pid, kongs) is None)
+    state, next_step = snapshot.diagnose_ingress()
+    if not holders:
+        return fails(f"port {wanted.port} of {wanted.id} is held by no process that we can see; {state}", next_step)
     if strangers:
-        names = ", ".join(f"pid {pid} ({facts.tree.name(pid)})" for pid in strangers)
-        return bad(f"port {wanted.port} of {wanted.id} is held by {names}; {trouble}", f"end what holds it; {step}")
-    return good(f"{host}:{wanted.port} is held by Kong, pid {min(pids)}, below {min(kongs)}")
+        names = ", ".join(f"pid {pid} ({tree.name(pid)})" for pid in strangers)
+        return fails(f"port {wanted.port} of {wanted.id} is held by {names}; {state}", f"end what holds it; {next_step}")
+    return holds(f"{host}:{wanted.port} is held by Kong, pid {min(holders)}, below {min(kongs)}")
 
 
-def _holds_it_in_its_container(facts: Facts, wanted: DesiredIngress, host: str) -> Finding:
-    """Nobody but Kong and the Envoy beside it is in that namespace."""
-    found = facts.ground.of(wanted.id)
-    _, step = facts.ingress_trouble()
-    here = [each for each in found.listeners if each.port == wanted.port and each.protocol == "tcp"]
-    if not here:
-        return bad(f"port {wanted.port} of {wanted.id} is held by nobody that its Envoy can see", step)
-    if envoys := {pid for each in here for pid in found.holders.get(each.inode, ())}:
-        return bad(f"port {wanted.port} of {wanted.id} is held by its Envoy (pid {min(envoys)})", step)
-    if elsewhere := [each for each in here if str(each.address) != host]:
-        return bad(f"Kong listens at {elsewhere[0]}, which servers can reach", f"let it listen at {host} alone; {step}")
-    return good(f"{host}:{wanted.port} is held by Kong, beside its Envoy")
+def _judge_port_holder_in_container(snapshot: Snapshot, wanted: WantedIngress, host: str) -> Finding:
+    """In that network namespace are Kong and its Envoy alone: what the Envoy does not hold, Kong holds."""
+    sockets = snapshot.namespaces.of(wanted.id)
+    next_step = snapshot.diagnose_ingress().next_step
+    at_port = sockets.tcp_listeners(wanted.port)
+    if not at_port:
+        return fails(f"port {wanted.port} of {wanted.id} is held by no process that its Envoy can see", next_step)
+    if envoys := {pid for listener in at_port for pid in sockets.holders.get(listener.inode, ())}:
+        return fails(f"port {wanted.port} of {wanted.id} is held by its Envoy (pid {min(envoys)})", next_step)
+    if elsewhere := [listener for listener in at_port if str(listener.address) != host]:
+        evidence = f"Kong listens at {elsewhere[0]}, which servers can reach"
+        return fails(evidence, f"let it listen at {host} alone; {next_step}")
+    return holds(f"{host}:{wanted.port} is held by Kong, in the network namespace of its Envoy")
 
 
-async def goes_by_our_document(facts: Facts) -> list[Finding]:
-    """The document that Kong goes by is, to the last letter, what the agent would hand it for where it leads."""
-    edge = _wanted(facts)[1]
-    url = _address(facts)
-    kong = facts.world.kong
-    assert kong is not None
+async def uses_our_document(snapshot: Snapshot) -> list[Finding]:
+    """Kong's configuration is, by its hash, the document that the agent would post for the routes that Kong has."""
+    wanted_kong = _wanted(snapshot)[1]
+    kong, url = _kong(snapshot), _admin_url(snapshot)
     try:
-        found, services = await kong.admin.hash(url), await kong.admin.services(url, facts.world.mesh)
+        hash_, services = await kong.admin.hash(url), await kong.admin.services(url, snapshot.target.mesh)
     except PeerError as error:
-        return [bad(str(error), facts.ingress_trouble()[1])]
-    leads = sorted(services.keys() & edge.ports.keys())
-    if edge.document(leads).hash == found:
-        return [good(f"Kong at {url} has it, {found[:12]}, with routes to {', '.join(leads) or 'no service'}")]
-    return [bad(f"Kong at {url} goes by another document, {found[:12]}{_unlike(edge, services)}", _mended(facts))]
+        return [fails(str(error), snapshot.diagnose_ingress().next_step)]
+    routed = sorted(services.keys() & wanted_kong.ports.keys())
+    if wanted_kong.document(routed).hash == hash_:
+        return [holds(f"Kong at {url} has it, {hash_[:12]}, with routes to {', '.join(routed) or 'no service'}")]
+    step = f"{snapshot.target.agent_repairs}; what it should have: {snapshot.target.mcpmesh_command('ingress render')}"
+    return [fails(f"Kong at {url} has another document, {hash_[:12]}{differences(wanted_kong.ports, services)}", step)]
 
 
-def _unlike(edge: DesiredKong, services: dict[str, OwnedService]) -> str:
-    """Where it differs, as far as its services tell."""
-    missing = sorted(edge.ports.keys() - services.keys())
-    strange = sorted(services.keys() - edge.ports.keys())
-    moved = sorted(name for name, port in edge.ports.items() if name in services and services[name].port != port)
-    told = [f"without {', '.join(missing)}"] if missing else []
-    told += [f"with {', '.join(strange)}, which nobody wants"] if strange else []
-    told += [f"with another port of {', '.join(moved)}"] if moved else []
-    return f": {'; '.join(told)}" if told else ""
+def differences(ports: Mapping[str, int], services: Mapping[str, OwnedService]) -> str:
+    """How Kong's services differ from the wanted ones (`ports`); "" where they don't: the rest is not visible."""
+    missing = sorted(ports.keys() - services.keys())
+    surplus = sorted(services.keys() - ports.keys())
+    moved = sorted(name for name in ports.keys() & services.keys() if services[name].port != ports[name])
+    parts = [f"without {', '.join(missing)}"] if missing else []
+    parts += [f"with {', '.join(surplus)}, which nobody wants"] if surplus else []
+    parts += [f"with another port of {', '.join(moved)}"] if moved else []
+    return f": {'; '.join(parts)}" if parts else ""
 
 
-async def admin_is_private(facts: Facts) -> list[Finding]:
-    """Nobody but this machine reaches the Admin API of Kong; in containers, not even the servers and sidecars do."""
-    wanted, _ = _wanted(facts)
-    if not facts.world.runtime.isolated:
-        process = _process(facts, wanted)
-        port, edge, whose = process.mark.ports["admin"], LOOPBACK, f"a kong.conf of pid {process.pid}"
+async def admin_api_is_private(snapshot: Snapshot) -> list[Finding]:
+    """Only this machine reaches Kong's Admin API. In containers, servers and sidecars don't reach it either."""
+    wanted, _ = _wanted(snapshot)
+    if snapshot.target.runtime.sockets is None:
+        process = _process(snapshot, wanted)
+        port, allowed, place = process.mark.ports["admin"], LOOPBACK, f"a kong.conf of pid {process.pid}"
     else:
-        port, edge, whose = httpx.URL(_address(facts)).port or 80, str(wanted.registration["Address"]), "its container"
-    listeners = [item for item in facts.ground.of(wanted.id).listeners if (item.port, item.protocol) == (port, "tcp")]
+        port, allowed = urlsplit(_admin_url(snapshot)).port or 80, str(wanted.registration["Address"])
+        place = "its container"
+    listeners = snapshot.namespaces.of(wanted.id).tcp_listeners(port)
     if not listeners:
-        return [bad(f"nobody listens at port {port}, where Kong's Admin API should be", facts.ingress_trouble()[1])]
-    beyond = [item for item in listeners if not item.loopback and str(item.address) != edge]
-    if beyond:
-        step = f"look for admin_listen in the environment or {whose}, and end that one"
-        return [bad(f"Kong's Admin API listens at {beyond[0]}, where others can reach it", step)]
-    return [good(f"it listens at {listeners[0]}")]
+        evidence = f"nothing listens at port {port}, where Kong's Admin API should be"
+        return [fails(evidence, snapshot.diagnose_ingress().next_step)]
+    exposed = [listener for listener in listeners if not listener.on_loopback and str(listener.address) != allowed]
+    if exposed:
+        step = f"look for admin_listen in the environment or {place}, and end that one"
+        return [fails(f"Kong's Admin API listens at {exposed[0]}, where others can reach it", step)]
+    return [holds(f"it listens at {listeners[0]}")]
 
 
-async def sidecar_listens(facts: Facts) -> list[Finding]:
-    """For each routed service the ingress's own sidecar, and nobody else, holds the port where Kong looks for it."""
-    wanted, edge = _wanted(facts)
-    if not facts.of(wanted.id, SIDECAR):
-        return [bad("no sidecar of the ingress runs", facts.envoy_trouble(wanted.id, SIDECAR)[1])]
-    if not edge.ports:
-        return [good("no service has a route")]
-    return [holder(facts, wanted.id, SIDECAR, port, LOOPBACK) for _, port in sorted(edge.ports.items())]
+async def sidecar_listens(snapshot: Snapshot) -> list[Finding]:
+    """For each service with a route, the ingress's own sidecar alone holds the port that Kong calls."""
+    wanted, wanted_kong = _wanted(snapshot)
+    if not snapshot.processes_of(wanted.id, SIDECAR):
+        return [fails("no sidecar of the ingress runs", snapshot.diagnose_envoy(wanted.id).next_step)]
+    if not wanted_kong.ports:
+        return [holds("no service has a route")]
+    return [judge_holder(snapshot, wanted.id, SIDECAR, port) for _, port in sorted(wanted_kong.ports.items())]
 
 
-async def version_supported(facts: Facts) -> list[Finding]:
-    """The Kong that answers is of the line that the mesh was made for."""
-    url, kong = _address(facts), facts.world.kong
-    assert kong is not None
+async def version_is_supported(snapshot: Snapshot) -> list[Finding]:
+    """The Kong that answers is of the major version that the mesh is made for."""
+    url = _admin_url(snapshot)
     try:
-        found = await kong.admin.version(url)
+        version = await _kong(snapshot).admin.version(url)
     except PeerError as error:
-        return [bad(str(error), facts.ingress_trouble()[1])]
-    told = f"Kong at {url} is {found}, made for is {_MAJOR}x, tried is {_TESTED}"
-    return [good(told) if found.startswith(_MAJOR) else bad(told, "run a Kong 3, and name it: MCPMESH_KONG__BINARY")]
+        return [fails(str(error), snapshot.diagnose_ingress().next_step)]
+    return [judge_version(url, version)]
 
 
-def _wanted(facts: Facts) -> tuple[DesiredIngress, DesiredKong]:
-    wanted = facts.world.desired.ingress
+def judge_version(url: str, version: str) -> Finding:
+    """`version` is that of the Kong whose Admin API is at `url`."""
+    evidence = f"Kong at {url} is {version}; supported is {_MAJOR}x, tested is {_TESTED}"
+    if version.startswith(_MAJOR):
+        return holds(evidence)
+    return fails(evidence, "run a Kong 3, and name it: MCPMESH_KONG__BINARY")
+
+
+def _wanted(snapshot: Snapshot) -> tuple[WantedIngress, WantedKong]:
+    wanted = snapshot.target.desired.ingress
     if wanted is None or wanted.kong is None:
-        raise CannotTry("no ingress is wanted: this mesh is going down", facts.world.mcpmesh("status"))
+        raise CannotTry("no ingress is wanted: this mesh is going down", snapshot.target.mcpmesh_command("status"))
     return wanted, wanted.kong
 
 
-def _process(facts: Facts, wanted: DesiredIngress) -> Process:
-    found = facts.of(wanted.id, KONG)
+def _process(snapshot: Snapshot, wanted: WantedIngress) -> Process:
+    found = snapshot.processes_of(wanted.id, KONG)
     if not found:
-        raise CannotTry(*facts.ingress_trouble())
+        raise CannotTry(*snapshot.diagnose_ingress())
     return found[0]
 
 
-def _address(facts: Facts) -> str:
-    kong = facts.world.kong
-    assert kong is not None
-    if kong.url is not None:
-        return kong.url
-    process = _process(facts, _wanted(facts)[0])
+def _kong(snapshot: Snapshot) -> KongAtIngress:
+    kong = snapshot.target.kong
+    assert kong is not None  # else none of these claims is made
+    return kong
+
+
+def _admin_url(snapshot: Snapshot) -> str:
+    url = _kong(snapshot).url
+    if url is not None:
+        return url
+    process = _process(snapshot, _wanted(snapshot)[0])
     return f"http://{process.private_address('admin')}"
-
-
-def _mended(facts: Facts) -> str:
-    return f"{facts.world.mended_by_agent}; what it should have: {facts.world.mcpmesh('ingress render')}"

@@ -1,20 +1,13 @@
-"""Paths at the ingress: which are declared, and who answered."""
+"""Which route a path at the ingress falls under; pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
-import httpx
 
-from mcpmesh.verify.probes.tcp_probe import FORWARDED
-
-# Nobody declares it by chance.
-UNDECLARED = "/mcp/mcpmesh-verify-undeclared"
-
-
-def covering(routes: Mapping[str, str], path: str) -> str | None:
-    """The service whose route `path` falls under: the path itself, or what lies below it; pure."""
+def service_at(routes: Mapping[str, str], path: str) -> str | None:
+    """The service whose route is `path` or a folder above it."""
     for service, route in routes.items():
         root = route.rstrip("/")
         if path == root or path.startswith(f"{root}/"):
@@ -22,14 +15,10 @@ def covering(routes: Mapping[str, str], path: str) -> str | None:
     return None
 
 
-def taken_by_own(paths: Iterable[str], path: str) -> str | None:
-    """The path, as Kong writes paths, that takes `path` away from the mesh; pure."""
-    for own in paths:
-        if re.match(own.removeprefix("~"), path) if own.startswith("~") else path.startswith(own):
-            return own
+def user_path_at(user_paths: Iterable[str], path: str) -> str | None:
+    """The route path of a user's document, as Kong writes and matches paths, that takes `path`."""
+    for user_path in user_paths:
+        pattern = user_path.removeprefix("~")
+        if re.match(pattern, path) if user_path.startswith("~") else path.startswith(user_path):
+            return user_path
     return None
-
-
-def forwarded(answer: httpx.Response) -> bool:
-    """Whether it was the service that answered, not the Envoy before it."""
-    return FORWARDED in answer.headers

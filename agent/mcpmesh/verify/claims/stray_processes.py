@@ -1,81 +1,74 @@
-"""The claim that every process of the mesh is accounted for."""
+"""The claim that every process with the mesh's mark is accounted for."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Collection
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed_state import Unknown
-from mcpmesh.verify.finding import Finding, bad, good
-from mcpmesh.verify.probes.process_tree import Tree
-from mcpmesh.verify.snapshot import Facts
-from mcpmesh.verify.target import AGENT, CONSUL, GATEWAY, KONG, SIDECAR, World
-from mcpmesh.workload.runtime import PLAIN, SERVER, SHIM
-
-# A guard ends what its server has left behind in some hundred milliseconds.
-_ENDING_SECONDS = 2.0
+from mcpmesh.model.observed import Unknown
+from mcpmesh.verify.finding import Finding, fails, holds
+from mcpmesh.verify.probes.lasting_processes import still_running
+from mcpmesh.verify.probes.process_tree import ProcessTree
+from mcpmesh.verify.roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SERVER, SHIM, SIDECAR
+from mcpmesh.verify.snapshot import Snapshot
+from mcpmesh.verify.target import Target
 
 
-async def all_accounted_for(facts: Facts) -> list[Finding]:
-    """Each process with our mark is wanted, drains, or came from one that is or does; a stray is named."""
-    world = facts.world
-    wanted = {i.id for service in world.desired.services.values() for i in service.instances}
-    registrations = {} if isinstance(facts.registrations, Unknown) else facts.registrations
+async def all_are_accounted_for(snapshot: Snapshot) -> list[Finding]:
+    """Each process with our mark is wanted or drains, or was started by one that is or does."""
+    target, tree = snapshot.target, snapshot.process_tree
+    wanted = {instance.id for service in target.desired.services.values() for instance in service.instances}
+    registrations = {} if isinstance(snapshot.registrations, Unknown) else snapshot.registrations
     draining = {id_ for id_, registration in registrations.items() if registration.draining}
-    roots = accounted(world, facts.processes, wanted | draining, os.getpid(), facts.tree)
-    strays = [process for process in facts.processes if facts.tree.ancestor_in(process.pid, roots) is None]
+    roots = expected_pids(target, snapshot.processes, wanted | draining, os.getpid(), tree)
+    strays = [process for process in snapshot.processes if tree.nearest(process.pid, roots) is None]
     if strays:
-        strays = await _lasting(world, strays)
+        strays = await still_running(target.runtime, strays)
     if strays:
-        return [_stray(world, facts.tree, process) for process in strays]
+        return [stray_process(target, process, tree.name(process.pid)) for process in strays]
     started = len(roots - {os.getpid()})
-    return [good(f"{len(facts.processes)} processes with this mesh's mark, {started} of them started by the agent")]
+    return [holds(f"{len(snapshot.processes)} processes with this mesh's mark, {started} of them started by the agent")]
 
 
-async def _lasting(world: World, strays: list[Process]) -> list[Process]:
-    """Those that are there a moment later too: what is just ending may outlive who started it for a little."""
-    await asyncio.sleep(_ENDING_SECONDS)
-    found = await world.runtime.list_processes()
-    return [process for process in strays if process in found]
-
-
-def accounted(
-    world: World, processes: Collection[Process], instances: Collection[str], agent: int, tree: Tree
+def expected_pids(
+    target: Target, processes: Collection[Process], instances: Collection[str], agent: int, tree: ProcessTree
 ) -> set[int]:
-    """Pids of those that are meant to run: the agent, Consul, and the first of each role per instance; pure."""
-    at_ingress = (KONG, SIDECAR) if world.kong else (GATEWAY,)
-    # The program of an image is in a container of its own; elsewhere a server came from its shim.
-    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if world.runtime.isolated else ()))
+    """The pids of the agent, of Consul, of the ingress, and of the first process of each role of `instances`."""
+    at_ingress = (KONG, SIDECAR) if target.kong else (GATEWAY,)
+    # The program of an image is in a container of its own. Elsewhere a shim starts its server.
+    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if target.runtime.sockets else ()))
     families: dict[tuple[str, str], list[int]] = {}
     for process in sorted(processes, key=lambda process: process.pid):
         mark = process.mark
-        # A plain service and what it starts bear the same mark; a second one that came from elsewhere is a stray.
-        meant = (
-            (mark.role == CONSUL and world.settings.consul.address is None)
-            or (mark.role in at_ingress and mark.instance == world.desired.ingress_id)
+        expected = (
+            (mark.role == CONSUL and target.settings.consul.address is None)
+            or (mark.role in at_ingress and mark.instance == target.desired.ingress_id)
             or (mark.role in of_instance and mark.instance in instances)
         )
-        if meant:
+        if expected:
             families.setdefault((mark.role, mark.instance), []).append(process.pid)
     return {agent, *(_first(family, tree) for family in families.values())}
 
 
-def _first(family: list[int], tree: Tree) -> int:
-    """The first that came from none of the others: pids begin anew, and a child's may be the lower one."""
+def _first(family: list[int], tree: ProcessTree) -> int:
+    """The first that none of the others started.
+
+    A plain service and what it starts bear the same mark; a second one that came from elsewhere is a stray. The
+    lowest pid is not always the parent's, since pids begin anew.
+    """
     for pid in family:
-        parent = tree.kin[pid].parent if pid in tree.kin else 0
-        if tree.ancestor_in(parent, family) is None:
+        if tree.nearest(tree.parent(pid), family) is None:
             return pid
     return family[0]
 
 
-def _stray(world: World, tree: Tree, process: Process) -> Finding:
+def stray_process(target: Target, process: Process, name: str) -> Finding:
+    """The failure for a process that nothing accounts for."""
     mark = process.mark
     role = "another agent" if mark.role == AGENT else f"a {mark.role}"
-    return bad(
-        f"pid {process.pid} ({tree.name(process.pid)}) bears the mark of {role} of {mark.instance or world.mesh}, "
+    return fails(
+        f"pid {process.pid} ({name}) bears the mark of {role} of {mark.instance or target.mesh}, "
         "and nothing accounts for it",
-        f"the agent ends strays unless it is paused ({world.mcpmesh('resume')}); by hand: kill {process.pid}",
+        f"the agent ends strays unless it is paused ({target.mcpmesh_command('resume')}); by hand: kill {process.pid}",
     )

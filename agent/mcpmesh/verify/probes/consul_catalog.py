@@ -1,4 +1,8 @@
-"""Consul's answers as anybody gets them, read apart from the client that the mesh is run with."""
+"""Consul's catalog as every client gets it.
+
+It is read apart from the client that the mesh is run with: `verify` must not
+share that one's mistakes.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,17 @@ import httpx
 from pydantic import SecretStr
 
 from mcpmesh.errors import Broken, Refused, Unreachable
-from mcpmesh.verify.finding import ANSWER_SECONDS
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
 PASSING = "passing"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One instance or sidecar in the catalog; `failing` are its checks that don't pass, with their output."""
+class CatalogEntry:
+    """One instance or sidecar in the catalog.
+
+    `failing` are those of its `checks` (a number) that don't pass, each with its output.
+    """
 
     id: str
     address: str
@@ -26,7 +33,7 @@ class Entry:
     checks: int
 
 
-class CatalogReader:
+class ConsulCatalog:
     """Reads the catalog of the Consul at `address`; raises Unreachable, Refused or Broken."""
 
     def __init__(
@@ -41,36 +48,36 @@ class CatalogReader:
         """Closes the connections."""
         await self._http.aclose()
 
-    async def instances(self, service: str) -> dict[str, Entry]:
-        """The instances of a service as callers' Envoys learn of them, by id."""
-        return entries(await self._get(f"/v1/health/service/{service}"))
+    async def instances(self, service: str) -> dict[str, CatalogEntry]:
+        """The instances of a service by id, as callers' Envoys learn of them."""
+        return parse_entries(await self._get(f"/v1/health/service/{service}"))
 
-    async def sidecars(self, service: str) -> dict[str, Entry]:
-        """The sidecars that speak for a service, by id."""
-        return entries(await self._get(f"/v1/health/connect/{service}"))
+    async def sidecars(self, service: str) -> dict[str, CatalogEntry]:
+        """The sidecars of a service by id."""
+        return parse_entries(await self._get(f"/v1/health/connect/{service}"))
 
     async def default_policy(self) -> str:
         """What Consul does with a pair that no intention names: "allow" or "deny"."""
-        return default_policy(await self._get("/v1/agent/self"))
+        return parse_default_policy(await self._get("/v1/agent/self"))
 
     async def _get(self, path: str) -> Any:
-        what = f"{self._http.base_url.join(path)}"
+        url = f"{self._http.base_url.join(path)}"
         try:
             answer = await self._http.get(path)
             if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-                raise Broken(f"cannot read {what}: HTTP {answer.status_code} {answer.text[:200].strip()}")
+                raise Broken(f"cannot read {url}: HTTP {answer.status_code} {answer.text[:200].strip()}")
             if answer.status_code >= httpx.codes.BAD_REQUEST:
-                raise Refused(f"cannot read {what}: HTTP {answer.status_code} {answer.text[:200].strip()}")
+                raise Refused(f"cannot read {url}: HTTP {answer.status_code} {answer.text[:200].strip()}")
             return answer.json()
         except httpx.TransportError as error:
-            raise Unreachable(f"cannot read {what}: {str(error) or type(error).__name__}") from error
+            raise Unreachable(f"cannot read {url}: {str(error) or type(error).__name__}") from error
         except ValueError as error:
-            raise Broken(f"cannot read {what}: the answer is no JSON") from error
+            raise Broken(f"cannot read {url}: the answer is no JSON") from error
 
 
-def entries(answer: list[Mapping[str, Any]]) -> dict[str, Entry]:
-    """From the JSON of /v1/health/service/… and /v1/health/connect/…; pure."""
-    found = {}
+def parse_entries(answer: list[Mapping[str, Any]]) -> dict[str, CatalogEntry]:
+    """From the JSON of /v1/health/service/… and /v1/health/connect/…; checks of the node are left out."""
+    entries = {}
     for item in answer:
         service, checks = item["Service"], [check for check in item["Checks"] if check.get("ServiceID")]
         failing = tuple(
@@ -79,14 +86,15 @@ def entries(answer: list[Mapping[str, Any]]) -> dict[str, Entry]:
             if check["Status"] != PASSING
         )
         address = service.get("Address") or item["Node"]["Address"]
-        found[service["ID"]] = Entry(service["ID"], address, service["Port"], failing, len(checks))
-    return found
+        entries[service["ID"]] = CatalogEntry(service["ID"], address, service["Port"], failing, len(checks))
+    return entries
 
 
-def default_policy(answer: Mapping[str, Any]) -> str:
-    """From the JSON of /v1/agent/self: without a policy of its own, that of the ACLs counts; pure."""
+def parse_default_policy(answer: Mapping[str, Any]) -> str:
+    """From the JSON of /v1/agent/self. Without a default for intentions, that of the ACLs counts."""
     configuration = answer["DebugConfig"]
     acl = configuration.get("ACLResolverSettings") or {}
-    own = configuration.get("DefaultIntentionPolicy") or ""
+    of_intentions = configuration.get("DefaultIntentionPolicy") or ""
     # ACLs that are off deny nothing, whatever their default says.
-    return str(own or (acl.get("ACLDefaultPolicy") if acl.get("ACLsEnabled") else "") or "allow")
+    of_acls = acl.get("ACLDefaultPolicy") if acl.get("ACLsEnabled") else ""
+    return str(of_intentions or of_acls or "allow")

@@ -1,4 +1,4 @@
-"""A certificate that names an identity of the mesh and was issued by somebody else."""
+"""A certificate that names an identity of the mesh and comes from another CA."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _LIFE = timedelta(hours=1)
-# A clock that is a little behind must not be why it is refused.
+# The certificate must not be refused because a clock is a little behind.
 _SLACK = timedelta(minutes=5)
 
 
 def bare_context() -> ssl.SSLContext:
-    """For a client that shows no certificate and takes any: what is judged is the server's verdict, not ours."""
+    """For a client that shows no certificate and accepts any: the server's verdict is tried, not ours."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -25,7 +25,7 @@ def bare_context() -> ssl.SSLContext:
 
 
 def foreign_context(spiffe: str) -> ssl.SSLContext:
-    """As `bare_context`, with a certificate for `spiffe` from a CA made up on the spot."""
+    """As `bare_context`, with a certificate for the SPIFFE id `spiffe` from a CA that is made here."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "not the mesh's CA")])
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mcpmesh verify")])
@@ -42,7 +42,7 @@ def foreign_context(spiffe: str) -> ssl.SSLContext:
         .sign(ca_key, hashes.SHA256())
     )
     context = bare_context()
-    # The ssl module reads certificates from files alone; this one is 0600 and gone at once.
+    # The ssl module reads certificates from files alone; this one is 0600 and removed at once.
     with tempfile.NamedTemporaryFile(prefix="mcpmesh-foreign-", suffix=".pem") as file:
         file.write(certificate.public_bytes(serialization.Encoding.PEM))
         file.write(

@@ -1,4 +1,7 @@
-"""Who listens where, from the kernel's own tables (proc(5): /proc/net, /proc/PID/fd)."""
+"""Which process listens where, from the kernel's own tables (proc(5): /proc/net, /proc/PID/fd).
+
+As a program it prints the listeners of the container that it runs in, as JSON.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from pathlib import Path
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# States in those tables: a TCP socket that listens; a UDP socket without a peer.
-_WAITING = {"tcp": "0A", "udp": "07"}
+# The states in those tables of a TCP socket that listens, and of a UDP socket without a peer.
+_LISTENING = {"tcp": "0A", "udp": "07"}
 _TABLES = (("tcp", "tcp"), ("tcp6", "tcp"), ("udp", "udp"), ("udp6", "udp"))
 
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket that takes what comes from anybody who can reach `address`."""
+    """A socket that accepts from every sender that can reach `address`."""
 
     protocol: str
     address: Address
@@ -27,12 +30,12 @@ class Listener:
     inode: int
 
     @property
-    def everywhere(self) -> bool:
+    def on_all_addresses(self) -> bool:
         """Whether it is bound to all addresses of its family."""
         return self.address.is_unspecified
 
     @property
-    def loopback(self) -> bool:
+    def on_loopback(self) -> bool:
         """Whether only this machine reaches it."""
         mapped = getattr(self.address, "ipv4_mapped", None)
         return bool((mapped or self.address).is_loopback)
@@ -43,75 +46,89 @@ class Listener:
 
 
 @dataclass(frozen=True)
-class Sockets:
-    """All listeners of this machine at one moment, and who holds them (as far as we may know)."""
+class ListeningSockets:
+    """All listeners of one network namespace at one moment.
+
+    `holders` are the pids that hold each, by inode; processes of other users are not among them.
+    """
 
     listeners: tuple[Listener, ...]
     holders: Mapping[int, frozenset[int]]
 
-    def of(self, pid: int) -> list[Listener]:
-        """Listeners that `pid` holds."""
+    def of_process(self, pid: int) -> list[Listener]:
+        """The listeners that a process holds."""
         return [listener for listener in self.listeners if pid in self.holders.get(listener.inode, ())]
 
-    def holding(self, host: str, port: int) -> frozenset[int]:
-        """The pids that a TCP connection to `host`:`port` reaches: those bound to it before those bound to all.
+    def tcp_listeners(self, port: int) -> list[Listener]:
+        """The TCP listeners at a port, at whatever address."""
+        return [listener for listener in self.listeners if (listener.protocol, listener.port) == ("tcp", port)]
 
-        Empty where nobody listens, or a process of another user does.
+    def holders_of(self, host: str, port: int) -> frozenset[int]:
+        """The pids that a TCP connection to `host`:`port` reaches.
+
+        A listener bound to that address comes before one bound to all addresses. Empty where nothing listens, or a
+        process of another user does.
         """
-        wanted = ipaddress.ip_address(host)
-        here = [item for item in self.listeners if item.protocol == "tcp" and item.port == port]
-        exact = [item for item in here if item.address in (wanted, _mapped(wanted))]
-        found = exact or [item for item in here if item.everywhere]
-        return frozenset(pid for item in found for pid in self.holders.get(item.inode, ()))
+        address = ipaddress.ip_address(host)
+        at_port = self.tcp_listeners(port)
+        exact = [listener for listener in at_port if listener.address in (address, _mapped(address))]
+        found = exact or [listener for listener in at_port if listener.on_all_addresses]
+        return frozenset(pid for listener in found for pid in self.holders.get(listener.inode, ()))
 
 
 @dataclass(frozen=True)
-class Table:
-    """A listener as one program tells it to another; `mine` is whether the first process there holds it."""
+class ListenerRow:
+    """A listener as JSON; `of_main_process` is whether the first process of the container holds it."""
 
     protocol: str
     address: str
     port: int
     inode: int
-    mine: bool
+    of_main_process: bool
 
     def listener(self) -> Listener:
-        """The same."""
+        """The listener of this row."""
         return Listener(self.protocol, ipaddress.ip_address(self.address), self.port, self.inode)
 
 
-def told(found: Sockets) -> str:
-    """The listeners of a container as JSON; its first process is the one that it was started for."""
+def to_json(sockets: ListeningSockets) -> str:
+    """The listeners of a container; its main process, with pid 1, is the one that it was started for."""
     rows = [
-        Table(item.protocol, str(item.address), item.port, item.inode, 1 in found.holders.get(item.inode, ()))
-        for item in found.listeners
+        ListenerRow(
+            listener.protocol,
+            str(listener.address),
+            listener.port,
+            listener.inode,
+            of_main_process=1 in sockets.holders.get(listener.inode, ()),
+        )
+        for listener in sockets.listeners
     ]
     return json.dumps([asdict(row) for row in rows])
 
 
-def look(proc: Path = Path("/proc")) -> Sockets:
-    """One look; never raises for processes that end meanwhile or belong to others."""
+def read_sockets(proc: Path = Path("/proc")) -> ListeningSockets:
+    """The listeners of now. Never raises for processes that end meanwhile or belong to others."""
     listeners: list[Listener] = []
     for table, protocol in _TABLES:
         try:
             text = (proc / "net" / table).read_text()
         except OSError:  # a kernel without IPv6
             continue
-        listeners += parse(text, protocol)
-    return Sockets(tuple(listeners), _holders(proc, {listener.inode for listener in listeners}))
+        listeners += parse_table(text, protocol)
+    return ListeningSockets(tuple(listeners), _read_holders(proc, {listener.inode for listener in listeners}))
 
 
-def parse(table: str, protocol: str) -> Iterator[Listener]:
+def parse_table(text: str, protocol: str) -> Iterator[Listener]:
     """The listeners in the text of /proc/net/tcp, tcp6, udp or udp6."""
-    for line in table.splitlines()[1:]:
+    for line in text.splitlines()[1:]:
         fields = line.split()
-        if len(fields) > 9 and fields[3] == _WAITING[protocol]:
+        if len(fields) > 9 and fields[3] == _LISTENING[protocol]:
             host, _, port = fields[1].partition(":")
-            yield Listener(protocol, _address(host), int(port, 16), int(fields[9]))
+            yield Listener(protocol, _parse_address(host), int(port, 16), int(fields[9]))
 
 
-def _address(text: str) -> Address:
-    """The kernel prints each 32-bit word of an address as a number of this machine's byte order."""
+def _parse_address(text: str) -> Address:
+    """The kernel prints each 32-bit word of an address as a number in this machine's byte order."""
     words = (text[start : start + 8] for start in range(0, len(text), 8))
     return ipaddress.ip_address(b"".join(int(word, 16).to_bytes(4, sys.byteorder) for word in words))
 
@@ -121,8 +138,8 @@ def _mapped(address: Address) -> Address:
     return ipaddress.IPv6Address(f"::ffff:{address}") if address.version == 4 else address
 
 
-def _holders(proc: Path, inodes: set[int]) -> dict[int, frozenset[int]]:
-    found: dict[int, set[int]] = {}
+def _read_holders(proc: Path, inodes: set[int]) -> dict[int, frozenset[int]]:
+    holders: dict[int, set[int]] = {}
     for entry in os.scandir(proc):
         if not entry.name.isdigit():
             continue
@@ -136,9 +153,9 @@ def _holders(proc: Path, inodes: set[int]) -> dict[int, frozenset[int]]:
             except OSError:
                 continue
             if target.startswith("socket:[") and (inode := int(target[8:-1])) in inodes:
-                found.setdefault(inode, set()).add(int(entry.name))
-    return {inode: frozenset(pids) for inode, pids in found.items()}
+                holders.setdefault(inode, set()).add(int(entry.name))
+    return {inode: frozenset(pids) for inode, pids in holders.items()}
 
 
 if __name__ == "__main__":
-    sys.stdout.write(told(look()))
+    sys.stdout.write(to_json(read_sockets()))

@@ -1,8 +1,10 @@
-"""Where the mesh's programs run: one network namespace and one tree of processes, or a namespace for each instance.
+"""The network namespaces and processes of a mesh.
 
-In a container its Envoy is asked for the kernel's tables, since only it is in
-the same namespace and ours through and through; what it does not hold itself
-is its instance's.
+Processes on this machine share one network namespace and one process tree. In
+containers each instance has a namespace, which it shares with its Envoy. The
+Envoy's container reads the kernel's tables there, because it is the only one
+in that namespace whose programs are all ours. What Envoy does not hold itself,
+its instance holds.
 """
 
 from __future__ import annotations
@@ -17,63 +19,74 @@ from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.probes import listening_sockets
-from mcpmesh.verify.probes import process_tree as tree
-from mcpmesh.verify.probes.listening_sockets import Sockets, Table
-from mcpmesh.verify.probes.process_tree import Kin, Tree
-from mcpmesh.verify.target import GATEWAY, SIDECAR
-from mcpmesh.workload.runtime import SHIM, Neighbour, Runtime
+from mcpmesh.verify.probes.listening_sockets import ListenerRow, ListeningSockets, read_sockets
+from mcpmesh.verify.probes.process_tree import Node, ProcessTree, read_tree
+from mcpmesh.verify.roles import GATEWAY, SHIM, SIDECAR
+from mcpmesh.workload.runtime import Neighbour, Runtime
 
-# Docker's own resolver listens in every namespace, at an address that nobody outside reaches.
+# Docker's own resolver listens in every namespace, at an address that nothing outside reaches.
 _RESOLVER = "127.0.0.11"
+
+NO_SOCKETS = ListeningSockets((), {})
 
 
 @dataclass(frozen=True)
-class Ground:
-    """The kernel's word: `here` for this machine's own namespace, else one for each instance."""
+class Namespaces:
+    """What the kernel says: `host` for this machine's own namespace, else one of `by_instance` for each instance.
 
-    tree: Tree
-    here: Sockets | None = None
-    namespaces: Mapping[str, Sockets] = field(default_factory=dict)
+    `neighbours` are the containers that compose runs on the same networks.
+    """
+
+    process_tree: ProcessTree
+    host: ListeningSockets | None = None
+    by_instance: Mapping[str, ListeningSockets] = field(default_factory=dict)
     neighbours: tuple[Neighbour, ...] | Unknown = ()
 
-    def of(self, instance: str) -> Sockets:
-        """The listeners that an instance and its Envoy can have."""
-        return self.here or self.namespaces.get(instance) or Sockets((), {})
+    def of(self, instance: str) -> ListeningSockets:
+        """The listeners in the namespace of an instance and its Envoy."""
+        return self.host or self.by_instance.get(instance) or NO_SOCKETS
 
-    def each(self) -> Iterator[Sockets]:
-        """Those of all namespaces, each once."""
-        yield from (self.here,) if self.here else self.namespaces.values()
+    def each(self) -> Iterator[ListeningSockets]:
+        """The listeners of every namespace, each namespace once."""
+        yield from (self.host,) if self.host else self.by_instance.values()
 
 
-async def look(runtime: Runtime, processes: Collection[Process]) -> Ground:
-    """One look; a namespace that could not be seen has no listeners, and what is claimed of it fails."""
+async def read_namespaces(runtime: Runtime, processes: Collection[Process]) -> Namespaces:
+    """The namespaces of now. One that could not be read has no listeners, and the claims about it fail."""
+    if runtime.sockets is None:
+        # In this order: a process that starts between the two is not in the tree, and so not taken for a stray.
+        tree = await asyncio.to_thread(read_tree)
+        return Namespaces(tree, await asyncio.to_thread(read_sockets))
     envoys = [process for process in processes if process.mark.role in (SIDECAR, GATEWAY)]
-    if not runtime.isolated:
-        # In this order: a process that is new meanwhile is then missing here, and not taken for a stray.
-        family = await asyncio.to_thread(tree.look)
-        return Ground(family, await asyncio.to_thread(listening_sockets.look))
-    told = await asyncio.gather(
+    printed = await asyncio.gather(
         *(runtime.run_in_namespace_of(envoy, ["-m", listening_sockets.__name__]) for envoy in envoys)
     )
-    programs = {p.mark.instance: p.pid for p in processes if p.mark.role == SHIM}
-    family = Tree({process.pid: Kin(0, process.mark.role, "S") for process in processes})
-    found = zip(envoys, told, strict=True)
-    namespaces = {e.mark.instance: _sockets(text, e.pid, programs.get(e.mark.instance)) for e, text in found}
+    shims = {process.mark.instance: process.pid for process in processes if process.mark.role == SHIM}
+    by_instance = {
+        envoy.mark.instance: parse_namespace(text, envoy.pid, shims.get(envoy.mark.instance))
+        for envoy, text in zip(envoys, printed, strict=True)
+    }
+    # Each container has a tree of its own. None of them came from another.
+    tree = ProcessTree({process.pid: Node(0, process.mark.role, "S") for process in processes})
     try:
-        return Ground(family, None, namespaces, tuple(await runtime.neighbours()))
+        return Namespaces(tree, None, by_instance, tuple(await runtime.neighbours()))
     except MeshError as error:
-        return Ground(family, None, namespaces, Unknown(str(error)))
+        return Namespaces(tree, None, by_instance, Unknown(str(error)))
 
 
-def _sockets(text: str, envoy: int, program: int | None) -> Sockets:
+def parse_namespace(text: str, envoy: int, program: int | None) -> ListeningSockets:
+    """From what `listening_sockets` printed in a namespace; no listeners where that can't be read.
+
+    The Envoy's pid and the shim's (None without one) are those that the mesh knows them by.
+    """
     try:
-        table: list[dict[str, Any]] = json.loads(text or "[]")
-        found = [Table(**row) for row in table]
+        rows: list[dict[str, Any]] = json.loads(text or "[]")
+        found = [ListenerRow(**row) for row in rows]
     except (ValueError, TypeError):
-        return Sockets((), {})
+        return NO_SOCKETS
     found = [row for row in found if row.address != _RESOLVER]
-    holders = {row.inode: envoy if row.mine else program for row in found}
-    return Sockets(
+    holders = {row.inode: envoy if row.of_main_process else program for row in found}
+    return ListeningSockets(
         tuple(row.listener() for row in found),
         {inode: frozenset({pid}) for inode, pid in holders.items() if pid is not None},
     )

@@ -1,4 +1,4 @@
-"""Which process came from which, and in what state the kernel has it (proc(5): /proc/PID/stat)."""
+"""Which process is the parent of which, and the state of each (proc(5): /proc/PID/stat)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Kin:
-    """One process: its parent, its short name and its state's letter ("T" is stopped by a signal)."""
+class Node:
+    """One process: its parent's pid, its short name and the letter of its state ("T": stopped by a signal)."""
 
     parent: int
     name: str
@@ -18,48 +18,52 @@ class Kin:
 
 
 @dataclass(frozen=True)
-class Tree:
-    """All processes at one moment."""
+class ProcessTree:
+    """All processes at one moment, by pid."""
 
-    kin: Mapping[int, Kin]
+    nodes: Mapping[int, Node]
 
     def name(self, pid: int) -> str:
-        """Its short name; "gone" where it has ended."""
-        found = self.kin.get(pid)
-        return found.name if found else "gone"
+        """The short name of a process; "gone" where it has ended."""
+        node = self.nodes.get(pid)
+        return node.name if node else "gone"
 
-    def stopped(self, pid: int) -> bool:
-        """Whether a signal (SIGSTOP, a debugger) holds it."""
-        found = self.kin.get(pid)
-        return found is not None and found.state in "tT"
+    def parent(self, pid: int) -> int:
+        """The pid of its parent; 0 where the process has ended."""
+        node = self.nodes.get(pid)
+        return node.parent if node else 0
 
-    def ancestor_in(self, pid: int, among: Collection[int]) -> int | None:
-        """The nearest of `among` that `pid` is or came from."""
-        seen: set[int] = set()
-        while pid > 1 and pid not in seen:
+    def is_stopped(self, pid: int) -> bool:
+        """Whether a signal (SIGSTOP, a debugger) holds the process."""
+        node = self.nodes.get(pid)
+        return node is not None and node.state in "tT"
+
+    def nearest(self, pid: int, among: Collection[int]) -> int | None:
+        """`pid` itself or its nearest ancestor that is in `among`; None without one. Init never counts."""
+        visited: set[int] = set()
+        while pid > 1 and pid not in visited:
             if pid in among:
                 return pid
-            seen.add(pid)
-            found = self.kin.get(pid)
-            pid = found.parent if found else 0
+            visited.add(pid)
+            pid = self.parent(pid)
         return None
 
 
-def look(proc: Path = Path("/proc")) -> Tree:
-    """One look; never raises for processes that end meanwhile."""
-    kin: dict[int, Kin] = {}
+def read_tree(proc: Path = Path("/proc")) -> ProcessTree:
+    """The processes of now. Never raises for a process that ends meanwhile."""
+    nodes: dict[int, Node] = {}
     for entry in os.scandir(proc):
         if entry.name.isdigit():
             try:
                 text = Path(entry.path, "stat").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            kin[int(entry.name)] = parse(text)
-    return Tree(kin)
+            nodes[int(entry.name)] = parse_stat(text)
+    return ProcessTree(nodes)
 
 
-def parse(stat: str) -> Kin:
-    """From the text of /proc/PID/stat; the name may itself hold spaces and parentheses."""
-    head, _, tail = stat.rpartition(")")
+def parse_stat(text: str) -> Node:
+    """The process in the text of a /proc/PID/stat; its name may hold spaces and parentheses."""
+    head, _, tail = text.rpartition(")")
     state, parent = tail.split()[:2]
-    return Kin(int(parent), head.partition("(")[2], state)
+    return Node(int(parent), head.partition("(")[2], state)

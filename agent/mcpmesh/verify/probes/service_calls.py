@@ -1,52 +1,56 @@
-"""Real calls: a `tools/list` to its last page, a GET; each returns what it saw in words.
+"""Real calls to a service: a `tools/list` to its last page, or a GET. Each returns in words what it saw.
 
-All raise Forbidden where an Envoy says 403, and else a PeerError.
+They raise Forbidden where an Envoy answers 403, and another PeerError where the call fails otherwise.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Collection, Sequence
 
 import httpx
 
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.mcp.mcp_client import Forbidden, RpcError, exchange
-from mcpmesh.verify.claims.route_paths import forwarded
-from mcpmesh.verify.finding import ANSWER_SECONDS
+from mcpmesh.mcp.through_sidecar import SidecarAddress
 from mcpmesh.verify.probes import shim_info
-from mcpmesh.verify.probes.tcp_probe import KNOCK_SECONDS
+from mcpmesh.verify.probes.tcp_probe import FORWARDED
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
-# Nobody calls a server well that needs longer than this to list its tools.
+# A server that needs longer than this to list its tools is of no use to its callers.
 TOOLS_SECONDS = ANSWER_SECONDS
 
-# Nobody lists more pages than this by intent.
-_PAGES = 100
+# More pages than this are a server that lists the same page again and again.
+_MAX_PAGES = 100
 _METHOD_NOT_FOUND = -32601
-# What Envoy's access control says, also when it is the second Envoy on the way.
+# The text of a refusal by Envoy's access control, also where it is the second Envoy on the way.
 _DENIED = "RBAC: access denied"
 
 
-async def tools(
-    http: httpx.AsyncClient, url: str, shim: tuple[str, int] | None, asking: httpx.AsyncClient | None = None
+async def list_tools(
+    http: httpx.AsyncClient,
+    url: str,
+    shim_address: tuple[str, int] | None,
+    shim_http: httpx.AsyncClient | None = None,
 ) -> str:
-    """Lists the tools at `url`, and compares them with what the shim at that host and port tells of its server.
+    """Lists the tools at `url`, and compares them with those that the shim at that host and port names.
 
-    The shim is asked by `asking`, where that is another client.
+    The shim is asked with `shim_http` where that is another client than `http`.
     """
-    names = await tool_names(http, url)
-    if shim is None:
-        return f"tools/list gives {_count(names)}"
-    told = (await shim_info.about(asking or http, *shim)).tools
-    if unlike := difference(names, told):
-        raise Refused(f"tools/list at {url} gives {_count(names)}, its shim tells of {len(told)}: {unlike}")
-    return f"tools/list gives {_count(names)}, as its shim tells,"
+    listed = await tool_names(http, url)
+    if shim_address is None:
+        return f"tools/list gives {_count(listed)}"
+    known = (await shim_info.read_info(shim_http or http, *shim_address)).tools
+    if unlike := difference(listed, known):
+        raise Refused(f"tools/list at {url} gives {_count(listed)}, its shim names {len(known)}: {unlike}")
+    return f"tools/list gives {_count(listed)}, as its shim names them,"
 
 
 async def tool_names(http: httpx.AsyncClient, url: str) -> list[str]:
     """The names of all tools; none for a server that has no such method."""
     names: list[str] = []
     cursor: str | None = None
-    for _ in range(_PAGES):
+    for _ in range(_MAX_PAGES):
         try:
             result = await exchange(http, url, "tools/list", {"cursor": cursor} if cursor else None, TOOLS_SECONDS)
         except RpcError as error:
@@ -61,12 +65,12 @@ async def tool_names(http: httpx.AsyncClient, url: str) -> list[str]:
 
 
 async def get(http: httpx.AsyncClient, url: str) -> str:
-    """A GET that the service itself answers; its 404 or 403 is an answer too, a 5xx is not."""
+    """A GET that the service itself answers. Its 404 or 403 is an answer too; a 5xx is not."""
     answer = await fetch(http, url)
     if answer.status_code == httpx.codes.FORBIDDEN and (not forwarded(answer) or answer.text.startswith(_DENIED)):
         raise Forbidden(f"{url} answered HTTP 403: {answer.text[:100]}")
     if answer.status_code == httpx.codes.UNAUTHORIZED and not forwarded(answer):
-        return "HTTP 401 from the ingress, which asks for a credential; whom it lets in was not tried,"
+        return "HTTP 401 from the ingress, which asks for a credential; who may pass with one was not tried,"
     if not forwarded(answer):
         raise Refused(f"{url} answered HTTP {answer.status_code}, and not from the service")
     if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -74,19 +78,38 @@ async def get(http: httpx.AsyncClient, url: str) -> str:
     return f"GET gives HTTP {answer.status_code}, from the service,"
 
 
+async def list_tools_through(
+    tls: ssl.SSLContext, sidecar: SidecarAddress, shim_address: tuple[str, int] | None, shim_http: httpx.AsyncClient
+) -> str:
+    """As `list_tools`, through a sidecar with the identity of `tls`."""
+    async with httpx.AsyncClient(verify=tls, trust_env=False) as http:
+        return await list_tools(http, f"https://{sidecar.host}:{sidecar.port}/mcp", shim_address, shim_http)
+
+
+async def get_through(tls: ssl.SSLContext, sidecar: SidecarAddress, path: str) -> str:
+    """As `get`, through a sidecar with the identity of `tls`."""
+    async with httpx.AsyncClient(verify=tls, trust_env=False) as http:
+        return await get(http, f"https://{sidecar.host}:{sidecar.port}{path}")
+
+
 async def fetch(http: httpx.AsyncClient, url: str) -> httpx.Response:
-    """Whatever answers a GET; Unreachable where nothing does."""
+    """The answer to a GET, whatever it is; Unreachable without one."""
     try:
-        return await http.get(url, timeout=KNOCK_SECONDS)
+        return await http.get(url, timeout=ANSWER_SECONDS)
     except httpx.TransportError as error:
         raise Unreachable(f"cannot reach {url}: {str(error) or type(error).__name__}") from error
 
 
-def difference(listed: Collection[str], told: Collection[str]) -> str:
-    """What the shim tells and the list lacks, and the other way round; "" where they agree; pure."""
-    missing, extra = sorted(set(told) - set(listed)), sorted(set(listed) - set(told))
+def forwarded(answer: httpx.Response) -> bool:
+    """Whether the answer came from the service, not from the Envoy before it."""
+    return FORWARDED in answer.headers
+
+
+def difference(listed: Collection[str], known: Collection[str]) -> str:
+    """The tools that only the shim names, and those that only the list has; "" where both are the same."""
+    missing, extra = sorted(set(known) - set(listed)), sorted(set(listed) - set(known))
     parts = [f"missing: {', '.join(missing)}"] if missing else []
-    parts += [f"not told by the shim: {', '.join(extra)}"] if extra else []
+    parts += [f"not named by the shim: {', '.join(extra)}"] if extra else []
     return "; ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What an instance's shim says of itself, asked at a port as anybody would."""
+"""What a shim says about itself (`/info`) and its server (`/ready`)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 
 from mcpmesh.errors import Broken, Unreachable
-from mcpmesh.verify.finding import ANSWER_SECONDS
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
 
 @dataclass(frozen=True)
-class About:
-    """From /info."""
+class ShimInfo:
+    """The answer of /info: the instance that the shim is of, its version, and its server's tools by name."""
 
     instance: str
     version: str
@@ -23,30 +23,30 @@ class About:
 
 @dataclass(frozen=True)
 class Readiness:
-    """From /ready: `state` in the shim's own word, and what is wrong where it is not "ready"."""
+    """The answer of /ready: `state` is the shim's own word, `error` what is wrong where it is not "ready"."""
 
     ready: bool
     state: str
     error: str
 
 
-async def about(http: httpx.AsyncClient, host: str, port: int) -> About:
-    """Who answers at this port; Unreachable without an answer, Broken where it is no shim."""
+async def read_info(http: httpx.AsyncClient, host: str, port: int) -> ShimInfo:
+    """What answers at this port; Unreachable without an answer, Broken where it is no shim."""
     _, body = await _get(http, f"http://{host}:{port}/info")
     try:
         tools = tuple(str(tool["name"]) for tool in body.get("tools") or ())
-        return About(str(body["instance"]), str(body.get("version", "")), tools)
+        return ShimInfo(str(body["instance"]), str(body.get("version", "")), tools)
     except (KeyError, TypeError) as error:
         raise Broken(f"what answers at {host}:{port} is no shim: its /info names no instance") from error
 
 
-async def readiness(http: httpx.AsyncClient, host: str, port: int) -> Readiness:
-    """Whether its server answered an MCP exchange lately; raises as `about`."""
+async def read_readiness(http: httpx.AsyncClient, host: str, port: int) -> Readiness:
+    """Whether its server answered an MCP exchange lately; raises as `read_info`."""
     status, body = await _get(http, f"http://{host}:{port}/ready")
     output = [str(line) for line in body.get("output") or ()]
     error = str(body.get("error") or "")
     if error and output:
-        error = f"{error}; its last words: {output[-1]}"
+        error = f"{error}; its last output: {output[-1]}"
     return Readiness(status == httpx.codes.OK, str(body.get("state", f"HTTP {status}")), error)
 
 

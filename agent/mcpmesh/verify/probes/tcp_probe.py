@@ -1,7 +1,7 @@
-"""One knock at a port: connect, perhaps shake hands, say something, and see what comes.
+"""One connection to a port: connect, shake hands where TLS is asked for, send something, and see what comes back.
 
 Under TLS 1.3 a server judges the client's certificate after the client has
-finished its handshake, so a refusal is seen only when reading.
+finished its handshake. Its refusal is therefore seen only when reading.
 """
 
 from __future__ import annotations
@@ -13,136 +13,139 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mcpmesh.verify.finding import ANSWER_SECONDS
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
-KNOCK_SECONDS = ANSWER_SECONDS
-
-# Envoy adds it to what came from behind it. A service may well answer 403 itself,
-# so only an answer without it is Envoy's own verdict.
+# Envoy adds this header to what came from the service behind it. A service may well answer 403 itself;
+# only an answer without the header is Envoy's own verdict.
 FORWARDED = "x-envoy-upstream-service-time"
 
 _TLS_ALERT = 0x15
 _EARLY_SECONDS = 0.2
 _HEAD_BYTES = 16 * 1024
+_QUOTED_BYTES = 40
 
 
 class Outcome(StrEnum):
-    """What came of a knock."""
+    """How the connection went."""
 
-    UNREACHABLE = "unreachable"  # nobody accepts connections
-    CLOSED = "closed"  # the connection was ended without an answer: refused
+    UNREACHABLE = "unreachable"  # it was not accepted
+    CLOSED = "closed"  # it was ended without an answer: a refusal
     ANSWERED = "answered"
-    SILENT = "silent"  # neither, for as long as we waited
+    SILENT = "silent"  # it stayed open without an answer until the time limit
 
 
 @dataclass(frozen=True)
 class Reply:
-    """`said` is the answer's first line, or how the connection ended.
+    """`text` is the first line of the answer, or how the connection ended.
 
-    `forwarded` says whether an HTTP answer came from behind an Envoy, `opened`
-    whether there was a connection, its handshake included, to say something on.
+    `forwarded` is whether an HTTP answer came from a service behind an Envoy.
+    `opened` is whether the connection was there to send on, its handshake included.
     """
 
     outcome: Outcome
-    said: str
+    text: str
     forwarded: bool = False
     opened: bool = True
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, None where the answer is none of HTTP."""
-        words = self.said.split()
+        """The HTTP status; None where the answer is not HTTP."""
+        words = self.text.split()
         http = self.outcome is Outcome.ANSWERED and len(words) > 1 and words[0].startswith("HTTP/")
         return int(words[1]) if http and words[1].isdigit() else None
 
 
-def request(path: str, host: str = "127.0.0.1") -> bytes:
-    """A GET of `path`, after which the connection is closed."""
+def get_request(path: str, host: str = "127.0.0.1") -> bytes:
+    """A GET of `path`, after which the server closes the connection."""
     return f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept: */*\r\nConnection: close\r\n\r\n".encode()
 
 
-async def knock(
+async def probe(
     host: str,
     port: int,
     *,
-    context: ssl.SSLContext | None,
-    say: bytes,
-    hold: float | None = None,
-    seconds: float = KNOCK_SECONDS,
+    tls: ssl.SSLContext | None,
+    payload: bytes,
+    hold_seconds: float | None = None,
+    step_seconds: float = ANSWER_SECONDS,
 ) -> Reply:
-    """Never raises for what the other side does; `context` None means plain text. `seconds` bounds each step.
+    """Sends `payload`, in plain text where `tls` is None. Never raises for what the other side does.
 
-    With `hold` only a connection that stays open for so many seconds counts as answered, whatever was said on it
-    before it ended.
+    `step_seconds` limits each step: connecting, the handshake, and the answer. With `hold_seconds` only a
+    connection that stays open for so long counts as answered, whatever came before its end.
     """
     loop = asyncio.get_running_loop()
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     raw.setblocking(False)
     try:
-        await asyncio.wait_for(loop.sock_connect(raw, (host, port)), seconds)
+        await asyncio.wait_for(loop.sock_connect(raw, (host, port)), step_seconds)
     except (OSError, TimeoutError) as error:
         raw.close()
-        return Reply(Outcome.UNREACHABLE, _words(error), opened=False)
+        return Reply(Outcome.UNREACHABLE, _error_text(error), opened=False)
     try:
         reader, writer = await asyncio.wait_for(
-            asyncio.open_connection(sock=raw, ssl=context, server_hostname=host if context else None), seconds
+            asyncio.open_connection(sock=raw, ssl=tls, server_hostname=host if tls else None), step_seconds
         )
     except TimeoutError:
         raw.close()
-        return Reply(Outcome.SILENT, f"no handshake within {seconds:.0f} s", opened=False)
+        return Reply(Outcome.SILENT, f"no handshake within {step_seconds:.0f} s", opened=False)
     except OSError as error:
         raw.close()
-        return Reply(Outcome.CLOSED, f"the handshake failed: {_words(error)}", opened=False)
+        return Reply(Outcome.CLOSED, f"the handshake failed: {_error_text(error)}", opened=False)
     except asyncio.CancelledError:
         raw.close()
         raise
     try:
-        return await (_talk(reader, writer, say, seconds) if hold is None else _listen(reader, writer, say, hold))
+        if hold_seconds is None:
+            return await _ask(reader, writer, payload, step_seconds)
+        return await _watch(reader, writer, payload, hold_seconds)
     finally:
         writer.transport.abort()
         with suppress(OSError):
             await writer.wait_closed()
 
 
-async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, payload: bytes, seconds: float) -> Reply:
+    """Sends the payload and reads one answer."""
     try:
-        heard = await _early(reader)
-        if heard is None:
-            writer.write(say)
-            heard = await asyncio.wait_for(_head(reader), seconds)
+        answer = await _unasked(reader)
+        if answer is None:
+            writer.write(payload)
+            answer = await asyncio.wait_for(_read_head(reader), seconds)
     except TimeoutError:
         return Reply(Outcome.SILENT, f"open and silent for {seconds:.0f} s")
     except OSError as error:
-        return Reply(Outcome.CLOSED, f"the connection was broken off: {_words(error)}")
-    if not heard:
+        return Reply(Outcome.CLOSED, f"the connection was broken off: {_error_text(error)}")
+    if not answer:
         return Reply(Outcome.CLOSED, "the connection was closed")
-    if heard[0] == _TLS_ALERT:
+    if answer[0] == _TLS_ALERT:
         return Reply(Outcome.CLOSED, "the connection was ended with a TLS alert")
-    first, *rest = heard.decode(errors="replace").split("\r\n")
-    names = {line.partition(":")[0].strip().lower() for line in rest}
-    return Reply(Outcome.ANSWERED, first[:200], FORWARDED in names)
+    first, *rest = answer.decode(errors="replace").split("\r\n")
+    headers = {line.partition(":")[0].strip().lower() for line in rest}
+    return Reply(Outcome.ANSWERED, first[:200], FORWARDED in headers)
 
 
-async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, say: bytes, seconds: float) -> Reply:
-    heard = b""
+async def _watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, payload: bytes, seconds: float) -> Reply:
+    """Sends the payload and sees whether the connection stays open for `seconds`."""
+    received = b""
     try:
         async with asyncio.timeout(seconds):
-            writer.write(say)
-            while more := await reader.read(_HEAD_BYTES):
-                heard = (heard + more)[:_HEAD_BYTES]
-            how = "the connection was closed"
+            writer.write(payload)
+            while chunk := await reader.read(_HEAD_BYTES):
+                received = (received + chunk)[:_HEAD_BYTES]
+            end = "the connection was closed"
     except TimeoutError:
-        outcome = Outcome.ANSWERED if heard else Outcome.SILENT
-        return Reply(outcome, f"open for {seconds:.0f} s{_quoted(heard)}")
+        outcome = Outcome.ANSWERED if received else Outcome.SILENT
+        return Reply(outcome, f"open for {seconds:.0f} s{_quoted(received)}")
     except OSError as error:
-        how = f"the connection was broken off: {_words(error)}"
-    return Reply(Outcome.CLOSED, how + _quoted(heard))
+        end = f"the connection was broken off: {_error_text(error)}"
+    return Reply(Outcome.CLOSED, end + _quoted(received))
 
 
-async def _early(reader: asyncio.StreamReader) -> bytes | None:
-    """What comes before anything was said; None where nothing does for a moment.
+async def _unasked(reader: asyncio.StreamReader) -> bytes | None:
+    """What comes before anything was sent; None where nothing comes for a moment.
 
-    A refusal is on its way as an alert that says why, and writing into it would lose that.
+    A refusal arrives as a TLS alert that names its reason. Sending first would lose that alert.
     """
     try:
         return await asyncio.wait_for(reader.read(_HEAD_BYTES), _EARLY_SECONDS)
@@ -150,22 +153,22 @@ async def _early(reader: asyncio.StreamReader) -> bytes | None:
         return None
 
 
-def _quoted(heard: bytes) -> str:
-    return f" after {heard[:40].decode(errors='replace')!r} was heard" if heard else ""
+def _quoted(received: bytes) -> str:
+    return f" after {received[:_QUOTED_BYTES].decode(errors='replace')!r} was received" if received else ""
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes:
+async def _read_head(reader: asyncio.StreamReader) -> bytes:
     """The head of an HTTP answer, or the first bytes of anything else."""
     data = b""
     while len(data) < _HEAD_BYTES and b"\r\n\r\n" not in data:
-        more = await reader.read(_HEAD_BYTES)
-        data += more
-        if not more or not data.startswith(b"HTTP/"[: len(data)]):
+        chunk = await reader.read(_HEAD_BYTES)
+        data += chunk
+        if not chunk or not data.startswith(b"HTTP/"[: len(data)]):
             break
     return data.partition(b"\r\n\r\n")[0]
 
 
-def _words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.lower().replace("_", " ")
     if isinstance(error, OSError) and error.strerror:
