@@ -44,9 +44,9 @@ def main(mark: str) -> None:
 def _left(mark: str) -> dict[int, str]:
     """The processes with the mark and their descendants: an nginx clears its environment."""
     needle = f"{VARIABLE}={mark}\0".encode()
-    kin = process_tree.look()
-    marked = {pid for pid in kin.kin if pid != os.getpid() and needle in _environment(pid)}
-    return {pid: kin.name(pid) for pid in kin.kin if kin.ancestor_in(pid, marked) is not None}
+    tree = process_tree.read_tree()
+    marked = {pid for pid in tree.nodes if pid != os.getpid() and needle in _environment(pid)}
+    return {pid: tree.name(pid) for pid in tree.nodes if tree.nearest(pid, marked) is not None}
 
 
 def _environment(pid: int) -> bytes:

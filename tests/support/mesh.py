@@ -278,8 +278,8 @@ class RealMesh:
     def first(self, role: str, service: str | None = None) -> list[Process]:
         """Its processes of that role, without descendants of one of them."""
         found = {process.pid: process for process in self.processes(role, service)}
-        kin = (family := process_tree.look()).kin
-        return [p for pid, p in found.items() if pid in kin and family.ancestor_in(kin[pid].parent, found) is None]
+        tree = process_tree.read_tree()
+        return [p for pid, p in found.items() if pid in tree.nodes and tree.nearest(tree.parent(pid), found) is None]
 
     def kill(self, process: Process, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(process.pid, number)

@@ -23,7 +23,8 @@ from mcpmesh.model.observed_state import Unknown
 from mcpmesh.model.report_items import Claim, Event, Level, Step, Tool
 from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
-from mcpmesh.verify.verification import World, verify
+from mcpmesh.verify.target import Target
+from mcpmesh.verify.verification import verify
 
 
 class AgentOperations:
@@ -74,18 +75,18 @@ class AgentOperations:
         mesh, loop = self._mesh, self._running()
         for name in services:
             self._spec(name)
-        world = World(
+        target = Target(
             settings=mesh.settings,
             mesh=mesh.name,
             home=mesh.home,
             consul=self._consul().client,
-            admin=mesh.admin,
+            envoy_admin=mesh.admin,
             desired=loop.desired,
             ingress_url=mesh.ingress_url_for_agent,
             runtime=mesh.runtime,
             kong=mesh.kong.verify_target(),
         )
-        async for claim in verify(world, services):
+        async for claim in verify(target, services):
             yield claim
 
     async def tools(self, service: str | None) -> list[Tool]:

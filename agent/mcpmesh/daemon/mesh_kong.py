@@ -24,8 +24,8 @@ from mcpmesh.model.service import Catalog
 from mcpmesh.reconcile.desired_from_catalog import KongOptions, empty_desired_state, kong_content
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.settings import Settings
-from mcpmesh.verify.finding import ANSWER_SECONDS
-from mcpmesh.verify.target import KongWorld
+from mcpmesh.verify.target import KongAtIngress
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 from mcpmesh.workload.runtime import SIDECAR
 
 _SIDECAR_PORT = "ingress sidecar"
@@ -146,11 +146,11 @@ class MeshKong:
         wish = self.desired_kong(catalog)
         return kong_content(catalog, self._name, wish, wish.ports.keys()) if wish else None
 
-    def verify_target(self) -> KongWorld | None:
+    def verify_target(self) -> KongAtIngress | None:
         """What `verify` needs to know of Kong; None where it is not the ingress."""
         if not self.is_ingress:
             return None
-        return KongWorld(self._verify_admin, self._settings.kong.admin, tuple(self._documents.route_paths))
+        return KongAtIngress(self._verify_admin, self._settings.kong.admin, tuple(self._documents.route_paths))
 
     async def watch(self, loop: ReconcileLoop) -> None:
         """Wakes the loop when Kong's document changed since the last pass, or Kong answers again; never returns."""

@@ -12,7 +12,7 @@ from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import messages, parameter_headers
 from mcpmesh.mcp.through_sidecar import SidecarAddress, exchange_through
-from mcpmesh.model.status import Tool
+from mcpmesh.model.report_items import Tool
 
 # A server with more pages than this answers by mistake.
 _MAX_PAGES = 100
@@ -29,7 +29,8 @@ async def list_tools(sidecar: Sidecar, service: str, credentials: Credentials) -
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         params = {"cursor": cursor} if cursor else None
-        result = await exchange_through(context, SidecarAddress(port, spiffe(service), host), "tools/list", params, 30.0)
+        address = SidecarAddress(port, spiffe(service), host)
+        result = await exchange_through(context, address, "tools/list", params, 30.0)
         tools += [
             Tool(service, tool["name"], tool.get("description") or "", tool.get("inputSchema") or {})
             for tool in result.get("tools") or ()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims import (
     access_policy,
     consul_leftovers,
@@ -41,11 +41,11 @@ class ClaimToTry:
     find: Callable[[Snapshot], Awaitable[Sequence[Finding]]]
 
 
-def claims_about_service(wanted: Wanted) -> Iterator[ClaimToTry]:
+def claims_about_service(wanted: DesiredService) -> Iterator[ClaimToTry]:
     """The claims about one service: each rests on those before it."""
     spec = wanted.spec
 
-    def claim(title: str, find: Callable[[Snapshot, Wanted], Awaitable[Sequence[Finding]]]) -> ClaimToTry:
+    def claim(title: str, find: Callable[[Snapshot, DesiredService], Awaitable[Sequence[Finding]]]) -> ClaimToTry:
         return ClaimToTry(spec.name, title, lambda snapshot: find(snapshot, wanted))
 
     owner = "the shim's" if spec.is_mcp else "its own"
@@ -104,9 +104,7 @@ _ABOUT_MESH = (
 )
 # Only Docker publishes ports.
 _ABOUT_CONTAINERS = (
-    ClaimToTry(
-        None, "nothing but the ingress is published beyond this machine", published_ports.only_the_ingress
-    ),
+    ClaimToTry(None, "nothing but the ingress is published beyond this machine", published_ports.only_the_ingress),
 )
 
 
@@ -115,7 +113,7 @@ def claims_about_ingress(target: Target) -> tuple[ClaimToTry, ...]:
     if target.kong is None:
         return _ABOUT_GATEWAY
     # In containers Kong is in the network namespace of an Envoy of ours, whether or not the agent runs it.
-    visible = target.kong.run_by_agent or target.runtime.sockets is not None
+    visible = target.kong.run_by_agent or target.runtime.isolated
     return (*(_ABOUT_VISIBLE_KONG if visible else _ABOUT_UNSEEN_KONG), *_ABOUT_ANY_KONG)
 
 
@@ -129,5 +127,5 @@ def claims_to_try(target: Target, services: Sequence[str]) -> list[ClaimToTry]:
     ]
     if services:
         return about_services
-    about_containers = _ABOUT_CONTAINERS if target.runtime.sockets else ()
+    about_containers = _ABOUT_CONTAINERS if target.runtime.isolated else ()
     return [*about_services, *claims_about_ingress(target), *_ABOUT_MESH, *about_containers]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mcpmesh.model.status import Claim
+from mcpmesh.model.report_items import Claim
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mcpmesh.mcp.through_sidecar import SidecarAddress
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import Entry, Intention, Registration, Unknown
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.finding import CannotTry, Diagnosis
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
 from mcpmesh.verify.probes.listening_sockets import ListeningSockets
@@ -104,7 +104,7 @@ class Snapshot:
         """Every Envoy of the mesh that runs."""
         return [process for process in self.processes if process.mark.role in (SIDECAR, GATEWAY)]
 
-    def instances_of(self, wanted: Wanted) -> list[InstanceView]:
+    def instances_of(self, wanted: DesiredService) -> list[InstanceView]:
         """One for each wanted instance of a service."""
         registrations = {} if isinstance(self.registrations, Unknown) else self.registrations
         return [

@@ -10,7 +10,7 @@ import httpx
 
 from mcpmesh.consul.leaf_certificate import Identity
 from mcpmesh.errors import MeshError
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.model.reserved_names import AGENT_IDENTITY, STRANGER_IDENTITY
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
 from mcpmesh.verify.probes.foreign_certificate import foreign_context
@@ -35,9 +35,11 @@ async def read_snapshot(target: Target, http: httpx.AsyncClient, catalog: Consul
         _ask_ingress(target),
     )
     # In this order: a process that starts between the two is not in the first, and so not taken for a stray.
-    processes = sorted(await target.runtime.found(), key=lambda process: process.pid)
+    processes = sorted(await target.runtime.list_processes(), key=lambda process: process.pid)
     namespaces = await read_namespaces(target.runtime, processes)
-    agent_id = agent_identity.spiffe if isinstance(agent_identity, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
+    agent_id = (
+        agent_identity.spiffe if isinstance(agent_identity, Identity) else f"spiffe://unknown/svc/{AGENT_IDENTITY}"
+    )
     return Snapshot(
         target=target,
         http=http,

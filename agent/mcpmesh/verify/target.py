@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.envoy_admin import Admin
+from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
-from mcpmesh.model.names import AGENT
-from mcpmesh.plan.desired import Desired
+from mcpmesh.model.reserved_names import AGENT
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.settings import Settings
 from mcpmesh.workload.runtime import Runtime
 
@@ -40,8 +40,8 @@ class Target:
     mesh: str
     home: Path
     consul: Consul
-    envoy_admin: Admin
-    desired: Desired
+    envoy_admin: EnvoyAdmin
+    desired: DesiredState
     ingress_url: str
     runtime: Runtime
     kong: KongAtIngress | None = None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from mcpmesh.kit.unix_http import http_client
-from mcpmesh.model.status import Claim
+from mcpmesh.model.report_items import Claim
 from mcpmesh.verify.attempts import try_claim
 from mcpmesh.verify.claim_list import ClaimToTry, claims_to_try
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
@@ -29,7 +29,7 @@ async def verify(target: Target, services: Sequence[str]) -> AsyncIterator[Claim
     catalog = ConsulCatalog(target.consul.address, target.settings.consul.token)
     limit = asyncio.Semaphore(_AT_ONCE)
     tasks: list[asyncio.Task[Claim]] = []
-    async with http_client(target.runtime.sockets, timeout=ANSWER_SECONDS) as http:
+    async with http_client(target.runtime.socket_folder, timeout=ANSWER_SECONDS) as http:
         try:
             snapshot = await read_snapshot(target, http, catalog)
             tasks = [

@@ -254,7 +254,7 @@ def test_a_killed_kong_is_started_again_and_has_its_document_at_once(kong_mesh: 
 
 
 def alive(pid: int) -> bool:
-    found = process_tree.look().kin.get(pid)
+    found = process_tree.read_tree().nodes.get(pid)
     return found is not None and found.state not in "ZX"
 
 

@@ -223,7 +223,7 @@ def test_a_registered_port_where_nobody_listens_is_found(paused: Subject) -> Non
     registration = paused.registered("clock")
     paused.mesh.tell_consul("/v1/agent/service/register", {**registration, "Port": port})
     claim = paused.fails({("clock", SHIMS_PORT)})["clock", SHIMS_PORT]
-    assert f"registered at port {port}, and nobody accepts there" in claim.evidence
+    assert f"registered at port {port}, and nothing accepts there" in claim.evidence
     assert f"listens at {registration['Port']}" in claim.evidence
     assert f"mcpmesh --name {paused.mesh.name} resume" in claim.next_step
 

@@ -15,8 +15,8 @@ from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio, Upstream
 from mcpmesh.reconcile.desired_from_catalog import KongOptions, build_desired_state
 from mcpmesh.settings import Settings
-from mcpmesh.verify.target import KongWorld, World
-from mcpmesh.verify.verification import trials
+from mcpmesh.verify.claim_list import claims_to_try
+from mcpmesh.verify.target import KongAtIngress, Target
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
 from mcpmesh.workload.process_runtime import ProcessRuntime
 
@@ -33,31 +33,31 @@ CONTAINERS_ALONE = {
 }
 
 
-def embedded(kind: str) -> World:
+def embedded(kind: str) -> Target:
     kong = KongOptions(sidecar_port=6000, ports={"files": 7000}, plugins=[], user_documents=UserDocuments())
-    return World(
+    return Target(
         settings=Settings(),
         mesh="m",
         home=HOME,
         consul=Consul("http://127.0.0.1:8500"),
-        admin=EnvoyAdmin(),
+        envoy_admin=EnvoyAdmin(),
         desired=build_desired_state(
             CATALOG, "m", b"key", "ingress", "127.0.0.1", 8000, kong if kind == "kong" else None
         ),
         ingress_url="http://127.0.0.1:8000",
         runtime=ProcessRuntime("m", HOME, PortAllocator(11100)),
-        kong=KongWorld(KongAdmin(), None) if kind == "kong" else None,
+        kong=KongAtIngress(KongAdmin(), None) if kind == "kong" else None,
     )
 
 
-def in_containers(kind: str) -> World:
+def in_containers(kind: str) -> Target:
     world = embedded(kind)
-    kong = KongWorld(KongAdmin(), "http://kong-edge:8001") if kind == "kong" else None
+    kong = KongAtIngress(KongAdmin(), "http://kong-edge:8001") if kind == "kong" else None
     return replace(world, runtime=ContainerRuntime(Settings(runtime="containers"), "m", HOME), kong=kong)
 
 
-def claims(world: World, *services: str) -> set[tuple[str | None, str]]:
-    return {(trial.service, trial.title) for trial in trials(world, services)}
+def claims(world: Target, *services: str) -> set[tuple[str | None, str]]:
+    return {(trial.service, trial.title) for trial in claims_to_try(world, services)}
 
 
 @pytest.mark.parametrize("kind", ["kong", "api-gateway"])

@@ -7,10 +7,10 @@ import ipaddress
 import pytest
 
 from mcpmesh.model.observed_state import Unknown
-from mcpmesh.verify.claims.compose_listeners import keep_to_the_edge
-from mcpmesh.verify.probes.listening_sockets import Listener, Sockets
-from mcpmesh.verify.probes.namespaces import Ground
-from mcpmesh.verify.probes.process_tree import Tree
+from mcpmesh.verify.claims.compose_listeners import judge_neighbours
+from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
+from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.process_tree import ProcessTree
 from mcpmesh.workload.runtime import Neighbour
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -25,42 +25,42 @@ def table(address: str, port: int = 8500, inode: int = 7) -> str:
     return HEAD + ("" if ":" in address else row) + HEAD + (row if ":" in address else "")
 
 
-def ground(*neighbours: Neighbour, ours: dict[str, Sockets] | None = None) -> Ground:
-    return Ground(Tree({}), None, ours or {}, neighbours)
+def ground(*neighbours: Neighbour, ours: dict[str, ListeningSockets] | None = None) -> Namespaces:
+    return Namespaces(ProcessTree({}), None, ours or {}, neighbours)
 
 
 @pytest.mark.parametrize(
     ("address", "ok"), [("127.0.0.1", True), (EDGE, True), ("172.21.0.2", False), ("0.0.0.0", False), ("::", False)]
 )
 def test_a_neighbour_listens_on_loopback_and_at_the_edge_alone(address: str, ok: bool) -> None:
-    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-consul-1", EDGE, table(address))))
-    assert finding.ok is ok, finding.seen
-    assert "mesh-consul-1" in finding.seen
-    assert ok or (":8500, which every server can reach" in finding.seen and finding.next_step)
+    (finding,) = judge_neighbours(ground(Neighbour("mesh-consul-1", EDGE, table(address))))
+    assert finding.ok is ok, finding.evidence
+    assert "mesh-consul-1" in finding.evidence
+    assert ok or (":8500, which every server can reach" in finding.evidence and finding.next_step)
 
 
 def test_one_that_is_not_at_the_edge_listens_on_loopback_alone() -> None:
-    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-extra-1", "", table("172.21.0.2"))))
-    assert not finding.ok and "mesh-extra-1" in finding.seen
+    (finding,) = judge_neighbours(ground(Neighbour("mesh-extra-1", "", table("172.21.0.2"))))
+    assert not finding.ok and "mesh-extra-1" in finding.evidence
 
 
 def test_our_own_envoy_in_the_ingresss_namespace_has_claims_of_its_own() -> None:
     listener = Listener("tcp", ipaddress.ip_address("172.21.0.2"), 6000, 7)
-    envoy = Sockets((listener,), {7: frozenset({42})})
+    envoy = ListeningSockets((listener,), {7: frozenset({42})})
     neighbour = Neighbour("mesh-kong-1", EDGE, table("172.21.0.2", 6000, inode=7))
-    (finding,) = keep_to_the_edge(ground(neighbour, ours={"default-ingress": envoy}))
-    assert finding.ok, finding.seen
+    (finding,) = judge_neighbours(ground(neighbour, ours={"default-ingress": envoy}))
+    assert finding.ok, finding.evidence
 
 
 def test_a_table_that_cannot_be_read_proves_nothing() -> None:
-    (finding,) = keep_to_the_edge(ground(Neighbour("mesh-consul-1", EDGE, "")))
-    assert not finding.ok and "can't be told" in finding.seen and "docker exec mesh-consul-1" in finding.next_step
+    (finding,) = judge_neighbours(ground(Neighbour("mesh-consul-1", EDGE, "")))
+    assert not finding.ok and "can't be told" in finding.evidence and "docker exec mesh-consul-1" in finding.next_step
 
 
 def test_a_docker_that_does_not_answer_proves_nothing() -> None:
-    (finding,) = keep_to_the_edge(Ground(Tree({}), None, {}, Unknown("cannot reach Docker")))
-    assert not finding.ok and "cannot reach Docker" in finding.seen
+    (finding,) = judge_neighbours(Namespaces(ProcessTree({}), None, {}, Unknown("cannot reach Docker")))
+    assert not finding.ok and "cannot reach Docker" in finding.evidence
 
 
 def test_without_neighbours_nothing_is_claimed_of_them() -> None:
-    assert keep_to_the_edge(ground()) == []
+    assert judge_neighbours(ground()) == []

@@ -11,7 +11,7 @@ import pytest
 from tests.support.ports import OWN_PORTS
 
 from mcpmesh.verify.probes import listening_sockets
-from mcpmesh.verify.probes.listening_sockets import Listener, Sockets, parse
+from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets, parse_table
 
 TCP = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0
@@ -36,14 +36,14 @@ def listener(address: str, port: int = 80, inode: int = 1) -> Listener:
 
 
 def test_only_sockets_that_listen_are_listeners() -> None:
-    assert list(parse(TCP, "tcp")) == [
+    assert list(parse_table(TCP, "tcp")) == [
         Listener("tcp", LOOPBACK, 8080, 4242),
         Listener("tcp", IPv4Address("0.0.0.0"), 22, 17),
     ]
 
 
 def test_addresses_of_version_6_are_read() -> None:
-    assert [(item.address, item.port) for item in parse(TCP6, "tcp")] == [
+    assert [(item.address, item.port) for item in parse_table(TCP6, "tcp")] == [
         (IPv6Address("::1"), 8080),
         (IPv6Address("::ffff:127.0.0.1"), 8081),
         (IPv6Address("::"), 8082),
@@ -51,7 +51,7 @@ def test_addresses_of_version_6_are_read() -> None:
 
 
 def test_udp_sockets_without_a_peer_take_from_anybody() -> None:
-    assert list(parse(UDP, "udp")) == [Listener("udp", LOOPBACK, 19503, 61)]
+    assert list(parse_table(UDP, "udp")) == [Listener("udp", LOOPBACK, 19503, 61)]
 
 
 @pytest.mark.parametrize(
@@ -68,48 +68,48 @@ def test_udp_sockets_without_a_peer_take_from_anybody() -> None:
     ],
 )
 def test_loopback_is_what_no_other_machine_reaches(address: str, loopback: bool) -> None:
-    assert listener(address).loopback is loopback
+    assert listener(address).on_loopback is loopback
 
 
 def test_a_connection_reaches_who_is_bound_to_the_address_before_who_is_bound_to_all() -> None:
-    found = Sockets(
+    found = ListeningSockets(
         (listener("0.0.0.0", inode=1), listener("127.0.0.1", inode=2), listener("192.0.2.1", inode=3)),
         {1: frozenset({10}), 2: frozenset({20}), 3: frozenset({30})},
     )
-    assert found.holding("127.0.0.1", 80) == {20}
-    assert found.holding("127.0.0.2", 80) == {10}
-    assert found.holding("127.0.0.1", 81) == frozenset()
+    assert found.holders_of("127.0.0.1", 80) == {20}
+    assert found.holders_of("127.0.0.2", 80) == {10}
+    assert found.holders_of("127.0.0.1", 81) == frozenset()
 
 
 def test_all_who_share_a_port_hold_it() -> None:
-    shared = Sockets((listener("127.0.0.1", inode=1), listener("127.0.0.1", inode=2)), {1: {5}, 2: {6}})
-    assert shared.holding("127.0.0.1", 80) == {5, 6}
+    shared = ListeningSockets((listener("127.0.0.1", inode=1), listener("127.0.0.1", inode=2)), {1: {5}, 2: {6}})
+    assert shared.holders_of("127.0.0.1", 80) == {5, 6}
 
 
 def test_a_socket_that_takes_both_versions_holds_a_port_of_version_4() -> None:
-    found = Sockets((listener("::", inode=1),), {1: frozenset({10})})
-    assert found.holding("127.0.0.1", 80) == {10}
+    found = ListeningSockets((listener("::", inode=1),), {1: frozenset({10})})
+    assert found.holders_of("127.0.0.1", 80) == {10}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_a_real_listener_is_found_with_its_holder(host: str) -> None:
     with socket.create_server((host, 0)) as server:
         port = server.getsockname()[1]
-        seen = listening_sockets.look()
-    assert seen.holding("127.0.0.1", port) == {os.getpid()}
-    assert str(next(item for item in seen.of(os.getpid()) if item.port == port)) == f"tcp {host}:{port}"
+        seen = listening_sockets.read_sockets()
+    assert seen.holders_of("127.0.0.1", port) == {os.getpid()}
+    assert str(next(item for item in seen.of_process(os.getpid()) if item.port == port)) == f"tcp {host}:{port}"
 
 
 def test_a_real_listener_of_version_6_is_found() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
         port = server.getsockname()[1]
-        found = next(item for item in listening_sockets.look().of(os.getpid()) if item.port == port)
+        found = next(item for item in listening_sockets.read_sockets().of_process(os.getpid()) if item.port == port)
     assert str(found) == f"tcp [::1]:{port}"
-    assert found.loopback
+    assert found.on_loopback
 
 
 def test_a_listener_that_is_closed_is_gone() -> None:
     port = OWN_PORTS.take()
     with socket.create_server(("127.0.0.1", port)):
-        assert listening_sockets.look().holding("127.0.0.1", port) == {os.getpid()}
-    assert listening_sockets.look().holding("127.0.0.1", port) == frozenset()
+        assert listening_sockets.read_sockets().holders_of("127.0.0.1", port) == {os.getpid()}
+    assert listening_sockets.read_sockets().holders_of("127.0.0.1", port) == frozenset()

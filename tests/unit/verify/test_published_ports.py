@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcpmesh.verify.claims.published_ports import allowed
+from mcpmesh.verify.claims.published_ports import may_be_published
 from mcpmesh.workload.runtime import PublishedPort
 
 
@@ -22,4 +22,6 @@ from mcpmesh.workload.runtime import PublishedPort
 def test_beyond_this_machine_only_the_ingresss_own_port_is_published(
     host: str, inner: int, ours: bool, ingress: bool, may: bool
 ) -> None:
-    assert allowed(PublishedPort("c", host, 18000, inner, ours=ours, ingress=ingress), ingress_port=8000) is may
+    assert (
+        may_be_published(PublishedPort("c", host, 18000, inner, ours=ours, ingress=ingress), ingress_port=8000) is may
+    )

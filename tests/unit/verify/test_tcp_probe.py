@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.ports import OWN_PORTS
 
 from mcpmesh.verify.probes.foreign_certificate import bare_context, foreign_context
-from mcpmesh.verify.probes.tcp_probe import KNOCK_SECONDS, Outcome, Reply, knock, request
+from mcpmesh.verify.probes.tcp_probe import Outcome, Reply, get_request, probe
+from mcpmesh.verify.time_limits import ANSWER_SECONDS
 
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, Reply]], Reply]
@@ -46,7 +47,7 @@ async def visit(behaviour: Behaviour, server: ssl.SSLContext | None = None, **ho
     listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server)
     port = listening.sockets[0].getsockname()[1]
     try:
-        return await knock("127.0.0.1", port, **{"context": None, "say": request("/"), **how})
+        return await probe("127.0.0.1", port, **{"tls": None, "payload": get_request("/"), **how})
     finally:
         listening.close()
         await listening.wait_closed()
@@ -86,7 +87,7 @@ async def greeting_and_closing(reader: asyncio.StreamReader, writer: asyncio.Str
 
 
 def test_a_port_where_nobody_listens_is_unreachable(run: Run) -> None:
-    reply = run(knock("127.0.0.1", OWN_PORTS.take(), context=None, say=b"x"))
+    reply = run(probe("127.0.0.1", OWN_PORTS.take(), tls=None, payload=b"x"))
     assert reply.outcome is Outcome.UNREACHABLE
     assert not reply.opened
 
@@ -96,7 +97,7 @@ def test_a_connection_that_is_ended_is_closed(run: Run) -> None:
 
 
 def test_a_server_that_says_nothing_is_silent_in_bounded_time(run: Run) -> None:
-    assert run(visit(silent, seconds=SHORT)) == Reply(Outcome.SILENT, "open and silent for 0 s")
+    assert run(visit(silent, step_seconds=SHORT)) == Reply(Outcome.SILENT, "open and silent for 0 s")
 
 
 def test_an_answer_is_told_by_its_first_line_and_its_origin(run: Run) -> None:
@@ -107,18 +108,18 @@ def test_an_answer_is_told_by_its_first_line_and_its_origin(run: Run) -> None:
 
 def test_what_is_no_http_is_an_answer_without_a_status(run: Run) -> None:
     reply = run(visit(greeting))
-    assert (reply.outcome, reply.said.strip(), reply.status) == (Outcome.ANSWERED, "welcome", None)
+    assert (reply.outcome, reply.text.strip(), reply.status) == (Outcome.ANSWERED, "welcome", None)
 
 
 def test_to_the_end_a_greeting_before_the_end_is_no_answer(run: Run) -> None:
-    reply = run(visit(greeting_and_closing, hold=KNOCK_SECONDS))
+    reply = run(visit(greeting_and_closing, hold_seconds=ANSWER_SECONDS))
     assert reply.outcome is Outcome.CLOSED
-    assert "'welcome\\n' was heard" in reply.said
+    assert "'welcome\\n' was received" in reply.text
 
 
 def test_to_the_end_a_connection_that_stays_open_is_an_answer(run: Run) -> None:
-    assert run(visit(greeting, hold=3 * SHORT)).outcome is Outcome.ANSWERED
-    assert run(visit(silent, hold=SHORT)).outcome is Outcome.SILENT
+    assert run(visit(greeting, hold_seconds=3 * SHORT)).outcome is Outcome.ANSWERED
+    assert run(visit(silent, hold_seconds=SHORT)).outcome is Outcome.SILENT
 
 
 # --- TLS
@@ -128,20 +129,20 @@ def test_to_the_end_a_connection_that_stays_open_is_an_answer(run: Run) -> None:
 def test_a_server_that_wants_a_certificate_refuses_whoever_has_none(
     run: Run, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
-    reply = run(visit(answering, server_context(tmp_path, version), context=bare_context()))
+    reply = run(visit(answering, server_context(tmp_path, version), tls=bare_context()))
     assert reply.outcome is Outcome.CLOSED, reply
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_refuses_a_certificate_of_another_authority(run: Run, tmp_path: Path, version: ssl.TLSVersion) -> None:
     context = foreign_context("spiffe://somewhere/svc/files")
-    reply = run(visit(answering, server_context(tmp_path, version), context=context))
+    reply = run(visit(answering, server_context(tmp_path, version), tls=context))
     assert reply.outcome is Outcome.CLOSED, reply
 
 
 def test_a_server_that_takes_anybody_is_told_from_one_that_refuses(run: Run, tmp_path: Path) -> None:
     server = server_context(tmp_path, ssl.TLSVersion.TLSv1_3, demanding=False)
-    assert run(visit(answering, server, context=bare_context())).status == 403
+    assert run(visit(answering, server, tls=bare_context())).status == 403
 
 
 def test_plain_text_at_a_tls_server_is_refused(run: Run, tmp_path: Path) -> None:
@@ -150,12 +151,12 @@ def test_plain_text_at_a_tls_server_is_refused(run: Run, tmp_path: Path) -> None
 
 
 def test_a_server_that_never_shakes_hands_is_silent(run: Run) -> None:
-    reply = run(visit(silent, context=bare_context(), seconds=SHORT))
+    reply = run(visit(silent, tls=bare_context(), step_seconds=SHORT))
     assert (reply.outcome, reply.opened) == (Outcome.SILENT, False)
 
 
 def test_a_server_that_speaks_no_tls_ends_the_handshake(run: Run) -> None:
-    reply = run(visit(closing_at_once, context=bare_context()))
+    reply = run(visit(closing_at_once, tls=bare_context()))
     assert (reply.outcome, reply.opened) == (Outcome.CLOSED, False)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from mcpmesh.model.observed import Intention
+from mcpmesh.model.observed_state import Intention
 from mcpmesh.model.reserved_names import STRANGER_IDENTITY
 from mcpmesh.model.service import Protocol
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims.call_verdict import intention_for
 from mcpmesh.verify.claims.intentions import ANY, DENY, exact_intention, pair
 from mcpmesh.verify.claims.sidecars import at_each_sidecar
@@ -21,7 +21,7 @@ from mcpmesh.verify.snapshot import InstanceView, Snapshot, require_known
 from mcpmesh.verify.target import Target
 
 
-async def intention_is_declared(snapshot: Snapshot, wanted: Wanted, source: str) -> list[Finding]:
+async def intention_is_declared(snapshot: Snapshot, wanted: DesiredService, source: str) -> list[Finding]:
     """Consul has the intention for one caller that the catalog names, or what a user wrote for that pair."""
     present = require_known(snapshot.intentions, snapshot.target)
     intention = exact_intention(present, source, wanted.spec.name)
@@ -39,7 +39,7 @@ def judge_declared(target: Target, intention: Intention | None, source: str, ser
     return holds(f"Consul has {pair(intention)} ({intention.action}), written by {author}, and it is kept")
 
 
-async def stranger_is_refused(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def stranger_is_refused(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """Each sidecar refuses an identity of the mesh's own CA that no intention names."""
     tls = require_known(snapshot.stranger_identity, snapshot.target).ssl_context()
 

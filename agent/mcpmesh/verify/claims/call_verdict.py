@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.mcp_client import Forbidden
-from mcpmesh.model.observed import Intention, Unknown
+from mcpmesh.model.observed_state import Intention, Unknown
 from mcpmesh.verify.claims.intentions import ALLOW, deciding_intention, is_denial_by_user, pair
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.roles import SIDECAR

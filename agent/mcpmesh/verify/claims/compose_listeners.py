@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import parse_table
 from mcpmesh.verify.probes.namespaces import Namespaces
@@ -30,10 +30,14 @@ def judge_neighbours(namespaces: Namespaces) -> list[Finding]:
 
 
 def _failures(neighbour: Neighbour, ours: Collection[int]) -> Iterator[Finding]:
-    if not neighbour.table:
+    if not neighbour.socket_table:
         step = f"see: docker exec {neighbour.container} cat /proc/net/tcp"
         yield fails(f"what listens in {neighbour.container} can't be told", step)
-    for listener in parse_table(neighbour.table, "tcp"):
-        if not listener.on_loopback and str(listener.address) != neighbour.edge and listener.inode not in ours:
-            step = f"let it listen at {neighbour.edge or '127.0.0.1'} alone, then: docker compose up -d"
+    for listener in parse_table(neighbour.socket_table, "tcp"):
+        if (
+            not listener.on_loopback
+            and str(listener.address) != neighbour.ingress_address
+            and listener.inode not in ours
+        ):
+            step = f"let it listen at {neighbour.ingress_address or '127.0.0.1'} alone, then: docker compose up -d"
             yield fails(f"{neighbour.container} listens at {listener}, which every server can reach", step)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mcpmesh.model.observed import Entry, Intention, Registration
-from mcpmesh.plan.desired import Desired
+from mcpmesh.model.observed_state import Entry, Intention, Registration
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.verify.claims.consul_records import unwanted_registration
 from mcpmesh.verify.claims.intentions import pair
 from mcpmesh.verify.finding import Finding, fails, holds
@@ -35,7 +35,7 @@ async def nothing_is_left_over(snapshot: Snapshot) -> list[Finding]:
     ]
 
 
-def unwanted_registrations(desired: Desired, present: Mapping[str, Registration]) -> Iterator[Registration]:
+def unwanted_registrations(desired: DesiredState, present: Mapping[str, Registration]) -> Iterator[Registration]:
     """Those of services that are not in the catalog. Surplus ones of other services fail a claim of their service."""
     for registration in present.values():
         known = registration.service in desired.services or registration.id == desired.ingress_id
@@ -43,7 +43,7 @@ def unwanted_registrations(desired: Desired, present: Mapping[str, Registration]
             yield registration
 
 
-def unwanted_entries(desired: Desired, present: Mapping[tuple[str, str], Entry]) -> Iterator[Entry]:
+def unwanted_entries(desired: DesiredState, present: Mapping[tuple[str, str], Entry]) -> Iterator[Entry]:
     """Those of this mesh that no service and no ingress asks for."""
     payloads = [payload for wanted in desired.services.values() for payload in wanted.entries]
     payloads += [wanted.route for wanted in desired.services.values() if wanted.route]
@@ -54,7 +54,7 @@ def unwanted_entries(desired: Desired, present: Mapping[tuple[str, str], Entry])
             yield entry
 
 
-def unwanted_intentions(desired: Desired, present: tuple[Intention, ...]) -> Iterator[Intention]:
+def unwanted_intentions(desired: DesiredState, present: tuple[Intention, ...]) -> Iterator[Intention]:
     """Those of this mesh that name a caller whom the catalog does not allow."""
     for intention in present:
         wanted = desired.services.get(intention.destination)

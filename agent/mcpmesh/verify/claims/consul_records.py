@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcpmesh.consul.ownership import DIGEST
-from mcpmesh.model.observed import Entry, Registration, Unknown
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.model.observed_state import Entry, Registration, Unknown
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.attempts import try_each
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
 from mcpmesh.verify.probes.consul_catalog import CatalogEntry
@@ -18,7 +18,7 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 _DIGEST_SHOWN = 12
 
 
-async def registered_as_wanted(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def registered_as_wanted(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """Each wanted instance and its sidecar is registered by this mesh, at Consul's agent and in its catalog.
 
     No other instance of the service is registered by this mesh.
@@ -67,7 +67,7 @@ def judge_digest(target: Target, registration: Registration, digest: str | None)
     return holds(evidence if digest is None else f"{evidence}, digest {digest[:_DIGEST_SHOWN]}")
 
 
-def surplus(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+def surplus(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A failure for each registration of this mesh under the service's name that is neither wanted nor draining."""
     if isinstance(snapshot.registrations, Unknown):
         return []
@@ -88,7 +88,7 @@ def unwanted_registration(target: Target, registration: Registration) -> Finding
     )
 
 
-async def checks_pass(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def checks_pass(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """Consul's own checks of each instance and sidecar pass, as callers' Envoys learn of them."""
     target = snapshot.target
     require_known(snapshot.registrations, target)
@@ -114,7 +114,7 @@ def judge_checks(target: Target, instance: str, found: list[CatalogEntry]) -> Fi
     return holds(f"{sum(entry.checks for entry in found)} checks of {instance} pass")
 
 
-async def configured_as_wanted(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def configured_as_wanted(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """The service's config entries, its route among them, are in Consul as they are wanted."""
     present = require_known(snapshot.entries, snapshot.target)
     payloads = (*wanted.entries, *((wanted.route,) if wanted.route else ()))
@@ -135,7 +135,7 @@ def judge_entry(target: Target, wanted: Mapping[str, Any], present: Mapping[tupl
     return holds(f"{kind}/{name}")
 
 
-async def _catalog_entries(snapshot: Snapshot, wanted: Wanted) -> dict[str, CatalogEntry]:
+async def _catalog_entries(snapshot: Snapshot, wanted: DesiredService) -> dict[str, CatalogEntry]:
     """The instances and sidecars of a service in Consul's catalog, by id."""
     name = wanted.spec.name
     return await snapshot.catalog.instances(name) | await snapshot.catalog.sidecars(name)

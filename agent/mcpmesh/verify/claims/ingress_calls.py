@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from mcpmesh.mcp.mcp_client import Unauthorized
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.attempts import try_each
 from mcpmesh.verify.claims.call_verdict import judged_call
 from mcpmesh.verify.claims.route_paths import service_at, user_path_at
@@ -18,7 +18,7 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 _SECONDS = service_calls.TOOLS_SECONDS + ANSWER_SECONDS
 
 
-async def answered_through_ingress(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def answered_through_ingress(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A call from outside, without any certificate, at the service's address on the ingress."""
     spec, source = wanted.spec, snapshot.target.desired.ingress_service
     require_ingress(snapshot)
@@ -35,13 +35,13 @@ async def answered_through_ingress(snapshot: Snapshot, wanted: Wanted) -> list[F
                 raise
             return f"Kong asks for a credential, and who may pass with one was not tried: {error}"
 
-    async def judge(_: Wanted) -> Finding:
+    async def judge(_: DesiredService) -> Finding:
         return await judged_call(snapshot, source, spec.name, call)
 
     return await try_each([wanted], judge, _SECONDS, lambda wanted: diagnose_service(snapshot, wanted))
 
 
-async def not_at_ingress(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def not_at_ingress(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A service without a route cannot be reached from outside by guessing its path."""
     require_ingress(snapshot)
     target, path = snapshot.target, f"/mcp/{wanted.spec.name}"
@@ -70,7 +70,7 @@ async def answers_declared_paths_alone(snapshot: Snapshot) -> list[Finding]:
     return [fails(evidence, f"see whose route takes it: {target.show_routes}")]
 
 
-def diagnose_service(snapshot: Snapshot, wanted: Wanted) -> Diagnosis:
+def diagnose_service(snapshot: Snapshot, wanted: DesiredService) -> Diagnosis:
     """The first Envoy or program of a service that is stopped or missing, and the next step."""
     for instance in snapshot.instances_of(wanted):
         processes = (*instance.envoys, *instance.programs)

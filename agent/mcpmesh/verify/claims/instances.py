@@ -7,7 +7,7 @@ from collections.abc import Collection
 from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.errors import PeerError
 from mcpmesh.kit.ports import accepts_connections
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.attempts import try_each
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
 from mcpmesh.verify.probes import shim_info
@@ -20,7 +20,7 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 _SECONDS = 2 * ANSWER_SECONDS
 
 
-async def port_is_its_own(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def port_is_its_own(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """The port in Consul's catalog accepts connections, and the process with the instance's mark accepts them."""
     target = snapshot.target
 
@@ -30,7 +30,7 @@ async def port_is_its_own(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
         if declared_port is not None and declared_port != port:
             return fails(f"{instance.id} is registered at port {port}, not {declared_port}", target.agent_repairs)
         # In another network namespace only the kernel's tables and the shim's answer can be had.
-        if target.runtime.sockets is None and not await accepts_connections(host, port, ANSWER_SECONDS):
+        if not target.runtime.isolated and not await accepts_connections(host, port, ANSWER_SECONDS):
             evidence = f"{instance.id} is registered at port {port}, and nothing accepts there"
             return fails(f"{evidence}{_where_it_listens(instance)}", target.agent_repairs)
         if instance.external_address:
@@ -76,7 +76,7 @@ def _where_it_listens(instance: InstanceView) -> str:
     return f"; its process is pid {process.pid} and listens at {process.mark.ports.get('http')}"
 
 
-async def is_ready(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def is_ready(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """Each instance answers now. A dead server is found before Consul's next check."""
     target = snapshot.target
 

@@ -9,7 +9,7 @@ from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.errors import PeerError
 from mcpmesh.ingress.kong.kong_admin import OwnedService
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.plan.desired import WantedIngress, WantedKong
+from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
 from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import CannotTry, Finding, fails, holds
 from mcpmesh.verify.roles import KONG, SIDECAR
@@ -21,9 +21,9 @@ _MAJOR = "3."
 _TESTED = "3.9"
 
 
-def judge_port_holder(snapshot: Snapshot, wanted: WantedIngress, host: str) -> Finding:
+def judge_port_holder(snapshot: Snapshot, wanted: DesiredIngress, host: str) -> Finding:
     """Whether Kong alone holds the ingress's port, by the kernel's tables."""
-    if snapshot.target.runtime.sockets is not None:
+    if snapshot.target.runtime.isolated:
         return _judge_port_holder_in_container(snapshot, wanted, host)
     tree = snapshot.process_tree
     kongs = {process.pid for process in snapshot.processes_of(wanted.id, KONG)}
@@ -34,11 +34,13 @@ def judge_port_holder(snapshot: Snapshot, wanted: WantedIngress, host: str) -> F
         return fails(f"port {wanted.port} of {wanted.id} is held by no process that we can see; {state}", next_step)
     if strangers:
         names = ", ".join(f"pid {pid} ({tree.name(pid)})" for pid in strangers)
-        return fails(f"port {wanted.port} of {wanted.id} is held by {names}; {state}", f"end what holds it; {next_step}")
+        return fails(
+            f"port {wanted.port} of {wanted.id} is held by {names}; {state}", f"end what holds it; {next_step}"
+        )
     return holds(f"{host}:{wanted.port} is held by Kong, pid {min(holders)}, below {min(kongs)}")
 
 
-def _judge_port_holder_in_container(snapshot: Snapshot, wanted: WantedIngress, host: str) -> Finding:
+def _judge_port_holder_in_container(snapshot: Snapshot, wanted: DesiredIngress, host: str) -> Finding:
     """In that network namespace are Kong and its Envoy alone: what the Envoy does not hold, Kong holds."""
     sockets = snapshot.namespaces.of(wanted.id)
     next_step = snapshot.diagnose_ingress().next_step
@@ -82,7 +84,7 @@ def differences(ports: Mapping[str, int], services: Mapping[str, OwnedService]) 
 async def admin_api_is_private(snapshot: Snapshot) -> list[Finding]:
     """Only this machine reaches Kong's Admin API. In containers, servers and sidecars don't reach it either."""
     wanted, _ = _wanted(snapshot)
-    if snapshot.target.runtime.sockets is None:
+    if not snapshot.target.runtime.isolated:
         process = _process(snapshot, wanted)
         port, allowed, place = process.mark.ports["admin"], LOOPBACK, f"a kong.conf of pid {process.pid}"
     else:
@@ -127,14 +129,14 @@ def judge_version(url: str, version: str) -> Finding:
     return fails(evidence, "run a Kong 3, and name it: MCPMESH_KONG__BINARY")
 
 
-def _wanted(snapshot: Snapshot) -> tuple[WantedIngress, WantedKong]:
+def _wanted(snapshot: Snapshot) -> tuple[DesiredIngress, DesiredKong]:
     wanted = snapshot.target.desired.ingress
     if wanted is None or wanted.kong is None:
         raise CannotTry("no ingress is wanted: this mesh is going down", snapshot.target.mcpmesh_command("status"))
     return wanted, wanted.kong
 
 
-def _process(snapshot: Snapshot, wanted: WantedIngress) -> Process:
+def _process(snapshot: Snapshot, wanted: DesiredIngress) -> Process:
     found = snapshot.processes_of(wanted.id, KONG)
     if not found:
         raise CannotTry(*snapshot.diagnose_ingress())

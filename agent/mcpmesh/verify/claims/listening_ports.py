@@ -1,4 +1,4 @@
-"""Claims about listeners: none beyond loopback but what was asked for, and none at a port that the mesh did not give."""
+"""Claims about listeners: beyond loopback only what was asked for, and all at ports that the mesh gave."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.service import Plain
-from mcpmesh.plan.desired import Desired
+from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.verify.claims.compose_listeners import judge_neighbours
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import Listener
@@ -130,7 +130,7 @@ def is_expected(held: HeldListener, declared: frozenset[int]) -> bool:
     return held.listener.port in held.ports | declared
 
 
-def declared_ports(desired: Desired) -> frozenset[int]:
+def declared_ports(desired: DesiredState) -> frozenset[int]:
     """The ports of services that the catalog declares by their address."""
     starts = [wanted.spec.start for wanted in desired.services.values()]
     return frozenset(

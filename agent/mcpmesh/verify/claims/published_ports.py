@@ -15,14 +15,14 @@ async def only_the_ingress(snapshot: Snapshot) -> list[Finding]:
     ingress = snapshot.target.desired.ingress
     if ingress is None:
         raise CannotTry("no ingress is wanted: this mesh is going down", snapshot.target.mcpmesh_command("status"))
-    return judge_published(await snapshot.target.runtime.published(), ingress.port)
+    return judge_published(await snapshot.target.runtime.published_ports(), ingress.port)
 
 
 def judge_published(published: Sequence[PublishedPort], ingress_port: int) -> list[Finding]:
     """A failure for each port that may not be published, or one finding that holds for all."""
     failures = [
         fails(
-            f"port {port.inner} of {port.container} is published at {port.host}:{port.port}",
+            f"port {port.container_port} of {port.container} is published at {port.host}:{port.port}",
             "remove that port from the compose file, or publish it at 127.0.0.1, then: docker compose up -d",
         )
         for port in published
@@ -34,6 +34,6 @@ def judge_published(published: Sequence[PublishedPort], ingress_port: int) -> li
 
 def may_be_published(port: PublishedPort, ingress_port: int) -> bool:
     """Whether it is the ingress's own port, or one of the compose project for this machine alone."""
-    if port.ingress and port.inner == ingress_port:
+    if port.ingress and port.container_port == ingress_port:
         return True
     return not port.ours and ipaddress.ip_address(port.host).is_loopback

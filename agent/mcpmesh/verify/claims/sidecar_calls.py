@@ -10,7 +10,7 @@ from mcpmesh.mcp.mcp_client import Forbidden
 from mcpmesh.mcp.through_sidecar import SidecarAddress, connect_through
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.model.service import Protocol, ServiceSpec, Upstream
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.claims.access_policy import tcp_denial
 from mcpmesh.verify.claims.call_verdict import intention_for, judged_call
 from mcpmesh.verify.claims.intentions import DENY
@@ -30,7 +30,7 @@ _HOLD_SECONDS = 0.3
 _STAYS_OPEN = "a connection opens and stays open"
 
 
-async def answered_through_sidecars(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def answered_through_sidecars(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """The agent's identity, which every service allows, makes a real call to each instance through its sidecar."""
     tls = require_known(snapshot.agent_identity, snapshot.target).ssl_context()
 
@@ -39,7 +39,9 @@ async def answered_through_sidecars(snapshot: Snapshot, wanted: Wanted) -> list[
 
         async def call() -> str:
             await connect_through(tls, sidecar, ANSWER_SECONDS)
-            return f"{await _call_instance(snapshot, instance, tls, sidecar)} through the sidecar at port {sidecar.port}"
+            return (
+                f"{await _call_instance(snapshot, instance, tls, sidecar)} through the sidecar at port {sidecar.port}"
+            )
 
         return await judged_call(snapshot, AGENT_IDENTITY, wanted.spec.name, call)
 
@@ -64,7 +66,7 @@ async def _call_instance(
     return _STAYS_OPEN
 
 
-async def upstream_is_answered(snapshot: Snapshot, wanted: Wanted, upstream: Upstream) -> list[Finding]:
+async def upstream_is_answered(snapshot: Snapshot, wanted: DesiredService, upstream: Upstream) -> list[Finding]:
     """Each instance reaches its upstream at the port that it was given, which its own sidecar holds."""
     called = snapshot.target.desired.services.get(upstream.service)
 
@@ -94,7 +96,7 @@ async def _call_upstream(snapshot: Snapshot, called: ServiceSpec, port: int, ins
             raise Refused(f"{LOOPBACK}:{port}: {reply.text}")
         return _STAYS_OPEN
     url = f"http://{LOOPBACK}:{port}{'/mcp' if called.is_mcp else called.health.proof_path}"
-    if snapshot.target.runtime.sockets is not None:
+    if snapshot.target.runtime.isolated:
         return await call_from(snapshot.target.runtime, instance.envoys[0], url, mcp=called.is_mcp)
     if called.is_mcp:
         # Several instances may answer, so the list is not compared with that of one shim.

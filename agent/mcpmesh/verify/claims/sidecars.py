@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from mcpmesh.mcp.through_sidecar import connect_through
-from mcpmesh.plan.desired import Wanted
+from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.attempts import try_each
 from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
@@ -20,7 +20,7 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 _SECONDS = 3 * ANSWER_SECONDS
 
 
-async def port_is_envoys(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def port_is_envoys(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """The sidecar's registered port is held by the Envoy with that instance's mark, and by no other process."""
 
     async def judge(instance: InstanceView) -> Finding:
@@ -30,7 +30,7 @@ async def port_is_envoys(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
     return await at_each_sidecar(snapshot, wanted, judge)
 
 
-async def proves_identity(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def proves_identity(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """The sidecar shows a certificate with the service's SPIFFE id, issued by Consul's CA."""
     tls = require_known(snapshot.agent_identity, snapshot.target).ssl_context()
 
@@ -43,22 +43,24 @@ async def proves_identity(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
     return await at_each_sidecar(snapshot, wanted, connect)
 
 
-async def refuses_plain_text(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def refuses_plain_text(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A request in plain text gets no answer."""
     return await _refuses(snapshot, wanted, None, "plain text")
 
 
-async def refuses_no_certificate(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def refuses_no_certificate(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A caller that shows no certificate gets no answer."""
     return await _refuses(snapshot, wanted, bare_context(), "a caller without a certificate")
 
 
-async def refuses_foreign_certificate(snapshot: Snapshot, wanted: Wanted) -> list[Finding]:
+async def refuses_foreign_certificate(snapshot: Snapshot, wanted: DesiredService) -> list[Finding]:
     """A caller gets no answer if its certificate names an allowed identity but comes from another CA."""
     return await _refuses(snapshot, wanted, snapshot.foreign_context, "a certificate of another CA")
 
 
-async def _refuses(snapshot: Snapshot, wanted: Wanted, tls: ssl.SSLContext | None, caller: str) -> list[Finding]:
+async def _refuses(
+    snapshot: Snapshot, wanted: DesiredService, tls: ssl.SSLContext | None, caller: str
+) -> list[Finding]:
     async def call(instance: InstanceView) -> Finding:
         sidecar = snapshot.sidecar_of(instance)
         reply = await probe(sidecar.host, sidecar.port, tls=tls, payload=get_request("/"))
@@ -80,7 +82,7 @@ def judge_refusal(reply: Reply, caller: str, place: str, diagnosis: Diagnosis) -
 
 async def at_each_sidecar(
     snapshot: Snapshot,
-    wanted: Wanted,
+    wanted: DesiredService,
     probe: Callable[[InstanceView], Awaitable[Finding]],
     seconds: float = _SECONDS,
 ) -> list[Finding]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection
 
 from mcpmesh.kit.marked_process import Process
-from mcpmesh.model.observed import Unknown
+from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.lasting_processes import still_running
 from mcpmesh.verify.probes.process_tree import ProcessTree
@@ -37,7 +37,7 @@ def expected_pids(
     """The pids of the agent, of Consul, of the ingress, and of the first process of each role of `instances`."""
     at_ingress = (KONG, SIDECAR) if target.kong else (GATEWAY,)
     # The program of an image is in a container of its own. Elsewhere a shim starts its server.
-    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if target.runtime.sockets else ()))
+    of_instance = (SHIM, PLAIN, SIDECAR, *((SERVER,) if target.runtime.isolated else ()))
     families: dict[tuple[str, str], list[int]] = {}
     for process in sorted(processes, key=lambda process: process.pid):
         mark = process.mark

@@ -26,7 +26,7 @@ def judge_consul(address: str, version: str) -> Finding:
     """`version` is that of the Consul at `address`."""
     low, high = (".".join(map(str, bound)) for bound in SUPPORTED)
     evidence = f"Consul at {address} is {version}, supported are {low} up to below {high}"
-    if supported(version):
+    if is_supported(version):
         return holds(evidence)
     step = "set MCPMESH_CONSUL__BINARY (or __ADDRESS) to one of those, and start the mesh again"
     return fails(evidence, step)

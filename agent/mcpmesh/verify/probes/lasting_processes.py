@@ -9,13 +9,11 @@ from mcpmesh.kit.marked_process import Process
 from mcpmesh.workload.runtime import Runtime
 
 # A guard ends what its server has left behind in some hundred milliseconds.
-_ENDING_SECONDS = 2.0
+ENDING_SECONDS = 2.0
 
 
-async def still_running(
-    runtime: Runtime, processes: Collection[Process], seconds: float = _ENDING_SECONDS
-) -> list[Process]:
-    """Those that run after `seconds` too: a process that is just ending may outlive its parent for a moment."""
-    await asyncio.sleep(seconds)
-    running = await runtime.found()
+async def still_running(runtime: Runtime, processes: Collection[Process]) -> list[Process]:
+    """Those that run after a moment too: a process that is just ending may outlive its parent for so long."""
+    await asyncio.sleep(ENDING_SECONDS)
+    running = await runtime.list_processes()
     return [process for process in processes if process in running]

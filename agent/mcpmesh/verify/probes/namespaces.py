@@ -53,7 +53,7 @@ class Namespaces:
 
 async def read_namespaces(runtime: Runtime, processes: Collection[Process]) -> Namespaces:
     """The namespaces of now. One that could not be read has no listeners, and the claims about it fail."""
-    if runtime.sockets is None:
+    if not runtime.isolated:
         # In this order: a process that starts between the two is not in the tree, and so not taken for a stray.
         tree = await asyncio.to_thread(read_tree)
         return Namespaces(tree, await asyncio.to_thread(read_sockets))
