@@ -1,4 +1,4 @@
-"""Calls from the host at the published ingress of a composed mesh, and faults beneath them."""
+"""Calls from the host to the published ingress of a composed mesh, also during faults."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ TOOLS = {"files": ("list_directory", {"path": "."}), "time": ("get_current_time"
 
 
 def lists_files(mesh: Composed) -> bool:
-    """Whether a real call from the host, through the ingress, is answered."""
+    """Whether a call from the host through the ingress is answered."""
     return "hello.md" in json.dumps(call(f"{mesh.ingress}/mcp/files", *TOOLS["files"]))
 
 
 def status_of_call(mesh: Composed, service: str = "files", **more: str) -> int:
-    """Of a real call, with `more` headers; 0 where nobody answers."""
+    """The status of a call with `more` headers; 0 without an answer."""
     headers, body = modern(*TOOLS[service])
     try:
         return httpx.post(
@@ -31,12 +31,12 @@ def status_of_call(mesh: Composed, service: str = "files", **more: str) -> int:
 
 
 def every_claim_holds(mesh: Composed, *services: str) -> None:
-    """`verify` finds nothing; while a machine stands still, what does not answer in time is found."""
+    """Returns when every claim of `verify` holds; on a stalled machine some fail for a while."""
     until(lambda: ", 0 failed" in mesh.mcpmesh("verify", *services), "claims that all hold")
 
 
 def denied_and_allowed(mesh: Composed) -> None:
-    """An intention made by `consul intention` closes the way of calls, and opens it when it goes."""
+    """A denying intention made with `consul intention` refuses calls, until it is deleted."""
     mesh.consul("intention", "create", "-replace", "-deny", "ingress", "files")
     try:
         until(lambda: status_of_call(mesh) == 403, "a denied call")
@@ -46,7 +46,7 @@ def denied_and_allowed(mesh: Composed) -> None:
 
 
 def restarted_ingress_leads_again(mesh: Composed) -> None:
-    """After a restart of the container at the edge the calls are answered, and no server was touched."""
+    """After a restart of the ingress's container calls are answered, and no server was touched."""
     before = {name: id_ for name, id_ in mesh.ids().items() if "ingress" not in name}
     mesh.compose("restart", mesh.ingress_container)
     until(lambda: status_of_call(mesh) == 200, "a call through it")
@@ -56,7 +56,7 @@ def restarted_ingress_leads_again(mesh: Composed) -> None:
 
 @contextmanager
 def calls_without_a_fault(mesh: Composed) -> Iterator[None]:
-    """Calls `files` all the while; every one of them has to be answered."""
+    """Calls `files` within the block; every call has to be answered."""
     over, faults = threading.Event(), []
     count = 0
 
@@ -81,7 +81,7 @@ def calls_without_a_fault(mesh: Composed) -> Iterator[None]:
 
 
 def kill(mesh: Composed, role: str, service: str) -> str:
-    """Kills the first container and returns its name once another one is in its place and all is well."""
+    """Kills the first container; returns its name once another one replaced it and all services are ready."""
     name, *_ = mesh.containers(role, service)
     before = mesh.ids()[name]
     docker("kill", name)

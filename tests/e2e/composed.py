@@ -1,4 +1,4 @@
-"""The real compose.yaml, brought up under a project name of its own and spoken to as a person does."""
+"""The real compose.yaml, started under a project name of its own and used as a person does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KONG_IMAGE = "kong:3.9"
 
 
 def docker(*words: str, check: bool = True) -> str:
-    """What `docker WORDS` prints."""
+    """The output of `docker WORDS`."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=300)
     if check and done.returncode != 0:
         raise AssertionError(f"docker {' '.join(words)}: {done.stderr}")
@@ -28,13 +28,13 @@ def docker(*words: str, check: bool = True) -> str:
 
 
 def inspect(name: str) -> dict[str, Any]:
-    """A container as Docker has it."""
+    """Docker's description of a container."""
     found: dict[str, Any] = json.loads(docker("inspect", name))[0]
     return found
 
 
 def environments_in(name: str) -> list[bytes]:
-    """Those of all processes in a container; who has ended since they were listed has none."""
+    """The environments of all processes in a container; a process that has ended meanwhile has none."""
     found = []
     for pid in docker("top", name, "-eo", "pid").split()[1:]:
         with suppress(OSError):
@@ -43,7 +43,7 @@ def environments_in(name: str) -> list[bytes]:
 
 
 def until(holds: Callable[[], object], what: str, seconds: float = 180.0) -> Any:
-    """The first thing that `holds` gives, asked again and again; an AssertionError in it means: not yet."""
+    """Returns the first true result of `holds`; an AssertionError in it counts as not yet."""
     end = time.monotonic() + seconds
     while True:
         why = ""
@@ -58,7 +58,7 @@ def until(holds: Callable[[], object], what: str, seconds: float = 180.0) -> Any
 
 @dataclass
 class Composed:
-    """One project; `folder` is the one that a user edits."""
+    """One project; `folder` is the folder that a user edits."""
 
     project: str
     files: Sequence[Path]
@@ -70,12 +70,12 @@ class Composed:
 
     @property
     def ingress(self) -> str:
-        """The published address."""
+        """The published URL."""
         return f"http://127.0.0.1:{self.ingress_port}"
 
     @property
     def ingress_container(self) -> str:
-        """The service at the edge, as compose calls it."""
+        """Compose's name of the ingress's service."""
         return "ingress" if API_GATEWAY in self.files else "kong"
 
     @property
@@ -85,25 +85,25 @@ class Composed:
 
     @property
     def kong_admin(self) -> str:
-        """Its Admin API, which is on mesh-edge, where this machine reaches it."""
+        """Its Admin API on mesh-edge, which this machine reaches."""
         return f"http://{self.address(self.kong, EDGE)}:8001"
 
     def network(self, name: str) -> str:
-        """One of compose.yaml's networks, as Docker calls it."""
+        """Docker's name of one of compose.yaml's networks."""
         return f"{self.project}_{name}"
 
     def address(self, container: str, network: str) -> str:
-        """Of a container on one of compose.yaml's networks."""
+        """The address of a container on one of compose.yaml's networks."""
         found: str = inspect(container)["NetworkSettings"]["Networks"][self.network(network)]["IPAddress"]
         return found
 
     def everybody(self) -> list[str]:
-        """Names of all containers, compose's own and those that the agent started."""
+        """The names of all containers, compose's own and those that the agent started."""
         label = f"label=com.docker.compose.project={self.project}"
         return [*docker("ps", "--format", "{{.Names}}", "--filter", label).split(), *self.containers()]
 
     def compose(self, *words: str) -> str:
-        """`docker compose WORDS` for this project."""
+        """Runs `docker compose WORDS` for this project."""
         argv = ["docker", "compose", "--project-name", self.project]
         for file in self.files:
             argv += ["--file", str(file)]
@@ -121,14 +121,14 @@ class Composed:
         return done.stdout
 
     def mcpmesh(self, *words: str, code: int = 0) -> str:
-        """`docker compose exec agent mcpmesh WORDS`, which has to end with `code`."""
+        """Runs `docker compose exec agent mcpmesh WORDS`, which has to end with `code`."""
         argv = ["docker", "exec", f"{self.project}-agent-1", "mcpmesh", *words]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=200)
         assert done.returncode == code, f"mcpmesh {' '.join(words)}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def consul(self, *words: str) -> str:
-        """`consul WORDS` from the host."""
+        """Runs `consul WORDS` on the host."""
         environment = {"CONSUL_HTTP_ADDR": f"http://127.0.0.1:{self.consul_port}", "PATH": os.environ["PATH"]}
         argv = [str(self.consul_binary), *words]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
@@ -136,12 +136,12 @@ class Composed:
         return done.stdout
 
     def logs(self) -> str:
-        """All that the agent has said."""
+        """The whole output of the agent."""
         argv = ["docker", "logs", "--timestamps", f"{self.project}-agent-1"]
         return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60).stdout
 
     def status(self) -> dict[str, Any]:
-        """The board; empty while no agent answers."""
+        """The status; empty while no agent answers."""
         argv = ["docker", "exec", f"{self.project}-agent-1", "mcpmesh", "status", "--json"]
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
@@ -151,33 +151,33 @@ class Composed:
         return found if "services" in found else {}
 
     def service(self, name: str) -> dict[str, Any]:
-        """One service of the board; empty where it is not on it."""
+        """The status of one service; empty for an unknown one."""
         return next((line for line in self.status().get("services", ()) if line["name"] == name), {})
 
     def ready(self, name: str, count: int | None = None) -> bool:
-        """Whether a service is ready, with `count` instances where given, and nothing of it is left to do."""
+        """Whether a service is ready, with `count` instances if given, and the plan has no step for it."""
         line = self.service(name)
         return line.get("state") == "ready" and len(line["instances"]) == (count or line["wanted"])
 
     def settled(self, *, but: Sequence[str] = ()) -> bool:
-        """Whether all services (those named apart) are ready, the ingress too."""
+        """Whether all services (except those named) and the ingress are ready."""
         seen = self.status()
         lines = [line for line in seen.get("services", ()) if line["name"] not in but]
         everything = but or seen.get("in_sync")
         return bool(lines and everything and seen["ingress_ready"] and all(line["state"] == "ready" for line in lines))
 
     def write(self, services: dict[str, Any]) -> None:
-        """Saves the catalog as an editor does: a new file in place of the old one."""
+        """Saves the catalog as an editor does: a new file replaces the old one."""
         new = self.folder / ".mesh.yaml.new"
         new.write_text(json.dumps({"version": 1, "services": services}, indent=1))
         new.replace(self.folder / "mesh.yaml")
 
     def read(self) -> None:
-        """Has the agent read its catalog and documents now: what it tells from then on is of these."""
+        """Makes the agent read its catalog and documents now, so that later answers follow from these."""
         until(lambda: self.mcpmesh("reload"), "an agent that has read its catalog")
 
     def containers(self, role: str = "", service: str = "") -> list[str]:
-        """Names of the containers that the agent started."""
+        """The names of the containers that the agent started."""
         filters = [f"label=mcpmesh.owner={self.project}/default"]
         filters += [f"label=mcpmesh.role={role}"] if role else []
         filters += [f"label=mcpmesh.service={service}"] if service else []
@@ -185,7 +185,7 @@ class Composed:
         return docker("ps", "--format", "{{.Names}}", *words).split()
 
     def ids(self) -> dict[str, str]:
-        """The same, each with its id."""
+        """The names of these containers with their ids."""
         listed = docker(
             "ps",
             "--no-trunc",
@@ -197,7 +197,7 @@ class Composed:
         return dict(line.split() for line in listed.splitlines())
 
     def left(self) -> list[str]:
-        """All that Docker still has of this project."""
+        """Everything that Docker still has of this project."""
         label = f"label=com.docker.compose.project={self.project}"
         return [
             *docker("ps", "-aq", "--filter", label).split(),

@@ -28,7 +28,7 @@ SECRET = "correct-horse-battery-staple"
 
 
 def pytest_report_header() -> str:
-    """Which Kong stands in front; a stand-in says so in a label."""
+    """Names the Kong of the run; a stand-in has a label that says so."""
     label = '{{index .Config.Labels "mcpmesh.stand-in"}}'
     if shutil.which("docker") is None:
         return f"{KONG_IMAGE}: not known, since there is no docker here"
@@ -40,7 +40,7 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that share the one mesh come after those with their own, and what takes it down at the very end."""
+    """Orders tests: those with a mesh of their own, those that share one, and last those that take it down."""
 
     def turn(item: pytest.Item) -> tuple[bool, bool]:
         return "mesh" in getattr(item, "fixturenames", ()), item.get_closest_marker("last") is not None
@@ -50,18 +50,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def alone() -> Iterator[None]:
-    """No other run of these tests, and nothing of an earlier one."""
+    """Keeps other runs of these tests out, and removes leftovers of an earlier one."""
     with leftovers.alone():
         yield
 
 
 @pytest.fixture(scope="session")
 def image(alone: None) -> str:
-    """Our image, made of this checkout unless MCPMESH_TEST_IMAGE names one; `make e2e` sees to what it is made of."""
+    """Our image, built from this checkout unless MCPMESH_TEST_IMAGE names one; `make e2e` provides its base images."""
     if given := os.environ.get("MCPMESH_TEST_IMAGE"):
         return given
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
-    # It downloads from several places; the steps that were done are not done again.
+    # It downloads from several places; a retry does not repeat finished steps.
     for _ in range(3):
         done = subprocess.run(
             ["docker", "build", "-q", "-t", "mcpmesh:e2e", str(ROOT)], env=environment, capture_output=True, text=True
@@ -74,7 +74,7 @@ def image(alone: None) -> str:
 
 @pytest.fixture(scope="session")
 def clock_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A public image as others make them: an entrypoint that speaks MCP, a user, default arguments."""
+    """An image like public ones: an entrypoint that speaks MCP, a user, default arguments."""
     folder = tmp_path_factory.mktemp("clock")
     (folder / "Dockerfile").write_text(
         f'FROM {image}\nUSER 12345\nENTRYPOINT ["mcp-server-time"]\nCMD ["--local-timezone", "UTC"]\n'
@@ -86,14 +86,14 @@ def clock_image(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def mesh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    """The mesh of compose.yaml, up, with Kong in front."""
+    """The mesh of compose.yaml, up, with Kong as the ingress."""
     with composed("mcpmesh-e2e", image, tmp_path_factory.mktemp("mesh")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def gateway_mesh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    """The same with the API gateway in Kong's place."""
+    """The same with the API gateway as the ingress."""
     with composed("mcpmesh-e2e-gateway", image, tmp_path_factory.mktemp("gateway-mesh"), API_GATEWAY) as running:
         yield running
 
@@ -127,11 +127,11 @@ def composed(name: str, image: str, folder: Path, *overrides: Path) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Each test finds the mesh whole, and leaves it so."""
+    """The mesh is ready before and after each test."""
     yield
     if "mesh" in request.fixturenames and request.node.get_closest_marker("last") is None:
         composed: Composed = request.getfixturevalue("mesh")
         composed.write(CATALOG)
-        # Until it has read that, it may be whole by what the test has written.
+        # Until the agent has read the catalog, `ready` may refer to what the test has written.
         composed.read()
         until(composed.settled, f"a mesh that is whole after {request.node.name}")

@@ -1,4 +1,4 @@
-"""One run of these tests at a time on a machine, and nothing of an earlier one that was ended in the middle.
+"""One run of these tests at a time on a machine, without leftovers of an earlier one that was interrupted.
 
 Such a run leaves containers that Docker starts again with itself, networks whose
 addresses are then taken, and names that a later process of the same number uses.
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from tests.e2e.composed import docker
 
-# What compose writes on all that it makes, and the agent on its containers.
+# The labels of compose, and of the agent's containers.
 _PROJECT, _OWNER = "com.docker.compose.project", "mcpmesh.owner"
-# Projects of these tests, and the folder in which an agent without one keeps its mesh.
+# The projects of these tests, and the home of an agent without a project.
 _PROJECTS, _FOLDER = ("mcpmesh-e2e-", "mcpmesh-checkout-"), "/pytest-of-"
 _NETWORK = "mcpmesh-test-"
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Waits for another run's end; the kernel takes the lock from one that was killed."""
+    """Waits for the end of another run; the kernel releases the lock of a killed one."""
     path = Path(tempfile.gettempdir(), f"mcpmesh-test-docker-{os.getuid()}.lock")
     with path.open("w") as lock:
         fcntl.lockf(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""`docker compose up` with Consul's API gateway in Kong's place; the rest is tried with Kong."""
+"""`docker compose up` with Consul's API gateway as the ingress; everything else is tested with Kong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_an_intention_denies_and_allows(gateway_mesh: Composed) -> None:
     denied_and_allowed(gateway_mesh)
 
 
-def test_a_restarted_ingress_leads_again(gateway_mesh: Composed) -> None:
+def test_calls_are_answered_after_a_restart_of_the_ingress(gateway_mesh: Composed) -> None:
     restarted_ingress_leads_again(gateway_mesh)
 
 

@@ -1,4 +1,4 @@
-"""`docker compose up`, followed by what a person does with it. In this order, on one mesh."""
+"""`docker compose up`, and what a person does then, in this order on one mesh."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_tool_is_called_from_the_host_through_the_ingress(mesh: Composed) -> N
     assert lists_files(mesh)
 
 
-def test_what_a_service_keeps_is_in_its_own_data(mesh: Composed) -> None:
+def test_a_service_stores_its_files_in_its_own_data_folder(mesh: Composed) -> None:
     call(
         f"{mesh.ingress}/mcp/memory",
         "create_entities",
@@ -43,7 +43,7 @@ def test_an_intention_denies_and_allows(mesh: Composed) -> None:
     denied_and_allowed(mesh)
 
 
-def test_a_saved_catalog_is_applied_live(mesh: Composed) -> None:
+def test_a_saved_catalog_is_applied_while_the_mesh_runs(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         mesh.write({**CATALOG, "clock": CATALOG["time"]})
         until(lambda: mesh.ready("clock"), "the new service")
@@ -51,7 +51,7 @@ def test_a_saved_catalog_is_applied_live(mesh: Composed) -> None:
         until(lambda: not mesh.containers(service="clock"), "the end of its containers")
 
 
-def test_three_instances_share_the_calls_and_go_again(mesh: Composed) -> None:
+def test_three_instances_share_the_calls_and_two_are_removed_again(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         mesh.mcpmesh("scale", "files=3")
         until(lambda: mesh.ready("files", 3), "three instances")
@@ -60,36 +60,36 @@ def test_three_instances_share_the_calls_and_go_again(mesh: Composed) -> None:
         until(lambda: mesh.ready("files", 1), "one instance")
 
 
-def test_a_killed_instance_comes_back_and_harms_nobody(mesh: Composed) -> None:
+def test_a_killed_instance_is_replaced_without_touching_others(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         before = mesh.ids()
         kill(mesh, "shim", "time")
         after = mesh.ids()
     assert after.keys() == before.keys()
     changed = {name for name in before if before[name] != after[name]}
-    # The Envoy was in the network namespace of what died.
+    # The Envoy was in the network namespace of the killed container.
     assert changed == {name for name in before if "-default-time-" in name}
 
 
-def test_a_killed_envoy_comes_back_alone(mesh: Composed) -> None:
+def test_only_a_killed_envoy_is_replaced(mesh: Composed) -> None:
     before = mesh.ids()
     envoy = kill(mesh, "sidecar", "time")
     after = mesh.ids()
     assert {name for name in before if before[name] != after.get(name)} == {envoy}
 
 
-def test_a_killed_agent_is_followed_by_one_that_adopts(mesh: Composed) -> None:
+def test_the_agent_after_a_killed_one_adopts_what_runs(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         before = mesh.ids()
         agent = inspect(f"{mesh.project}-agent-1")["State"]
-        # By the kernel, not by Docker, which would take it for a person's wish.
+        # By a signal, not by `docker kill`, which Docker would take for a person's wish.
         os.kill(agent["Pid"], signal.SIGKILL)
         until(lambda: inspect(f"{mesh.project}-agent-1")["State"]["StartedAt"] != agent["StartedAt"], "a new agent")
         until(mesh.settled, "a mesh that is adopted")
         assert mesh.ids() == before
 
 
-def test_a_restarted_agent_leaves_every_server_alone(mesh: Composed) -> None:
+def test_a_restarted_agent_touches_no_server(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         before = mesh.ids()
         mesh.compose("restart", "agent")
@@ -105,11 +105,11 @@ def test_a_restarted_consul_interrupts_no_call(mesh: Composed) -> None:
         assert mesh.ids() == before
 
 
-def test_a_restarted_ingress_leads_again(mesh: Composed) -> None:
+def test_calls_are_answered_after_a_restart_of_the_ingress(mesh: Composed) -> None:
     restarted_ingress_leads_again(mesh)
 
 
-def test_a_missing_image_is_told_and_holds_up_nobody(mesh: Composed) -> None:
+def test_a_missing_image_is_reported_and_other_services_are_not_affected(mesh: Composed) -> None:
     with calls_without_a_fault(mesh):
         mesh.write({**CATALOG, "absent": {"image": "127.0.0.1:1/mcpmesh/absent:1"}})
         until(lambda: "cannot pull the image" in mesh.service("absent").get("detail", ""), "the reason")
@@ -125,7 +125,7 @@ def test_an_image_serves_its_own_program(mesh: Composed, clock_image: str) -> No
     assert "Asia/Tokyo" in json.dumps(call(url, "get_current_time", {"timezone": "Asia/Tokyo"}))
     server, other = mesh.containers("server", "clock")
     assert inspect(server)["Config"]["User"] == "12345"
-    # Its secret is in the program's environment alone.
+    # Its secret is only in the program's environment.
     environments = environments_in(server)
     assert sum(f"TOKEN={SECRET}".encode() in each for each in environments) >= 1
     assert sum(b"MCPMESH_UPSTREAM_TIME=127.0.0.1:11103" in each for each in environments) >= 1
@@ -149,7 +149,7 @@ def test_a_mistake_in_the_catalog_changes_nothing(mesh: Composed) -> None:
         assert mesh.ids() == before
 
 
-def test_a_program_that_is_not_in_the_image_is_told(mesh: Composed) -> None:
+def test_a_program_that_is_not_in_the_image_is_reported(mesh: Composed) -> None:
     mesh.write({**CATALOG, "absent": {"command": "no-such-server"}})
 
     def told() -> bool:
@@ -157,18 +157,18 @@ def test_a_program_that_is_not_in_the_image_is_told(mesh: Composed) -> None:
         assert "no-such-server" in detail or "No such file" in detail, detail
         return True
 
-    # Before that, it may be told that it is starting.
+    # Before that, its status may be "starting".
     until(told, "the reason")
 
 
-def test_a_stray_of_ours_goes_and_a_strangers_container_stays(mesh: Composed, image: str) -> None:
+def test_a_stray_of_ours_is_removed_and_other_containers_are_not(mesh: Composed, image: str) -> None:
     [shim] = mesh.containers("shim", "time")
     labels = inspect(shim)["Config"]["Labels"]
     mark = {**json.loads(labels["mcpmesh.mark"]), "instance": "default-nobody-1-00000000", "service": "nobody"}
 
     def started(owner: str) -> str:
         marked = ["--label", f"mcpmesh.owner={owner}", "--label", f"mcpmesh.mark={json.dumps(mark)}"]
-        # The first process of a container is spared by a TERM that it does not listen to.
+        # The first process of a container gets a TERM only if it handles it.
         words = "trap exit TERM; sleep 600 & wait"
         return docker("run", "-d", "--entrypoint", "sh", "--network", "none", *marked, image, "-c", words)
 
@@ -187,7 +187,7 @@ def test_no_secret_is_in_any_containers_description_or_command_line(mesh: Compos
         assert SECRET not in docker("top", name, "-eo", "pid,args")
 
 
-def test_a_server_runs_with_as_little_as_it_needs(mesh: Composed) -> None:
+def test_a_server_runs_with_few_privileges_and_limits(mesh: Composed) -> None:
     [shim] = mesh.containers("shim", "time")
     found = inspect(shim)
     host = found["HostConfig"]
@@ -199,14 +199,14 @@ def test_the_logs_of_a_service_are_those_of_its_containers(mesh: Composed) -> No
     until(lambda: "listens on 127.0.0.1:11100" in mesh.mcpmesh("logs", "time"), "the shim's first line")
 
 
-def test_the_servers_stop_and_start_with_their_companion(mesh: Composed) -> None:
+def test_the_servers_stop_and_start_with_composes_servers_container(mesh: Composed) -> None:
     mesh.compose("stop", "servers")
     until(lambda: mesh.containers() == [], "the end of all servers")
     mesh.compose("start", "servers")
     until(mesh.settled, "all servers again")
 
 
-def test_a_restarted_docker_brings_the_mesh_back(mesh: Composed) -> None:
+def test_the_mesh_is_ready_again_after_a_restart_of_docker(mesh: Composed) -> None:
     engine.restart()
     until(mesh.settled, "a mesh after Docker's restart", 300)
     assert lists_files(mesh)

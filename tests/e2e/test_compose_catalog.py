@@ -1,4 +1,4 @@
-"""`docker compose up` with a catalog that is not there or can't be used, and what is typed right after it."""
+"""`docker compose up` with a missing or unusable catalog, and commands right after `up`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MISTAKEN = {"time": {"comand": "mcp-server-time"}}
 
 @pytest.fixture
 def fresh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
-    """A project whose catalog's folder is empty, not up."""
+    """A project with an empty catalog folder, not up."""
     folder = tmp_path_factory.mktemp("fresh")
     folder.chmod(0o755)
     composed = Composed(
@@ -34,7 +34,7 @@ def fresh(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comp
         composed.compose("down", "-v", "--remove-orphans")
 
 
-def test_a_mesh_without_a_catalog_says_so_begins_with_one_and_leaves_nothing(fresh: Composed) -> None:
+def test_a_mesh_without_a_catalog_says_so_and_starts_once_there_is_one(fresh: Composed) -> None:
     fresh.compose("up", "-d", "--no-build")
     assert "/mesh/mesh.yaml: does not exist" in fresh.mcpmesh("status", code=4)
     fresh.mcpmesh("verify", code=2)
@@ -43,7 +43,7 @@ def test_a_mesh_without_a_catalog_says_so_begins_with_one_and_leaves_nothing(fre
     assert fresh.containers() == []
     fresh.write(TIME)
     until(fresh.settled, "a mesh that has begun")
-    # What runs is nobody's to stop while no catalog can be read.
+    # While no catalog can be read, nothing that runs is stopped.
     before = fresh.ids()
     fresh.write(MISTAKEN)
     fresh.compose("restart", "agent")
@@ -54,7 +54,7 @@ def test_a_mesh_without_a_catalog_says_so_begins_with_one_and_leaves_nothing(fre
     assert fresh.left() == []
 
 
-def test_verify_typed_right_after_up_waits_for_the_mesh(fresh: Composed) -> None:
+def test_verify_right_after_up_waits_for_the_mesh(fresh: Composed) -> None:
     fresh.write(TIME)
     fresh.compose("up", "-d", "--no-build")
     assert ", 0 failed" in fresh.mcpmesh("verify")

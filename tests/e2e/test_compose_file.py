@@ -1,4 +1,4 @@
-"""What each service of compose.yaml, and of the files that can be put over it, is allowed; as Compose reads them."""
+"""The limits and privileges of each service of compose.yaml and its override files, as Compose reads them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mcpmesh.catalog.syntax_tree import looks_secret
 OVERRIDES = sorted(path for path in ROOT.glob("compose.*.yaml") if path.name != "compose.override.yaml")
 
 DOCKER_SOCKET = "/var/run/docker.sock"
-# compose.yaml says what for.
+# compose.yaml gives the reasons.
 CAPABILITIES = {"agent": ["CHOWN", "DAC_OVERRIDE", "FOWNER"], "consul": ["DAC_OVERRIDE"]}
 
 
 def services(*overrides: Path, **variables: str) -> dict[str, dict[str, Any]]:
-    """As Compose reads the files where only these variables are set."""
+    """The files as Compose reads them with only these variables set."""
     files = [word for path in (ROOT / "compose.yaml", *overrides) for word in ("--file", str(path))]
     argv = ["docker", "compose", "--env-file", os.devnull, *files, "config", "--format", "json"]
     environment = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
@@ -38,12 +38,12 @@ def described(request: pytest.FixtureRequest) -> dict[str, dict[str, Any]]:
 
 
 def sources(service: dict[str, Any]) -> list[str]:
-    """What of this machine, and which volumes, a service is given."""
+    """The folders of this machine and the volumes that a service mounts."""
     return [mount["source"] for mount in service.get("volumes") or ()]
 
 
 def lacking(service: dict[str, Any]) -> Iterator[str]:
-    """What a service of ours has to say and this one does not."""
+    """The required settings that this service lacks."""
     needed = ("mem_limit", "pids_limit", "cpus", "read_only", "healthcheck", "logging")
     yield from (key for key in needed if not service.get(key))
     if service.get("cap_drop") != ["ALL"]:
@@ -54,16 +54,16 @@ def lacking(service: dict[str, Any]) -> Iterator[str]:
         yield "restart"
     if service.get("privileged") or service.get("network_mode", "none") != "none" or service.get("pid"):
         yield "namespaces of its own"
-    # More than the machine has is refused.
+    # Docker refuses more than the machine has.
     if float(service.get("cpus", 0)) > 1:
         yield "cpus that every machine has"
 
 
-def test_every_service_is_bounded_watched_and_started_again(described: dict[str, dict[str, Any]]) -> None:
+def test_every_service_has_limits_a_health_check_and_a_restart_policy(described: dict[str, dict[str, Any]]) -> None:
     assert {name: found for name, service in described.items() if (found := list(lacking(service)))} == {}
 
 
-def test_no_service_has_a_capability_that_it_was_not_given_with_a_reason(described: dict[str, dict[str, Any]]) -> None:
+def test_every_service_has_only_the_listed_capabilities(described: dict[str, dict[str, Any]]) -> None:
     assert {name: service["cap_add"] for name, service in described.items() if service.get("cap_add")} == CAPABILITIES
 
 
@@ -78,14 +78,14 @@ def test_no_file_holds_a_secret(described: dict[str, dict[str, Any]]) -> None:
     assert [name for name, service in described.items() if service.get("secrets") or service.get("configs")] == []
 
 
-def test_dockers_socket_is_given_to_the_agent_alone_or_to_the_proxy_in_its_place(
+def test_only_the_agent_or_the_proxy_instead_has_dockers_socket(
     described: dict[str, dict[str, Any]],
 ) -> None:
     given = [name for name, service in described.items() if DOCKER_SOCKET in sources(service)]
     assert given == (["docker-proxy"] if "docker-proxy" in described else ["agent"])
 
 
-def test_only_the_ingress_and_consul_are_published_and_to_this_machine_alone(
+def test_only_the_ingress_and_consul_are_published_on_loopback(
     described: dict[str, dict[str, Any]],
 ) -> None:
     published = {
@@ -97,12 +97,12 @@ def test_only_the_ingress_and_consul_are_published_and_to_this_machine_alone(
     assert published == {(ingress, "127.0.0.1", 8000), ("consul", "127.0.0.1", 8500)}
 
 
-def test_every_public_image_is_named_by_a_version(described: dict[str, dict[str, Any]]) -> None:
+def test_every_public_image_has_a_version(described: dict[str, dict[str, Any]]) -> None:
     images = {service["image"] for service in described.values()}
     assert [image for image in images if ":" not in image or image.endswith(":latest")] == []
 
 
-def test_kong_reports_to_nobody_and_makes_spans_where_they_are_sent_somewhere() -> None:
+def test_kong_sends_no_reports_and_creates_spans_only_when_they_are_sent() -> None:
     silent, traced = (
         services(**variables)["kong"]["environment"]
         for variables in ({}, {"MCPMESH_KONG__TRACES_URL": "http://collector:4318/v1/traces"})

@@ -1,4 +1,4 @@
-"""compose.yaml with compose.proxy.yaml: the agent does all of its work by the calls that the proxy lets through."""
+"""compose.yaml with compose.proxy.yaml: the proxy passes every call that the agent needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.mesh.traffic import call
 
 PROXY = ROOT / "compose.proxy.yaml"
 
-# Asks Docker by way of the agent's socket; prints the status of each call.
+# Calls Docker through the agent's socket; prints the status of each call.
 ASK = """
 import http.client, socket, sys
 for call in sys.argv[1:]:
@@ -67,12 +67,12 @@ def test_a_mesh_behind_the_proxy_serves_scales_and_heals_and_every_claim_holds(
     every_claim_holds(proxied)
 
 
-def test_a_killed_proxy_comes_back_and_the_agent_goes_on(proxied: Composed, clock_image: str) -> None:
+def test_a_killed_proxy_is_started_again_and_the_agent_continues(proxied: Composed, clock_image: str) -> None:
     proxied.write({**CATALOG, "clock": {"image": clock_image}})
     until(lambda: proxied.ready("clock") and proxied.settled(), "a mesh at rest")
     name, before = f"{proxied.project}-docker-proxy-1", proxied.ids()
     killed = inspect(name)["State"]
-    # By the kernel, not by Docker, which would take it for a person's wish.
+    # By a signal, not by `docker kill`, which Docker would take for a person's wish.
     os.kill(killed["Pid"], signal.SIGKILL)
     until(lambda: inspect(name)["State"]["StartedAt"] != killed["StartedAt"], "the proxy again")
     proxied.write(CATALOG)
@@ -86,7 +86,7 @@ def test_the_agent_has_the_proxys_socket_and_the_proxy_no_network(proxied: Compo
     assert list(inspect(f"{proxied.project}-docker-proxy-1")["NetworkSettings"]["Networks"]) == ["none"]
 
 
-def test_what_the_agent_does_not_need_is_refused_and_told(proxied: Composed) -> None:
+def test_other_calls_are_refused_and_logged(proxied: Composed) -> None:
     words = ["/opt/mcpmesh/bin/python", "-c", ASK, *REFUSED, "GET /version"]
     asked = docker("exec", f"{proxied.project}-agent-1", *words)
     assert asked.split() == ["403"] * len(REFUSED) + ["200"]
@@ -95,10 +95,10 @@ def test_what_the_agent_does_not_need_is_refused_and_told(proxied: Composed) -> 
         said = docker("logs", f"{proxied.project}-docker-proxy-1")
         return said if all(f'"{each} HTTP/1.1"' in said for each in REFUSED) else ""
 
-    # And nothing else. Docker has its words some moments after the answers.
+    # And nothing else. Docker has the log some moments after the answers.
     assert until(told, "all that was refused").count("HTTP/1.1") == len(REFUSED)
 
 
-def test_down_leaves_nothing_behind_the_proxy(proxied: Composed) -> None:
+def test_down_through_the_proxy_leaves_nothing(proxied: Composed) -> None:
     proxied.compose("down", "-v")
     assert proxied.left() == []

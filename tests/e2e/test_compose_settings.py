@@ -1,4 +1,4 @@
-"""What a person writes into `.env` is what the agent goes by."""
+"""The settings in `.env` reach the agent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mcpmesh.settings import read_settings
 
 
 def services(folder: Path) -> dict[str, Any]:
-    """What compose makes of compose.yaml for a project in `folder`."""
+    """compose.yaml as Compose reads it for a project in `folder`."""
     words = ["docker", "compose", "-f", str(ROOT / "compose.yaml"), "--project-directory", str(folder)]
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_CONFIG") if name in os.environ}
     done = subprocess.run(
@@ -30,8 +30,8 @@ def services(folder: Path) -> dict[str, Any]:
 
 
 def of_agent(folder: Path) -> dict[str, str]:
-    """The environment of the agent there."""
-    # Printed as compose would read it again.
+    """The environment of the agent."""
+    # Compose prints it escaped, as it would read it again.
     return {name: value.replace("$$", "$") for name, value in services(folder)["agent"]["environment"].items()}
 
 
@@ -42,7 +42,7 @@ def put_on(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv(name, value)
 
 
-def test_a_setting_in_it_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_in_env_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text(
         "MCPMESH_KONG__KEY_AUTH=true\nMCPMESH_CONTAINERS__MEMORY_MEBIBYTES=300\nLOG_LEVEL=debug\n"
     )
@@ -53,7 +53,7 @@ def test_a_setting_in_it_is_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert settings.agent.log_level == "debug"
 
 
-def test_a_variable_in_it_is_there_for_the_catalog(tmp_path: Path) -> None:
+def test_a_variable_in_env_is_available_to_the_catalog(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ZONE='Asia/$Tokyo'\n")
     catalog = tmp_path / "mesh.yaml"
     catalog.write_text('{version: 1, services: {time: {command: clock, args: ["${ZONE}"]}}}')
@@ -61,7 +61,7 @@ def test_a_variable_in_it_is_there_for_the_catalog(tmp_path: Path) -> None:
     assert isinstance(start, Stdio) and start.args == ("Asia/$Tokyo",)
 
 
-def test_what_holds_the_parts_together_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_compose_yaml_sets_take_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = of_agent(tmp_path)
     (tmp_path / ".env").write_text("MCPMESH_RUNTIME=processes\nMCPMESH_CONSUL__ADDRESS=http://elsewhere:8500\n")
     assert of_agent(tmp_path) == without
@@ -69,7 +69,7 @@ def test_what_holds_the_parts_together_stays(tmp_path: Path, monkeypatch: pytest
     assert read_settings().runtime == "containers"
 
 
-def test_it_reaches_nobody_but_the_agent(tmp_path: Path) -> None:
+def test_env_reaches_only_the_agent(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("TOKEN=correct-horse\n")
     found = services(tmp_path)
     assert [name for name, service in found.items() if "correct-horse" in json.dumps(service)] == ["agent"]

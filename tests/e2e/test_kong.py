@@ -1,4 +1,4 @@
-"""What is Kong's own at the ingress of compose.yaml; the image that runs as kong:3.9 is told at the head of the run."""
+"""Kong as the ingress of compose.yaml; the first lines of the run name the image that runs as kong:3.9."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THEIRS = {"_format_version": "3.0", "services": [{"name": "theirs", "host": "127
 
 
 def hash_of(mesh: Composed) -> str:
-    """Of the document that Kong goes by; empty where it does not tell."""
+    """The hash of Kong's document; empty where Kong does not answer."""
     try:
         found = httpx.get(f"{mesh.kong_admin}/status", trust_env=False, timeout=60)
     except httpx.TransportError:
@@ -36,14 +36,14 @@ def hash_of(mesh: Composed) -> str:
 
 @pytest.fixture
 def own_document(mesh: Composed) -> Iterator[Path]:
-    """A document of the user's own, to be written; gone after the test."""
+    """The path of a document of the user's own, removed after the test."""
     path = mesh.folder / "kong.d" / "mine.yml"
     path.parent.mkdir(exist_ok=True)
     yield path
     path.unlink(missing_ok=True)
 
 
-def test_it_runs_as_its_image_has_it_and_writes_only_below_tmp(mesh: Composed) -> None:
+def test_kong_runs_as_its_images_user_and_writes_only_below_tmp(mesh: Composed) -> None:
     assert docker("exec", mesh.kong, "id", "-un") == "kong"
     assert "Kong is healthy at /tmp/kong" in docker("exec", mesh.kong, "kong", "health")
     assert {line.split()[1].split("/")[1] for line in docker("diff", mesh.kong).splitlines()} <= {"mcpmesh", "tmp"}
@@ -61,21 +61,21 @@ def test_a_restarted_kong_has_its_document_at_once(mesh: Composed) -> None:
     until(answer, "a Kong that listens")
     until(lambda: hash_of(mesh) == ours, "its document", DOCUMENT_SECONDS)
     until(lambda: answer() == 200, "an answered call")
-    # An MCP client takes 404 for the end of its session.
+    # An MCP client would take a 404 for the end of its session.
     assert seen <= {0, 200, 502, 503}
     until(mesh.settled, "a mesh that is whole")
 
 
-def test_what_somebody_else_hands_it_is_replaced_by_ours(mesh: Composed) -> None:
+def test_a_document_that_others_post_is_replaced_by_ours(mesh: Composed) -> None:
     ours = hash_of(mesh)
     answer = httpx.post(f"{mesh.kong_admin}/config", json=THEIRS, trust_env=False, timeout=60)
     assert answer.status_code == 201, answer.text
     until(lambda: hash_of(mesh) == ours, "our document", DOCUMENT_SECONDS)
-    # Kong tells the new hash some moments before its workers go by it.
+    # Kong reports the new hash some moments before its workers use it.
     until(lambda: status_of_call(mesh) == 200, "a call by our document")
 
 
-def test_a_document_in_kong_d_is_joined_when_it_is_saved(mesh: Composed, own_document: Path) -> None:
+def test_a_saved_document_in_kong_d_is_merged(mesh: Composed, own_document: Path) -> None:
     with calls_without_a_fault(mesh):
         own_document.write_text(KEYS)
         until(lambda: status_of_call(mesh, "time") == 401, "a key that is asked for")
@@ -84,7 +84,9 @@ def test_a_document_in_kong_d_is_joined_when_it_is_saved(mesh: Composed, own_doc
         until(lambda: status_of_call(mesh, "time") == 200, "no key that is asked for")
 
 
-def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(mesh: Composed, own_document: Path) -> None:
+def test_a_refused_document_is_reported_with_kongs_reason_and_changes_nothing(
+    mesh: Composed, own_document: Path
+) -> None:
     ours = hash_of(mesh)
     with calls_without_a_fault(mesh):
         own_document.write_text(REFUSED)

@@ -1,4 +1,4 @@
-"""Who reaches whom on the networks of compose.yaml: every port of a mesh is tried from each of them."""
+"""Which ports of a mesh are reachable from each of compose.yaml's networks: every port is tried from each."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from tests.e2e.composed import EDGE, EGRESS, INTERNAL, Composed, docker, inspect, until
 from tests.e2e.conftest import CATALOG
 
-# What Consul, Kong, the agent, shims and Envoys listen at somewhere, or would by default.
+# The ports of Consul, Kong, the agent, shims and Envoys, in use or by default.
 PORTS = (80, 2375, 8000, 8001, 8002, 8100, 8300, 8301, 8443, 8444, 8500, 8502, 8600, 19000, *range(11090, 11111))
 
-# Opens a connection to each of the addresses that it is given, all at once, and prints those that took one.
-KNOCK = """
+# Connects to each of the given addresses at once, and prints those that accepted.
+PROBE = """
 import asyncio, sys
 async def knock(word):
     host, _, port = word.rpartition(":")
@@ -30,8 +30,8 @@ asyncio.run(main())
 
 
 def open_from(image: str, network: str, addresses: Sequence[str]) -> set[str]:
-    """Those of the addresses that take a connection from a container on `network`, or in the namespace of one."""
-    words = ["run", "--rm", "--network", network, "--entrypoint", "/opt/mcpmesh/bin/python", image, "-c", KNOCK]
+    """The addresses that accept a connection from a container on `network`, or in another one's namespace."""
+    words = ["run", "--rm", "--network", network, "--entrypoint", "/opt/mcpmesh/bin/python", image, "-c", PROBE]
     return set(docker(*words, *addresses).split())
 
 
@@ -57,7 +57,7 @@ def all_addresses(mesh: Composed) -> list[str]:
 
 @contextmanager
 def listener_outside(mesh: Composed, image: str) -> Iterator[str]:
-    """An address outside mesh-internal at which somebody listens who is none of the mesh's."""
+    """An address outside mesh-internal at which a program outside the mesh listens."""
     words = ["--network", mesh.network(EGRESS), "--entrypoint", "/opt/mcpmesh/bin/python", image]
     name = docker("run", "--detach", *words, "-m", "http.server", "8080")
     try:
@@ -78,28 +78,28 @@ def test_only_the_ingress_is_published_and_consul_to_this_machine(mesh: Composed
     }
 
 
-def test_nobody_outside_reaches_a_shim_an_envoy_consul_kong_or_the_agent(mesh: Composed, image: str) -> None:
+def test_from_outside_no_shim_envoy_consul_kong_or_agent_is_reachable(mesh: Composed, image: str) -> None:
     addresses = all_addresses(mesh)
     assert open_from(image, "bridge", addresses) == set()
     assert open_from(image, mesh.network(EGRESS), addresses) == set()
 
 
-def test_inside_are_open_the_sidecars_and_nothing_of_consul_kong_or_the_agent(mesh: Composed, image: str) -> None:
-    # A sidecar with its mTLS, Kong's too, and the page that Consul looks at.
+def test_inside_only_the_sidecars_are_reachable(mesh: Composed, image: str) -> None:
+    # Each sidecar's port with mTLS, Kong's too, and the page for Consul's check.
     kong = f"{mesh.address(mesh.kong, INTERNAL)}:11100"
     sidecars = {f"{mesh.address(name, INTERNAL)}:{port}" for name in mesh.containers("shim") for port in (11101, 11102)}
     wanted = {*sidecars, kong}
-    # Of a machine that stands still, one that is open may not be heard of in time.
+    # On a stalled machine an open port may not answer in time.
     until(lambda: open_from(image, mesh.network(INTERNAL), all_addresses(mesh)) == wanted, f"{wanted} alone")
 
 
-def test_on_the_edge_are_open_kong_and_consul_and_no_server(mesh: Composed, image: str) -> None:
+def test_on_mesh_edge_only_kong_and_consul_are_reachable(mesh: Composed, image: str) -> None:
     kong, consul = mesh.address(mesh.kong, EDGE), mesh.address(f"{mesh.project}-consul-1", EDGE)
     wanted = {f"{kong}:8000", f"{kong}:8001", f"{consul}:8500"}
     until(lambda: open_from(image, mesh.network(EDGE), all_addresses(mesh)) == wanted, f"{wanted} alone")
 
 
-def test_a_server_has_no_way_out_unless_it_may(mesh: Composed, image: str) -> None:
+def test_a_server_reaches_the_outside_only_with_egress(mesh: Composed, image: str) -> None:
     mesh.write({**CATALOG, "clock": {**CATALOG["time"], "egress": True}})
     until(lambda: mesh.ready("clock"), "the new service")
     [shut], [free] = mesh.containers("shim", "time"), mesh.containers("shim", "clock")

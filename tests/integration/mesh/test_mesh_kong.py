@@ -1,4 +1,4 @@
-"""A whole mesh with Kong as its ingress, run by the agent: the real one where it is given, else the stand-in."""
+"""A whole mesh with a Kong that the agent runs: the real one where it is given, else the stand-in."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify.probes import process_tree
 
 KONG_D = "kong.d/mine.yml"
-# So rarely that whatever is waited for is not done by a regular pass.
+# So long that a regular pass can't be what a test waits for.
 PASS_SECONDS = 3600
 KEYS = """\
 _format_version: "3.0"
@@ -71,7 +71,7 @@ def services() -> dict[str, Any]:
 
 @pytest.fixture
 def own_document(kong_mesh: RealMesh) -> Iterator[Path]:
-    """Where a person's own document is written; it is gone, and out of force, after the test."""
+    """The path of a user's document; after the test it is removed and out of force."""
     path = kong_mesh.folder / KONG_D
     yield path
     path.unlink(missing_ok=True)
@@ -80,7 +80,7 @@ def own_document(kong_mesh: RealMesh) -> Iterator[Path]:
 
 
 def kong_of(mesh: RealMesh) -> Process:
-    """The shell that keeps Kong's mark: it started the others, whose pids may be lower where they began anew."""
+    """The pid of the shell that keeps Kong's mark: the parent of Kong's other processes."""
     first = mesh.first("kong")
     assert first, "no Kong runs"
     return first[0]
@@ -162,10 +162,10 @@ def test_a_denied_intention_binds_calls_through_kong(kong_mesh: RealMesh) -> Non
     wait_for("clock is allowed", lambda: status_of(kong_mesh, "/mcp/clock") == 200)
 
 
-# --- what is told
+# --- reports
 
 
-def test_status_and_verify_tell_of_kong(kong_mesh: RealMesh) -> None:
+def test_status_and_verify_report_kong(kong_mesh: RealMesh) -> None:
     kong_mesh.wait_until_ready()
     assert kong_mesh.status()["ingress_kind"] == "kong" and kong_mesh.status()["ingress_error"] == ""
     assert kong_mesh.processes("gateway") == []
@@ -194,10 +194,10 @@ def test_no_envoy_has_rejected_an_update(kong_mesh: RealMesh) -> None:
         assert {line for line in stats.splitlines() if not line.endswith(": 0")} == set(), process.mark.instance
 
 
-# --- drift and death
+# --- drift and killed processes
 
 
-def test_a_document_of_somebody_else_is_replaced_and_said_so(kong_mesh: RealMesh) -> None:
+def test_a_document_that_others_post_is_replaced_and_that_is_reported(kong_mesh: RealMesh) -> None:
     ours = hash_of(kong_mesh)
     theirs = {"config": '{"_format_version": "3.0", "services": [{"name": "theirs", "host": "127.0.0.1"}]}'}
     kong_mesh.api("POST", "/v1/pause")
@@ -208,19 +208,19 @@ def test_a_document_of_somebody_else_is_replaced_and_said_so(kong_mesh: RealMesh
     assert "post Kong's document" in kong_mesh.run("plan").stdout
     kong_mesh.api("POST", "/v1/resume")
     wait_for("our document is back", lambda: hash_of(kong_mesh) == ours)
-    # It is said once Kong has answered, and Kong goes by it a moment earlier.
+    # It is reported once Kong has answered; Kong uses the document a moment earlier.
     wait_for("it is said", lambda: "Kong had another document; it has ours again" in kong_mesh.log())
     wait_for("calls are answered", lambda: status_of(kong_mesh, "/mcp/clock") == 200)
 
 
-def test_drift_is_mended_within_seconds_by_itself(kong_mesh: RealMesh) -> None:
+def test_drift_is_corrected_within_seconds(kong_mesh: RealMesh) -> None:
     ours = hash_of(kong_mesh)
     theirs = {"config": '{"_format_version": "3.0", "services": [{"name": "theirs", "host": "127.0.0.1"}]}'}
     httpx.post(f"{admin_of(kong_mesh)}/config", json=theirs, trust_env=False, timeout=30)
     wait_for("our document is back", lambda: hash_of(kong_mesh) == ours)
 
 
-def test_kong_serves_on_without_the_shell_that_keeps_its_mark(kong_mesh: RealMesh) -> None:
+def test_kong_keeps_serving_without_the_shell_that_keeps_its_mark(kong_mesh: RealMesh) -> None:
     master = master_of(kong_mesh)
     kong_mesh.kill(kong_of(kong_mesh))
     wait_for("calls are answered", lambda: status_of(kong_mesh, "/mcp/clock") == 200)
@@ -245,7 +245,7 @@ def test_a_killed_kong_is_started_again_and_has_its_document_at_once(kong_mesh: 
 
     wait_for("another Kong", lambda: kong_of(kong_mesh).pid != before)
     wait_for("calls are answered again", answered)
-    # An MCP client takes 404 for the end of its session.
+    # An MCP client would take a 404 for the end of its session.
     assert seen <= {200, 502, 503}
     kong_mesh.wait_until_ready()
     wait_for("the killed one is dead", lambda: not alive(master))
@@ -258,7 +258,7 @@ def alive(pid: int) -> bool:
     return found is not None and found.state not in "ZX"
 
 
-def test_a_dead_sidecar_of_kong_is_started_again(kong_mesh: RealMesh) -> None:
+def test_a_killed_sidecar_of_kong_is_started_again(kong_mesh: RealMesh) -> None:
     sidecar = kong_mesh.one("sidecar", "ingress")
     kong_mesh.kill(sidecar)
     wait_for("another sidecar", lambda: kong_mesh.one("sidecar", "ingress").pid != sidecar.pid)
@@ -266,7 +266,7 @@ def test_a_dead_sidecar_of_kong_is_started_again(kong_mesh: RealMesh) -> None:
     kong_mesh.wait_until_ready()
 
 
-def test_kong_serves_on_without_an_agent_and_the_next_one_adopts_it(kong_mesh: RealMesh) -> None:
+def test_kong_keeps_serving_without_an_agent_and_the_next_one_adopts_it(kong_mesh: RealMesh) -> None:
     kong = kong_of(kong_mesh).pid
     kong_mesh.kill(kong_mesh.agent)
     wait_for("no agent", lambda: kong_mesh.processes("agent") == [])
@@ -279,7 +279,7 @@ def test_kong_serves_on_without_an_agent_and_the_next_one_adopts_it(kong_mesh: R
 # --- changes
 
 
-def test_a_service_that_comes_and_goes_has_a_route_while_it_is_there(kong_mesh: RealMesh) -> None:
+def test_an_added_service_has_a_route_until_it_is_removed(kong_mesh: RealMesh) -> None:
     write(kong_mesh.catalog, {"services": {**services(), "later": the_time()}})
     try:
         wait_for("later is there", lambda: status_of(kong_mesh, "/mcp/later") == 200)
@@ -302,7 +302,7 @@ def test_no_call_is_lost_while_routes_change(kong_mesh: RealMesh) -> None:
     kong_mesh.wait_until_ready()
 
 
-def test_a_document_of_a_persons_own_is_joined_when_it_is_saved(kong_mesh: RealMesh, own_document: Path) -> None:
+def test_a_saved_document_of_the_users_is_merged(kong_mesh: RealMesh, own_document: Path) -> None:
     own_document.write_text(KEYS)
     wait_for("a key is asked for", lambda: status_of(kong_mesh, "/mcp/clock") == 401)
     assert status_of(kong_mesh, "/mcp/clock", apikey="sesame") == 200
@@ -314,7 +314,9 @@ def test_a_document_of_a_persons_own_is_joined_when_it_is_saved(kong_mesh: RealM
     wait_for("no key is asked for", lambda: status_of(kong_mesh, "/mcp/clock") == 200)
 
 
-def test_a_clash_is_named_with_file_and_entity_and_changes_nothing(kong_mesh: RealMesh, own_document: Path) -> None:
+def test_a_conflict_is_reported_with_file_and_entity_and_changes_nothing(
+    kong_mesh: RealMesh, own_document: Path
+) -> None:
     ours = hash_of(kong_mesh)
     own_document.write_text('_format_version: "3.0"\nroutes:\n- name: mine\n  paths: [/mcp/clock]\n')
     said = f'{own_document}:3: routes[0]: route path "/mcp/clock" is taken'
@@ -324,7 +326,9 @@ def test_a_clash_is_named_with_file_and_entity_and_changes_nothing(kong_mesh: Re
     assert hash_of(kong_mesh) == ours and status_of(kong_mesh, "/mcp/clock") == 200
 
 
-def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(kong_mesh: RealMesh, own_document: Path) -> None:
+def test_a_refused_document_is_reported_with_kongs_reason_and_changes_nothing(
+    kong_mesh: RealMesh, own_document: Path
+) -> None:
     ours = hash_of(kong_mesh)
     own_document.write_text('_format_version: "3.0"\nplugins:\n- name: key-auth\n  config: {key_in_heder: true}\n')
     said = 'plugin "key-auth" config.key_in_heder: unknown field'
@@ -333,12 +337,12 @@ def test_a_refused_document_is_told_in_kongs_words_and_changes_nothing(kong_mesh
     assert hash_of(kong_mesh) == ours and status_of(kong_mesh, "/mcp/clock") == 200
 
 
-# --- beginning and end
+# --- start and end
 
 
 @pytest.fixture
 def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kong's sockets lie in the state folder, and a socket's path has a bound."""
+    """A short folder: Kong's sockets are in the state folder, and the length of a socket's path is limited."""
     return tmp_path_factory.mktemp("k")
 
 

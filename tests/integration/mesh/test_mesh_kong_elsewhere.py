@@ -1,4 +1,4 @@
-"""A mesh whose ingress is a Kong that somebody else runs: only its document is ours."""
+"""A mesh with an external Kong as its ingress: only its document is ours."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def status(kong: RunningKong) -> int:
     return httpx.post(f"{kong.proxy}/mcp/clock", headers=headers, json=body, trust_env=False, timeout=30).status_code
 
 
-def test_it_has_our_document_while_the_mesh_is_up_and_none_of_our_routes_after_it(
+def test_an_external_kong_has_our_document_while_the_mesh_is_up_and_none_of_our_routes_afterwards(
     mesh: RealMesh, kong: RunningKong
 ) -> None:
     assert status(kong) == 200
     assert mesh.processes("kong") == []
     assert mesh.claims()
-    # It came up anew, without our document: it has it again within seconds.
+    # A restarted Kong has no document of ours; within seconds it has it again.
     httpx.post(f"{kong.admin}/config", json={"config": WAITING.read_text()}, trust_env=False, timeout=30)
     wait_for("our document is back", lambda: status(kong) == 200)
     mesh.down()
