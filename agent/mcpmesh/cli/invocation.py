@@ -38,9 +38,7 @@ NameOption = Annotated[
     str | None,
     typer.Option("--name", metavar="MESH", callback=_require_dns_label, help='The mesh; "default" if not given.'),
 ]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON only; what comes in parts is one JSON value a line.")
-]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print only JSON; a stream has one value a line.")]
 
 
 @dataclass

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from mcpmesh.api.server import serve
 
 # Quiet streams begin at once, and those that do not end by themselves are ended at once.
 TIMING = StreamTiming(first_line_seconds=0.02, closing_seconds=0.2)
+
+# Without it httpx reads the CA certificates of the machine for each client, which takes longer than most of the tests.
+_NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 @dataclass
@@ -49,7 +53,9 @@ async def serving(home: Path, timing: StreamTiming) -> AsyncIterator[Served]:
         address = await asyncio.wait_for(listening, 60)
         agent_record.write(home, agent_record.AgentRecord(os.getpid(), address, 1000.0, "0.1.0"))
         headers = {"Authorization": f"Bearer {token.get_secret_value()}"}
-        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=60) as http:
+        async with httpx.AsyncClient(
+            base_url=address, headers=headers, trust_env=False, timeout=60, verify=_NO_TLS
+        ) as http:
             yield Served(agent, home, address, token.get_secret_value(), http, task)
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -22,9 +22,9 @@ def agent(
     """Run the agent in the foreground, for systemd and containers.
 
     It logs to stderr. SIGTERM ends only the agent: services go on, and the
-    next agent takes them over. `mcpmesh down` stops everything. While the
-    catalog has a mistake, `mcpmesh status` shows it and the agent changes
-    nothing; it starts once the file is corrected.
+    next agent adopts them. `mcpmesh down` stops everything. If the catalog
+    has a mistake at the start, `mcpmesh status` shows it, and the agent
+    changes nothing until the file is corrected.
 
     \b
       mcpmesh agent -f /etc/mcpmesh/mesh.yaml

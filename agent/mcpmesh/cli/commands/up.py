@@ -20,7 +20,9 @@ def up(
         list[Path] | None,
         typer.Option("--file", "-f", metavar="FILE", help="mesh.yaml or .mcp.json; again for an overlay."),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Exit when everything is ready; it runs on.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Exit once all is ready or failed; it runs on.")
+    ] = False,
     timeout: Annotated[
         int, typer.Option("--timeout", metavar="SECONDS", min=1, help="How long to wait for services to be ready.")
     ] = _TIMEOUT_SECONDS,
