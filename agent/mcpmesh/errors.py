@@ -1,8 +1,8 @@
-"""Every error that a person can cause or mend.
+"""Every error that a person can cause or fix.
 
     MeshError
       CatalogError     file, line, field, what would be right
-        DocumentError  likewise, of a person's own documents for Kong
+        DocumentError  the same, in the user's own documents for Kong
       SettingsError    a setting that cannot be used
       PeerError        consul | envoy | ingress | agent | server
         Unreachable    retry
@@ -11,8 +11,8 @@
       WorkloadError    exit code, last lines of output
       NotOurs          exists, and carries no mark of ours
 
-A message begins with "cannot", names the thing and says the next step. What
-is not a MeshError is a bug and ends the program.
+A message begins with "cannot", names the thing and says the next step. Any
+other exception is a bug and ends the program.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Problem:
 
 
 class CatalogError(MeshError):
-    """A catalog that cannot be used; `problems` has one entry for each mistake in it."""
+    """The catalog cannot be used; `problems` has an entry for each mistake in it."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -57,7 +57,7 @@ class CatalogError(MeshError):
 
 
 class DocumentError(CatalogError):
-    """Documents for Kong that cannot be used: a mistake in one, or two that want the same thing."""
+    """The user's documents for Kong cannot be used: one has a mistake, or two define the same thing."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -67,23 +67,23 @@ class DocumentError(CatalogError):
 
 
 class SettingsError(MeshError):
-    """A setting that cannot be used; the message names it."""
+    """A setting cannot be used; the message names it."""
 
 
 class PeerError(MeshError):
-    """Something that we talk to did not do as asked."""
+    """A program that mcpmesh talks to did not do as requested: Consul, Envoy, Kong, Docker, the agent, a server."""
 
 
 class Unreachable(PeerError):
-    """Nobody answered; the same call may succeed later."""
+    """It did not answer; the same request may succeed later."""
 
 
 class Broken(PeerError):
-    """It answered 5xx or something unreadable; the same call may succeed later."""
+    """It answered 5xx or something unreadable; the same request may succeed later."""
 
 
 class Refused(PeerError):
-    """It understood and said no; the same call will be refused again."""
+    """It understood the request and refused it; the same request will be refused again."""
 
 
 class WorkloadError(MeshError):
@@ -91,4 +91,4 @@ class WorkloadError(MeshError):
 
 
 class NotOurs(MeshError):
-    """A thing of that name exists and carries no mark of ours, so it is left alone."""
+    """A thing of that name exists without a mark of this mesh, so it is left as it is."""

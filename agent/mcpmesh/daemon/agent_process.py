@@ -27,7 +27,7 @@ from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.settings import Settings
-from mcpmesh.telemetry.logging_setup import to_stderr
+from mcpmesh.telemetry.logging_setup import log_to_stderr
 
 
 def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
@@ -35,7 +35,7 @@ def run(settings: Settings, name: str, sources: Sequence[Path]) -> NoReturn:
 
     While the catalog has a mistake, the API reports it and what runs is left alone. Raises SettingsError.
     """
-    to_stderr(settings.agent.log_level)
+    log_to_stderr(settings.agent.log_level)
     files = [source.absolute() for source in sources]
     uvloop.run(_run(settings, name, files, _read_catalog(files)))
     # Nothing is left to do; the interpreter would spend another half second on freeing memory.

@@ -1,1 +1,1 @@
-"""What the program says of itself to whoever runs it."""
+"""How the agent reports on itself to its operator."""

@@ -1,4 +1,4 @@
-"""The agent is off the request path: killed or asked to leave, it loses nothing, and the next one adopts."""
+"""The agent is off the request path: without it no call fails, and the next agent adopts what runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.mesh import NO_AGENT, RealMesh, wait_for
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_call_fails_without_an_agent_and_the_next_adopts_all(mesh: RealMesh, number: signal.Signals) -> None:
+def test_no_call_fails_without_an_agent_and_the_next_adopts_what_runs(mesh: RealMesh, number: signal.Signals) -> None:
     agent, others = mesh.agent, mesh.lasting() - {mesh.agent.pid}
     with load(f"{mesh.ingress}/mcp/everything") as calls:
         mesh.kill(agent, number)
@@ -25,7 +25,7 @@ def test_no_call_fails_without_an_agent_and_the_next_adopts_all(mesh: RealMesh, 
     assert mesh.undisturbed(others, role="agent")
 
 
-def test_what_died_while_no_agent_lived_is_healed_by_the_next(mesh: RealMesh) -> None:
+def test_what_died_while_there_was_no_agent_is_healed_by_the_next(mesh: RealMesh) -> None:
     mesh.kill(mesh.agent)
     wait_for("the agent is gone", lambda: not mesh.processes("agent"))
     shim, sidecar = mesh.one("shim", "clock"), mesh.one("sidecar", "clock")

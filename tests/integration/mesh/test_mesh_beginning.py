@@ -1,4 +1,4 @@
-"""What a person types while a mesh is beginning, and an agent that begins with a catalog that can't be used."""
+"""Commands while a mesh is starting, and an agent that starts with a catalog that can't be used."""
 
 from __future__ import annotations
 
@@ -28,23 +28,27 @@ def mesh(tmp_path: Path) -> Iterator[RealMesh]:
 
 @contextmanager
 def agent_of(mesh: RealMesh) -> Iterator[subprocess.Popen[bytes]]:
-    """An agent as systemd or a container starts it, from the moment on when it can be told that there is one."""
-    with (mesh.folder / "said").open("ab") as said:
+    """An agent started as by systemd or a container; the block begins once commands can see that it is starting."""
+    with (mesh.folder / "output").open("ab") as file:
         agent = subprocess.Popen(
-            mesh.argv("agent", "-f", str(mesh.catalog)), env=mesh.env, stdout=said, stderr=said, start_new_session=True
+            mesh.argv("agent", "-f", str(mesh.catalog)),
+            env=mesh.env,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
-        wait_for("an agent begins", lambda: begins(mesh, agent))
+        wait_for("an agent starts", lambda: is_starting(mesh, agent))
         yield agent
     finally:
         agent.terminate()
         agent.wait(180)
 
 
-def begins(mesh: RealMesh, agent: subprocess.Popen[bytes]) -> bool:
-    """Whether that agent has taken the mesh, and not one that is on its way out."""
-    seen = agent_record.read(mesh.home)
-    return agent_lock.is_held(mesh.home) and (seen is None or seen.pid == agent.pid)
+def is_starting(mesh: RealMesh, agent: subprocess.Popen[bytes]) -> bool:
+    """Whether that agent holds the mesh's lock, and not an earlier one that is about to end."""
+    record = agent_record.read(mesh.home)
+    return agent_lock.is_held(mesh.home) and (record is None or record.pid == agent.pid)
 
 
 def pids(mesh: RealMesh) -> set[int]:
@@ -56,32 +60,32 @@ def now(mesh: RealMesh) -> str:
 
 
 def uptime(mesh: RealMesh) -> float:
-    """Seconds since the agent announced itself."""
-    found = agent_record.read(mesh.home)
-    assert found is not None
-    return time.time() - found.started
+    """Seconds since the agent's API began to answer."""
+    record = agent_record.read(mesh.home)
+    assert record is not None
+    return time.time() - record.started
 
 
-def test_status_verify_and_call_typed_in_a_row_while_it_begins(mesh: RealMesh) -> None:
-    gate, told = mesh.folder / "gate", mesh.folder / "told"
+def test_status_verify_and_call_in_a_row_while_the_mesh_is_starting(mesh: RealMesh) -> None:
+    gate, notes = mesh.folder / "gate", mesh.folder / "notes"
     waits = ["-c", f'while [ ! -e "{gate}" ]; do sleep 0.1; done; exec "$0"', str(TIME_SERVER)]
     other = {"command": "sh", "args": waits, "timeouts": {"start": "1h"}}
     write(mesh.catalog, {"services": {**CATALOG["services"], "other": other}})
     with agent_of(mesh):
         assert "clock" in mesh.run("status", code=NOT_READY).stdout
-        with told.open("w") as stderr:
+        with notes.open("w") as stderr:
             verifying = subprocess.Popen(
                 mesh.argv("verify"), env=mesh.env, stdout=subprocess.PIPE, stderr=stderr, text=True
             )
-        wait_for("verify waits", lambda: 'waiting until mesh "default" is ready' in told.read_text())
+        wait_for("verify waits", lambda: 'waiting until mesh "default" is ready' in notes.read_text())
         gate.touch()
-        said, _ = verifying.communicate(timeout=180)
-        assert verifying.returncode == 0 and ", 0 failed" in said, said + told.read_text()
+        claims, _ = verifying.communicate(timeout=180)
+        assert verifying.returncode == 0 and ", 0 failed" in claims, claims + notes.read_text()
         assert "UTC" in mesh.run("call", "clock", "get_current_time", '{"timezone": "UTC"}').stdout
         mesh.down()
 
 
-def test_a_call_and_a_number_typed_while_it_begins_wait_for_what_they_need_alone(mesh: RealMesh) -> None:
+def test_call_and_scale_while_the_mesh_is_starting_wait_only_for_what_they_need(mesh: RealMesh) -> None:
     mute, program = python_program("mute.py")
     starting = {"command": [mute, program], "timeouts": {"start": "1h"}}
     write(mesh.catalog, {"services": {**CATALOG["services"], "mute": starting}})
@@ -92,7 +96,7 @@ def test_a_call_and_a_number_typed_while_it_begins_wait_for_what_they_need_alone
         mesh.down()
 
 
-def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on_when_it_is_mended(
+def test_an_agent_with_a_bad_catalog_changes_nothing_until_the_file_is_corrected(
     mesh: RealMesh,
 ) -> None:
     mesh.up()
@@ -105,8 +109,8 @@ def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on
         line = 1 + mesh.catalog.read_text().splitlines().index("    instancez: 2")
         assert f"{mesh.catalog}:{line}: services.clock.instancez" in shown
         assert "services.clock.instancez" in mesh.run("verify", code=INPUT).stderr
-        # Ten seconds and more are two of its looks at a mesh that it looks after.
-        wait_for("a pass would have been made", lambda: now(mesh) and uptime(mesh) > 12)
+        # With a good catalog the agent would have done two reconcile passes in this time.
+        wait_for("two passes would have been done", lambda: now(mesh) and uptime(mesh) > 12)
         assert mesh.undisturbed(before, role="agent")
         write(mesh.catalog, text)
         mesh.wait_until_ready()
@@ -116,7 +120,7 @@ def test_an_agent_with_a_catalog_that_cannot_be_used_touches_nothing_and_goes_on
     assert mesh.processes() == []
 
 
-def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(mesh: RealMesh) -> None:
+def test_an_agent_that_cannot_start_its_work_does_not_report_what_runs_as_failed(mesh: RealMesh) -> None:
     mesh.up()
     before = pids(mesh)
     mesh.kill(mesh.agent)
@@ -126,7 +130,7 @@ def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(me
     with agent_of(mesh):
         mesh.environment = {}
         mesh.run("status", code=NOT_READY)
-        wait_for("it was told", lambda: mesh.service("fresh")["state"] == "failed")
+        wait_for("the reason is reported", lambda: mesh.service("fresh")["state"] == "failed")
         clock = mesh.service("clock")
         assert clock["state"] == "unknown" and "it runs, but no agent manages it: " in clock["detail"]
         assert "UTC" in now(mesh) and mesh.undisturbed(before, role="agent")
@@ -135,13 +139,13 @@ def test_what_runs_is_not_called_failed_by_an_agent_that_cannot_look_after_it(me
     mesh.down()
 
 
-def test_down_of_a_mesh_whose_agent_has_no_catalog_drains_and_leaves_nothing(mesh: RealMesh) -> None:
+def test_down_drains_and_leaves_nothing_though_the_agent_has_no_catalog(mesh: RealMesh) -> None:
     mesh.up()
     mesh.kill(mesh.agent)
     wait_for("the agent is gone", lambda: not mesh.processes("agent"))
     mesh.catalog.unlink()
     with agent_of(mesh):
         assert "does not exist" in mesh.run("status", code=NOT_READY).stdout
-        said = mesh.down()
-    assert "ended last: consul" in said.stderr
+        done = mesh.down()
+    assert "ended last: consul" in done.stderr
     assert mesh.processes() == []

@@ -1,4 +1,4 @@
-"""Saving a catalog: only what changed changes, no call is lost, and a bad file touches nothing."""
+"""A saved catalog changes only what changed in it, loses no call, and changes nothing if it has a mistake."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def catalog(mesh: RealMesh) -> Iterator[str]:
 
 
 def test_a_changed_service_is_replaced_under_load_and_no_call_fails(mesh: RealMesh, catalog: str) -> None:
-    mine, others = mesh.pids(service="everything"), mesh.lasting(but="everything")
+    replaced, others = mesh.pids(service="everything"), mesh.lasting(but="everything")
     with load(f"{mesh.ingress}/mcp/everything") as calls:
         write(mesh.catalog, catalog.replace("KEPT: open", "KEPT: changed"))
-        wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(mine))
+        wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(replaced))
         mesh.wait_until_ready()
         calls.wait_for_answers(100)
     assert calls.failed == []
@@ -53,7 +53,7 @@ def test_a_changed_policy_restarts_nothing(mesh: RealMesh, catalog: str) -> None
         ("    instances: 2\n", "    instances: [2\n", "", ""),
     ],
 )
-def test_a_bad_catalog_leaves_everything_running_and_says_where(
+def test_a_bad_catalog_changes_nothing_and_its_mistake_is_located(
     mesh: RealMesh, catalog: str, old: str, new: str, line: str, says: str
 ) -> None:
     before = mesh.lasting()
@@ -66,20 +66,20 @@ def test_a_bad_catalog_leaves_everything_running_and_says_where(
     assert says in error
     assert mesh.undisturbed(before)
     assert call(f"{mesh.ingress}/mcp/everything", "echo", {"message": "hello"})
-    said = mesh.run("status", code=None)
-    assert says in said.stdout + said.stderr
+    status = mesh.run("status", code=None)
+    assert says in status.stdout + status.stderr
     write(mesh.catalog, catalog)
-    wait_for("the mended catalog is read", lambda: mesh.status()["catalog_error"] is None)
+    wait_for("the corrected catalog is read", lambda: mesh.status()["catalog_error"] is None)
     mesh.wait_until_ready()
     assert mesh.undisturbed(before)
 
 
-def test_a_service_that_is_removed_goes_altogether_and_one_that_is_added_comes(mesh: RealMesh, catalog: str) -> None:
+def test_a_removed_service_leaves_nothing_and_an_added_one_answers(mesh: RealMesh, catalog: str) -> None:
     others = mesh.lasting(but="clock")
     write(mesh.catalog, catalog.replace("  clock:\n", "  watch:\n"))
     wait_for("clock's processes are gone", lambda: not mesh.processes(service="clock"))
     mesh.wait_until_ready()
-    # The agent has done all; the gateway and Consul's catalog hear of it in their own time.
+    # The agent is done here; the gateway and Consul's catalog follow in their own time.
     wait_for("clock's route is gone", lambda: status_of(f"{mesh.ingress}/mcp/clock") == 404)
     wait_for("the catalog has no clock", lambda: "clock" not in mesh.ask_consul("/v1/catalog/services"))
     assert mesh.ask_consul("/v1/config/http-route") is not None
@@ -94,25 +94,25 @@ def status_of(url: str) -> int:
     return httpx.get(url, trust_env=False, timeout=30).status_code
 
 
-def test_a_plan_of_another_catalog_says_what_would_change_and_does_nothing(mesh: RealMesh, catalog: str) -> None:
+def test_plan_for_another_catalog_lists_the_changes_and_does_nothing(mesh: RealMesh, catalog: str) -> None:
     before = mesh.lasting()
     wait_for("nothing is to do", mesh.nothing_to_do)
     other = mesh.folder / "other.yaml"
     write(other, catalog.replace("  clock:\n", "  watch:\n"))
 
-    def told() -> bool:
+    def plan_is_as_expected() -> bool:
         steps = mesh.json("plan", "-f", str(other), "--exit-code", code=CHANGES)["steps"]
-        said = {(step["service"], step["sentence"].split()[0]) for step in steps}
-        assert {("watch", "start"), ("clock", "drain")} <= said
-        # Something else may be to do for a moment.
+        first_words = {(step["service"], step["sentence"].split()[0]) for step in steps}
+        assert {("watch", "start"), ("clock", "drain")} <= first_words
+        # For a moment there may be other steps too.
         return {step["service"] for step in steps} == {"watch", "clock"}
 
-    wait_for("what would change is told", told)
+    wait_for("the plan has these changes", plan_is_as_expected)
     assert mesh.undisturbed(before)
     wait_for("nothing is to do", mesh.nothing_to_do)
 
 
-def test_fewer_instances_drain_and_more_start_beside_those_that_stay(mesh: RealMesh, catalog: str) -> None:
+def test_surplus_instances_drain_and_new_ones_start_beside_the_others(mesh: RealMesh, catalog: str) -> None:
     first = {p.pid for p in mesh.processes("shim", "everything") if p.mark.instance.startswith("default-everything-1-")}
     with load(f"{mesh.ingress}/mcp/everything", workers=4) as calls:
         write(mesh.catalog, catalog.replace("instances: 2", "instances: 1"))
@@ -125,20 +125,18 @@ def test_fewer_instances_drain_and_more_start_beside_those_that_stay(mesh: RealM
     assert first <= mesh.pids("shim", "everything")
 
 
-def test_a_call_under_way_in_a_service_that_is_replaced_ends_well_and_a_session_is_told_to_begin_anew(
-    mesh: RealMesh, catalog: str
-) -> None:
-    mine = mesh.pids(service="everything")
-    with Session(f"{mesh.ingress}/mcp/everything") as session, ThreadPoolExecutor() as beside:
+def test_running_calls_of_a_replaced_service_complete_and_its_sessions_get_404(mesh: RealMesh, catalog: str) -> None:
+    replaced = mesh.pids(service="everything")
+    with Session(f"{mesh.ingress}/mcp/everything") as session, ThreadPoolExecutor() as threads:
         arguments = {"duration": 6, "steps": 2}
-        under_way = [
-            beside.submit(call, session.url, "trigger-long-running-operation", arguments),
-            beside.submit(session.call, "trigger-long-running-operation", arguments),
+        running = [
+            threads.submit(call, session.url, "trigger-long-running-operation", arguments),
+            threads.submit(session.call, "trigger-long-running-operation", arguments),
         ]
         wait_for("the calls are under way", lambda: active(mesh, mesh.one("gateway"), "everything") >= 2)
         write(mesh.catalog, catalog.replace("KEPT: open", "KEPT: other"))
-        wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(mine))
-        for outcome in under_way:
+        wait_for("everything is replaced", lambda: mesh.pids(service="everything").isdisjoint(replaced))
+        for outcome in running:
             assert "completed" in str(getattr(outcome.result(), "text", outcome.result()))
-        # What it knew went with its instance: as MCP has it, the client is to initialize again.
+        # The session is lost with its instance; MCP asks the client to initialize again.
         wait_for("the session is not found", lambda: session.call("echo", {"message": "hello"}).status_code == 404)

@@ -1,4 +1,4 @@
-"""A call that waits for its client's input: the retry reaches the one instance of three that asked for it."""
+"""A call that waits for its client's input: the retry reaches the instance, one of three, that asked for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.mesh import ROOT, RealMesh, python_program, real_mesh, wait_f
 FIXTURE = str(ROOT / "tests/conformance/server")
 TOOL = "test_input_required_result_request_state"
 INSTANCES = 3
-# More than envoy/caller.lua looks into.
-UNSEEN_BYTES = 300_000
+# More than envoy/caller.lua reads.
+UNREAD_BYTES = 300_000
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMesh]:
-    """Three instances of the SDK's server of each era, whose states only the process that gave them can read."""
+    """Three instances of the SDK's server of each era; only the process that issued a request state can read it."""
     folder = tmp_path_factory.mktemp("three")
     fixture = {
         era: {"command": sys.executable, "args": [FIXTURE, era], "instances": INSTANCES, "allow": ["web"]}
@@ -35,7 +35,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealMesh]:
 
 
 def ways(era: str) -> list[str]:
-    """At the ingress, and through the sidecar of a service that calls it as its upstream."""
+    """The paths to a service: at the ingress, and through the sidecar of a service that has it as upstream."""
     return [f"mcp/{era}", f"web/via/{era}/mcp"]
 
 
@@ -43,7 +43,7 @@ BOTH_WAYS = pytest.mark.parametrize("way", [*ways("legacy"), *ways("modern")])
 
 
 def post(http: httpx.Client, url: str, arguments: dict[str, Any], **params: Any) -> Any:
-    """The answer to a call of a client that can be asked by a form."""
+    """The answer to a call of a client that supports elicitation by forms."""
     headers, body = modern(TOOL, arguments)
     body["params"] |= params
     body["params"]["_meta"][f"{META}clientCapabilities"] = {"elicitation": {}}
@@ -52,15 +52,15 @@ def post(http: httpx.Client, url: str, arguments: dict[str, Any], **params: Any)
     return result(answer)
 
 
-def asked(http: httpx.Client, url: str, **arguments: Any) -> dict[str, Any]:
-    """What a call is answered with that asks for input."""
+def first_answer(http: httpx.Client, url: str, **arguments: Any) -> dict[str, Any]:
+    """The answer of a call that asks for input."""
     first: dict[str, Any] = post(http, url, arguments)["result"]
     assert first["resultType"] == "input_required", first
     return first
 
 
-def retried(http: httpx.Client, url: str, first: dict[str, Any], **arguments: Any) -> Any:
-    """The answer to the retry with that input."""
+def retry(http: httpx.Client, url: str, first: dict[str, Any], **arguments: Any) -> Any:
+    """The answer of the retry that gives the input."""
     inputs = {key: {"action": "accept", "content": {"ok": True}} for key in first["inputRequests"]}
     return post(http, url, arguments, requestState=first["requestState"], inputResponses=inputs)
 
@@ -75,26 +75,26 @@ def test_every_retry_reaches_the_instance_that_asked(three: RealMesh, way: str) 
     with httpx.Client(timeout=60, trust_env=False) as http:
         waiting: list[dict[str, Any]] = []
 
-        def all_were_asked() -> bool:
-            waiting.append(asked(http, url))
+        def all_instances_asked() -> bool:
+            waiting.append(first_answer(http, url))
             return len({owner(first) for first in waiting}) == INSTANCES
 
-        # One that stands still is not asked for a while.
-        if not any(all_were_asked() for _ in range(2 * INSTANCES)):
-            wait_for("all instances were asked", all_were_asked)
+        # An instance that stalls gets no calls for a while.
+        if not any(all_instances_asked() for _ in range(2 * INSTANCES)):
+            wait_for("all instances have asked for input", all_instances_asked)
         for first in {owner(first): first for first in waiting}.values():
-            answer = retried(http, url, first)
+            answer = retry(http, url, first)
             assert answer["result"]["content"][0]["text"] == "state-ok", answer
 
 
 @BOTH_WAYS
-def test_that_holds_while_others_call(three: RealMesh, way: str) -> None:
+def test_every_retry_reaches_its_instance_while_others_call(three: RealMesh, way: str) -> None:
     url = f"{three.ingress}/{way}"
 
     def rounds(_: int) -> None:
         with httpx.Client(timeout=60, trust_env=False) as http:
             for _ in range(10):
-                answer = retried(http, url, asked(http, url))
+                answer = retry(http, url, first_answer(http, url))
                 assert answer["result"]["content"][0]["text"] == "state-ok", answer
 
     with load(url, "test_simple_text", {}, workers=4) as others, ThreadPoolExecutor(3) as pool:
@@ -102,7 +102,7 @@ def test_that_holds_while_others_call(three: RealMesh, way: str) -> None:
     assert others.failed == []
 
 
-def test_long_and_streamed_calls_pass_though_nobody_looks_into_them(three: RealMesh) -> None:
+def test_long_and_streamed_calls_pass_unread(three: RealMesh) -> None:
     url = f"{three.ingress}/mcp/modern"
     headers, body = modern("json_schema_2020_12_tool", {"name": "x" * 4_000_000})
     with httpx.Client(timeout=60, trust_env=False) as http:
@@ -113,40 +113,40 @@ def test_long_and_streamed_calls_pass_though_nobody_looks_into_them(three: RealM
         assert len(streamed.content) > 4_000_000
 
 
-def test_a_retry_that_nobody_could_look_into_is_answered_for_good(three: RealMesh) -> None:
-    """By its own instance if it came there, else with an error after which a client begins anew."""
+def test_a_retry_too_long_to_be_read_gets_a_final_answer(three: RealMesh) -> None:
+    """From its own instance if it arrives there, else an error after which a client starts its call again."""
     url = f"{three.ingress}/mcp/modern"
     answers = []
     with httpx.Client(timeout=60, trust_env=False) as http:
 
-        def came_elsewhere() -> bool:
-            first = asked(http, url, text="x" * UNSEEN_BYTES)
-            answers.append(retried(http, url, first, text="x" * UNSEEN_BYTES))
+        def reaches_another_instance() -> bool:
+            first = first_answer(http, url, text="x" * UNREAD_BYTES)
+            answers.append(retry(http, url, first, text="x" * UNREAD_BYTES))
             return "error" in answers[-1]
 
-        # While the others stand still, each comes back.
-        came = [came_elsewhere() for _ in range(12)]
-        if not any(came):
-            wait_for("a retry has come to another instance", came_elsewhere)
+        # While the other instances stall, every retry reaches its own.
+        elsewhere = [reaches_another_instance() for _ in range(12)]
+        if not any(elsewhere):
+            wait_for("a retry has reached another instance", reaches_another_instance)
     assert all("result" in answer or answer["error"]["code"] == -32602 for answer in answers), answers
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-def test_a_retry_whose_instance_has_died_is_told_to_begin_anew(three: RealMesh, era: str) -> None:
+def test_a_retry_whose_instance_has_died_gets_an_error_to_start_again(three: RealMesh, era: str) -> None:
     url = f"{three.ingress}/mcp/{era}"
     with httpx.Client(timeout=60, trust_env=False) as http:
-        first = asked(http, url)
+        first = first_answer(http, url)
         port = int(owner(first).rpartition(":")[2])
         (sidecar,) = [process for process in three.processes("sidecar", era) if port in process.mark.ports.values()]
         (shim,) = [s for s in three.processes("shim", era) if s.mark.instance == sidecar.mark.instance]
         three.kill(shim)
 
-        def told() -> bool:
-            # Until the callers know, the connection to it fails.
-            assert retried(http, url, first)["error"]["code"] == -32602
+        def is_refused() -> bool:
+            # Until the callers' Envoys know of its death, the connection fails.
+            assert retry(http, url, first)["error"]["code"] == -32602
             return True
 
-        wait_for("the retry is refused by another instance", told)
-        answer = retried(http, url, asked(http, url))
+        wait_for("the retry is refused by another instance", is_refused)
+        answer = retry(http, url, first_answer(http, url))
         assert answer["result"]["content"][0]["text"] == "state-ok"
     three.wait_until_ready()

@@ -1,4 +1,4 @@
-"""A mesh that comes and goes: interrupted while starting, by Ctrl-C, after a crash; nothing is left behind."""
+"""Starting and stopping a mesh, interrupted, by Ctrl-C and after crashes: nothing is left behind."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def small(tmp_path: Path) -> Iterator[RealMesh]:
 
 
 def nothing_is_left(mesh: RealMesh, ports: set[int]) -> None:
-    """No process, no port, no file but what the next start is to remember and the logs."""
+    """No process and no port is left, and only those files that the next start needs, and logs."""
     assert [f"{process.pid} {process.mark.role}" for process in mesh.processes()] == []
     assert mesh.still_held(ports) == set()
-    kept = {"agent.lock", "consul", "envoy", "key", "logs", "ports.json"}
-    assert {path.name for path in mesh.home.iterdir()} <= kept
+    remembered = {"agent.lock", "consul", "envoy", "key", "logs", "ports.json"}
+    assert {path.name for path in mesh.home.iterdir()} <= remembered
     assert list(mesh.home.glob("envoy/*")) == []
     assert list(mesh.scratch.iterdir()) == []
     assert mesh.run("status", code=NO_AGENT).stderr.startswith("error: cannot reach the agent")
@@ -52,7 +52,7 @@ def test_down_after_the_agent_was_killed_leaves_nothing(small: RealMesh) -> None
     nothing_is_left(small, ports)
 
 
-def test_down_after_everything_was_killed_but_the_servers_leaves_nothing(small: RealMesh) -> None:
+def test_down_after_all_but_the_servers_was_killed_leaves_nothing(small: RealMesh) -> None:
     small.up()
     ports = small.held_ports()
     for role in ("agent", "consul", "gateway", "sidecar"):
@@ -72,68 +72,72 @@ def test_down_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         nothing_is_left(mesh, ports)
 
 
-def test_down_before_there_is_a_consul_leaves_nothing(small: RealMesh) -> None:
+def test_down_before_consul_has_started_leaves_nothing(small: RealMesh) -> None:
     starting = starting_in_the_background(small)
-    wait_for("the agent is there", lambda: (small.home / "agent.json").exists())
+    wait_for("the agent has started", lambda: (small.home / "agent.json").exists())
     small.down()
     starting.wait(180)
     nothing_is_left(small, set())
 
 
 def starting_in_the_background(mesh: RealMesh) -> subprocess.Popen[bytes]:
-    with (mesh.folder / "said").open("w") as said:
+    with (mesh.folder / "output").open("w") as file:
         return subprocess.Popen(
-            mesh.argv("up", "-f", str(mesh.catalog), "--detach"), env=mesh.env, stdout=said, stderr=said
+            mesh.argv("up", "-f", str(mesh.catalog), "--detach"), env=mesh.env, stdout=file, stderr=file
         )
 
 
-def test_down_twice_and_of_a_mesh_that_never_was_is_fine(small: RealMesh) -> None:
+def test_down_twice_and_of_a_mesh_that_never_ran_is_no_error(small: RealMesh) -> None:
     assert "not running" in small.down().stdout
     small.up()
     small.down()
     assert "not running" in small.down().stdout
 
 
-def test_ctrl_c_of_a_foreground_up_drains_and_leaves_nothing(small: RealMesh) -> None:
-    with (small.folder / "said").open("w+") as said:
+def test_ctrl_c_in_the_foreground_drains_and_leaves_nothing(small: RealMesh) -> None:
+    with (small.folder / "output").open("w+") as file:
         shown = subprocess.Popen(
-            small.argv("up", "-f", str(small.catalog)), env=small.env, stdout=said, stderr=said, start_new_session=True
+            small.argv("up", "-f", str(small.catalog)),
+            env=small.env,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
-        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "said").read_text())
+        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "output").read_text())
         ports = small.held_ports()
         with load(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"}, workers=2) as calls:
             shown.send_signal(signal.SIGINT)
             wait_for("up has ended", lambda: shown.poll() is not None)
         assert shown.returncode == 0
     refused = [answer for answer in calls.failed if answer.status]
-    # Calls either went through or found nobody listening any more.
+    # Each call was either answered or could not connect any more.
     assert refused == []
     nothing_is_left(small, ports)
 
 
-def test_a_call_has_the_time_that_its_service_gives_it_at_down(tmp_path: Path) -> None:
+def test_a_running_call_has_the_drain_time_of_its_service_at_down(tmp_path: Path) -> None:
     services = {"everything": everything(timeouts={"drain": "40s"})}
-    with real_mesh(tmp_path, {"services": services}) as mesh, ThreadPoolExecutor() as beside:
+    with real_mesh(tmp_path, {"services": services}) as mesh, ThreadPoolExecutor() as threads:
         mesh.up()
         arguments = {"duration": 16, "steps": 1}
-        answer = beside.submit(call, f"{mesh.ingress}/mcp/everything", "trigger-long-running-operation", arguments)
+        answer = threads.submit(call, f"{mesh.ingress}/mcp/everything", "trigger-long-running-operation", arguments)
         wait_for("the call is under way", lambda: active(mesh, mesh.one("gateway"), "everything"))
         mesh.down()
         assert "completed" in text_of(answer.result())
 
 
-def test_a_foreground_up_whose_agent_dies_says_so_and_the_mesh_runs_on(small: RealMesh) -> None:
-    with (small.folder / "said").open("w+") as said:
-        shown = subprocess.Popen(small.argv("up", "-f", str(small.catalog)), env=small.env, stdout=said, stderr=said)
-        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "said").read_text())
+def test_up_in_the_foreground_reports_a_dead_agent_and_the_mesh_runs_on(small: RealMesh) -> None:
+    with (small.folder / "output").open("w+") as file:
+        shown = subprocess.Popen(small.argv("up", "-f", str(small.catalog)), env=small.env, stdout=file, stderr=file)
+        wait_for("the table is shown", lambda: "Ctrl-C takes it down" in (small.folder / "output").read_text())
         small.kill(small.agent)
         wait_for("up has ended", lambda: shown.poll() is not None)
     assert shown.returncode == 5
-    assert "agent" in (small.folder / "said").read_text()
+    assert "agent" in (small.folder / "output").read_text()
     assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
 
 
-def test_what_a_person_allowed_or_denied_outlives_down_and_up(small: RealMesh) -> None:
+def test_intentions_of_a_person_survive_down_and_up(small: RealMesh) -> None:
     small.up()
     small.consul("intention", "create", "-replace", "-deny", "ingress", "clock")
     small.consul("intention", "create", "-allow", "stranger", "clock")
@@ -145,9 +149,9 @@ def test_what_a_person_allowed_or_denied_outlives_down_and_up(small: RealMesh) -
         call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})
 
 
-def test_of_two_ups_at_once_both_end_well_with_one_agent(small: RealMesh) -> None:
+def test_two_ups_at_once_both_succeed_with_one_agent(small: RealMesh) -> None:
     both = [starting_in_the_background(small) for _ in range(2)]
     assert [process.wait(180) for process in both] == [0, 0]
-    # The other one begins its life with the look that ends it, and nobody waits for that.
+    # The second agent ends once it finds the lock held; `up` does not wait for that.
     wait_for("one agent is left", lambda: small.one("agent"))
     assert call(f"{small.ingress}/mcp/clock", "get_current_time", {"timezone": "UTC"})

@@ -1,4 +1,4 @@
-"""An agent without a mesh: every operation answers from memory, and tells what was asked of it."""
+"""An agent without a mesh: every operation answers from fields, and is recorded in `asked`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ POSTGRES = ServiceStatus(
     address="http://127.0.0.1:8000/mcp/postgres",
     instances=(InstanceStatus("postgres-1", State.FAILED, detail="not installed"),),
 )
-BOARD = MeshStatus(
+STATUS = MeshStatus(
     name="default",
     in_sync=True,
     paused=False,
@@ -57,35 +57,35 @@ READ_FILE = Tool(
 
 @dataclass
 class FakeOperations:
-    """Implements `Operations`; a test changes its fields to say what will be answered."""
+    """Implements `Operations`; a test sets its fields to determine the answers."""
 
-    board: MeshStatus = BOARD
+    mesh_status: MeshStatus = STATUS
     claims: list[Claim] = field(default_factory=lambda: [Claim("files", "it answers", True, "tools/list gave 14")])
     steps: list[Step] = field(default_factory=list)
     offered: list[Tool] = field(default_factory=lambda: [READ_FILE])
     messages: list[dict[str, Any]] = field(default_factory=list)
     log: list[str] = field(default_factory=lambda: ["first line", "second line"])
-    farewell: list[str] = field(default_factory=lambda: ["files: drained", "ingress: stopped"])
+    down_events: list[str] = field(default_factory=lambda: ["files: drained", "ingress: stopped"])
     error: MeshError | None = None
     late_error: MeshError | None = None
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    may_leave: asyncio.Event = field(default_factory=asyncio.Event)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.history: list[Event] = []
-        self._news = asyncio.Condition()
-        self.may_leave.set()
+        self._changed = asyncio.Condition()
+        self.may_end.set()
 
     async def say(self, sentence: str, level: Level = Level.CHANGE, service: str | None = None) -> None:
         """Makes an event happen."""
-        async with self._news:
+        async with self._changed:
             self.history.append(Event(len(self.history) + 1, 1000.0 + len(self.history), level, sentence, service))
-            self._news.notify_all()
+            self._changed.notify_all()
 
-    async def _asked(self, *what: Any) -> None:
-        self.asked.append(what)
+    async def _record(self, *request: Any) -> None:
+        self.asked.append(request)
         if self.error is not None:
             raise self.error
 
@@ -101,16 +101,16 @@ class FakeOperations:
             self.closed.append(name)
 
     async def status(self) -> MeshStatus:
-        return self.board
+        return self.mesh_status
 
     async def events(self, since: int, follow: bool) -> AsyncIterator[Event]:
-        await self._asked("events", since, follow)
+        await self._record("events", since, follow)
         position = since
         try:
             while True:
-                async with self._news:
+                async with self._changed:
                     while follow and position >= len(self.history):
-                        await self._news.wait()
+                        await self._changed.wait()
                     fresh = self.history[position:]
                 for event in fresh:
                     yield event
@@ -121,51 +121,51 @@ class FakeOperations:
             self.closed.append("events")
 
     async def plan(self, sources: Sequence[Path]) -> list[Step]:
-        await self._asked("plan", *sources)
+        await self._record("plan", *sources)
         return self.steps
 
     async def verify(self, services: Sequence[str]) -> AsyncIterator[Claim]:
-        await self._asked("verify", *services)
+        await self._record("verify", *services)
         async for claim in self._each("verify", self.claims):
             yield claim
 
     async def tools(self, service: str | None) -> list[Tool]:
-        await self._asked("tools", service)
+        await self._record("tools", service)
         return self.offered
 
     async def call(self, service: str, tool: str, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        await self._asked("call", service, tool, arguments)
+        await self._record("call", service, tool, arguments)
         async for message in self._each("call", self.messages):
             yield message
 
     async def logs(self, service: str, lines: int, follow: bool) -> AsyncIterator[str]:
-        await self._asked("logs", service, lines, follow)
+        await self._record("logs", service, lines, follow)
         async for line in self._each("logs", self.log[-lines:], follow):
             yield line
 
     async def ingress_document(self, secrets: bool) -> dict[str, Any]:
-        await self._asked("ingress_document", secrets)
+        await self._record("ingress_document", secrets)
         return {"_format_version": "3.0", "services": [], "consumers": [{"username": "ada" if secrets else "***"}]}
 
     async def reload(self) -> None:
-        await self._asked("reload")
+        await self._record("reload")
 
     async def scale(self, service: str, instances: int | None) -> None:
-        await self._asked("scale", service, instances)
+        await self._record("scale", service, instances)
 
     async def pause(self) -> None:
-        await self._asked("pause")
-        self.board = replace(self.board, paused=True)
+        await self._record("pause")
+        self.mesh_status = replace(self.mesh_status, paused=True)
 
     async def resume(self) -> None:
-        await self._asked("resume")
-        self.board = replace(self.board, paused=False)
+        await self._record("resume")
+        self.mesh_status = replace(self.mesh_status, paused=False)
 
     async def down(self) -> AsyncIterator[Event]:
-        await self._asked("down")
-        for number, sentence in enumerate(self.farewell, 1):
+        await self._record("down")
+        for number, sentence in enumerate(self.down_events, 1):
             yield Event(number, 2000.0, Level.PROGRESS, sentence)
-            await self.may_leave.wait()
+            await self.may_end.wait()
         if self.late_error is not None:
             raise self.late_error
         self.gone.set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.api.conftest import Served
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES, READ_FILE, FakeOperations
+from tests.unit.api.fake_operations import FILES, POSTGRES, READ_FILE, STATUS, FakeOperations
 
 from mcpmesh.api import agent_lock, agent_record
 from mcpmesh.api.agent_lookup import AgentDied, AgentNeverStarted
@@ -67,7 +67,7 @@ async def test_answers_arrive_complete(served: Served, client: AgentClient) -> N
     agent.steps = [Step("files", "start files-3"), Step("time", "wait for Consul", waiting=True)]
     agent.messages = [{"jsonrpc": "2.0", "method": "notifications/progress"}, {"jsonrpc": "2.0", "id": 1, "error": {}}]
     await agent.say("files: ready", Level.CHANGE, "files")
-    assert await client.status() == BOARD
+    assert await client.status() == STATUS
     assert [event async for event in client.events(0, follow=False)] == [
         Event(1, 1000.0, Level.CHANGE, "files: ready", "files")
     ]
@@ -137,7 +137,9 @@ async def test_a_very_long_line_arrives(served: Served, client: AgentClient) -> 
 
 
 async def test_services_that_failed_arrive_with_their_reason(served: Served, client: AgentClient) -> None:
-    served.agent.board = served.agent.board.__class__(**{**served.agent.board.__dict__, "services": (FILES, POSTGRES)})
+    served.agent.mesh_status = served.agent.mesh_status.__class__(
+        **{**served.agent.mesh_status.__dict__, "services": (FILES, POSTGRES)}
+    )
     assert (await client.status()).services == (FILES, POSTGRES)
 
 

@@ -70,24 +70,24 @@ async def test_a_quiet_stream_is_kept_alive_by_empty_lines() -> None:
 
 
 async def test_down_goes_on_when_its_client_disconnects(served: Served) -> None:
-    served.agent.may_leave.clear()
+    served.agent.may_end.clear()
     async with served.http.stream("POST", "/v1/down") as answer:
         assert "drained" in await anext(answer.aiter_lines())
-    served.agent.may_leave.set()
+    served.agent.may_end.set()
     await asyncio.wait_for(served.agent.gone.wait(), 60)
 
 
 async def test_down_requested_twice_runs_once_and_both_clients_get_all_events(
     served: Served, client: AgentClient
 ) -> None:
-    served.agent.may_leave.clear()
+    served.agent.may_end.clear()
     first = aiter(client.down())
     events = [await anext(first)]
     second = aiter(client.down())
     same_events = [await anext(second)]
-    served.agent.may_leave.set()
+    served.agent.may_end.set()
     events += [event async for event in first]
-    assert [event.sentence for event in events] == served.agent.farewell
+    assert [event.sentence for event in events] == served.agent.down_events
     assert same_events + [event async for event in second] == events
     assert await _all(client) == events
     assert served.agent.asked == [("down",)]
@@ -98,7 +98,7 @@ async def test_down_that_failed_can_be_requested_again(served: Served, client: A
     with pytest.raises(Refused, match="does not die"):
         await _all(client)
     served.agent.late_error = None
-    assert len(await _all(client)) == len(served.agent.farewell)
+    assert len(await _all(client)) == len(served.agent.down_events)
 
 
 async def test_a_bug_ends_the_stream_early_and_is_logged(
@@ -122,14 +122,14 @@ async def test_streams_end_with_the_server(served: Served) -> None:
 async def test_the_last_lines_of_down_arrive_though_the_server_ends_with_them(home: Path) -> None:
     # The agent ends with the last line, while its client may still be reading.
     async with serving(home, StreamTiming(closing_seconds=20.0)) as served, AgentClient(home, 60) as client:
-        served.agent.farewell = [f"step {number}" for number in range(600)]
+        served.agent.down_events = [f"step {number}" for number in range(600)]
 
         async def end() -> None:
             await served.agent.gone.wait()
             served.task.cancel()
 
         ending = asyncio.create_task(end())
-        assert [event.sentence async for event in client.down()] == served.agent.farewell
+        assert [event.sentence async for event in client.down()] == served.agent.down_events
         await ending
 
 

@@ -35,11 +35,11 @@ async def test_a_port_that_is_taken_is_named(served: Served) -> None:
 @asynccontextmanager
 async def serving(port: int) -> AsyncIterator[str]:
     """The address of one at this port, which ends with the block."""
-    told = asyncio.get_running_loop().create_future()
+    listening = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
-        serve(create(FakeOperations(), SecretStr("x"), name="default"), "127.0.0.1", port, told.set_result)
+        serve(create(FakeOperations(), SecretStr("x"), name="default"), "127.0.0.1", port, listening.set_result)
     )
-    yield await asyncio.wait_for(told, 60)
+    yield await asyncio.wait_for(listening, 60)
     task.cancel()
     await asyncio.wait({task})
 

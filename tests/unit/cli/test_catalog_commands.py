@@ -15,8 +15,8 @@ MCP = {"mcpServers": {"files": {"command": "cat", "env": {"TOKEN": "${TOKEN}"}}}
 def test_a_valid_catalog(mesh: Mesh) -> None:
     result = mesh.run("validate", str(mesh.catalog))
     assert (result.exit_code, result.stdout) == (0, f"{mesh.catalog}: valid, 1 service\n")
-    said = json.loads(mesh.run("validate", str(mesh.catalog), "--json").stdout)
-    assert said == {"valid": True, "problems": [], "services": ["files"], "warnings": []}
+    printed = json.loads(mesh.run("validate", str(mesh.catalog), "--json").stdout)
+    assert printed == {"valid": True, "problems": [], "services": ["files"], "warnings": []}
 
 
 def test_every_mistake_has_its_line(mesh: Mesh) -> None:
@@ -25,9 +25,9 @@ def test_every_mistake_has_its_line(mesh: Mesh) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     assert f"error: {mesh.catalog}:4: " in result.stderr
     assert f"error: {mesh.catalog}:6: " in result.stderr
-    said = json.loads(mesh.run("validate", str(mesh.catalog), "--json").stdout)
-    assert said["valid"] is False
-    assert {problem["line"] for problem in said["problems"]} >= {4, 6}
+    printed = json.loads(mesh.run("validate", str(mesh.catalog), "--json").stdout)
+    assert printed["valid"] is False
+    assert {problem["line"] for problem in printed["problems"]} >= {4, 6}
 
 
 def test_a_secret_is_not_shown_by_any_of_it(mesh: Mesh) -> None:

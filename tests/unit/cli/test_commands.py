@@ -37,9 +37,9 @@ def test_verify_as_json_ends_with_a_summary(mesh: Mesh, agent: Agent) -> None:
     agent.operations.claims.append(FAILED)
     result = mesh.run("verify", "--json")
     assert result.exit_code == 1
-    said = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [line.get("ok") for line in said] == [True, False, None]
-    assert said[-1] == {"summary": {"claims": 2, "failed": 1}}
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line.get("ok") for line in printed] == [True, False, None]
+    assert printed[-1] == {"summary": {"claims": 2, "failed": 1}}
 
 
 def test_verify_that_ends_early_is_an_error(mesh: Mesh, agent: Agent) -> None:
@@ -87,8 +87,8 @@ def test_logs_are_shown_as_they_are(mesh: Mesh, agent: Agent) -> None:
     assert result.exit_code == 0
     assert result.stdout == "\n".join(agent.operations.log) + "\n"
     assert agent.operations.asked == [("logs", "files", 5, False)]
-    said = [json.loads(line) for line in mesh.run("logs", "files", "--json").stdout.splitlines()]
-    assert said == [{"line": line} for line in agent.operations.log]
+    printed = [json.loads(line) for line in mesh.run("logs", "files", "--json").stdout.splitlines()]
+    assert printed == [{"line": line} for line in agent.operations.log]
 
 
 def test_followed_logs_end_by_interrupt(mesh: Mesh, agent: Agent) -> None:
@@ -229,9 +229,9 @@ def test_down_through_the_agent(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_down_as_json(mesh: Mesh, agent: Agent) -> None:
-    said = [json.loads(line) for line in mesh.run("down", "--json").stdout.splitlines()]
-    assert [line["event"]["sentence"] for line in said[:-1]] == agent.operations.farewell
-    assert said[-1] == {"down": {"mesh": "default", "by_agent": True, "stopped": 0}}
+    printed = [json.loads(line) for line in mesh.run("down", "--json").stdout.splitlines()]
+    assert [line["event"]["sentence"] for line in printed[:-1]] == agent.operations.down_events
+    assert printed[-1] == {"down": {"mesh": "default", "by_agent": True, "stopped": 0}}
 
 
 def test_down_with_nothing_running_is_fine(mesh: Mesh) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.api.fake_operations import BOARD, FILES
+from tests.unit.api.fake_operations import FILES, STATUS
 from tests.unit.cli.conftest import Agent, Mesh, until
 
 from mcpmesh.cli import exit_codes
@@ -76,7 +76,7 @@ def complete(mesh: Mesh, words: str) -> list[str]:
 
 
 def test_the_shell_completes_services_and_tools_of_the_running_mesh(mesh: Mesh, agent: Agent) -> None:
-    agent.operations.board = replace(BOARD, services=(FILES, replace(FILES, name="time")))
+    agent.operations.mesh_status = replace(STATUS, services=(FILES, replace(FILES, name="time")))
     # Completion gives up on an agent that stalls for a second.
     until(lambda: complete(mesh, "mcpmesh logs fi") == ["files"])
     until(lambda: complete(mesh, "mcpmesh verify ") == ["files", "time"])

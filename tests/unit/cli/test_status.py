@@ -7,14 +7,14 @@ import signal
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
 from mcpmesh.cli.render.status_table import status_lines
 from mcpmesh.cli.status_checks import all_ready
 from mcpmesh.model.mesh_status import MeshStatus, State
 
-BOTH = replace(BOARD, services=(FILES, POSTGRES))
+BOTH = replace(STATUS, services=(FILES, POSTGRES))
 
 
 def text(status: MeshStatus, width: int | None = None) -> str:
@@ -37,7 +37,7 @@ def test_a_mesh_that_is_ready(mesh: Mesh, agent: Agent) -> None:
 
 
 def test_a_service_that_failed_has_its_reason_beneath(mesh: Mesh, agent: Agent) -> None:
-    agent.operations.board = BOTH
+    agent.operations.mesh_status = BOTH
     result = mesh.run("status")
     assert result.exit_code == 4
     assert "postgres  0/1        failed  -      http://127.0.0.1:8000/mcp/postgres\n" in result.stdout
@@ -49,24 +49,24 @@ def test_a_service_that_failed_has_its_reason_beneath(mesh: Mesh, agent: Agent) 
 
 
 def test_json_is_the_whole_status_and_nothing_else(mesh: Mesh, agent: Agent) -> None:
-    agent.operations.board = BOTH
+    agent.operations.mesh_status = BOTH
     result = mesh.run("--json", "status")
     assert result.exit_code == 4
-    said = json.loads(result.stdout)
-    assert [service["name"] for service in said["services"]] == ["files", "postgres"]
-    assert said["services"][0]["instances"][0]["sidecar_port"] == 11101
+    printed = json.loads(result.stdout)
+    assert [service["name"] for service in printed["services"]] == ["files", "postgres"]
+    assert printed["services"][0]["instances"][0]["sidecar_port"] == 11101
     assert result.stderr == ""
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        replace(BOARD, catalog_error="mesh.yaml:3: no command"),
-        replace(BOARD, consul_ready=False),
-        replace(BOARD, ingress_ready=False),
-        replace(BOARD, services=(replace(FILES, state=State.STARTING),)),
-        replace(BOARD, services=(replace(FILES, state=State.UNKNOWN),)),
-        replace(BOARD, services=(replace(FILES, state=State.DEGRADED),)),
+        replace(STATUS, catalog_error="mesh.yaml:3: no command"),
+        replace(STATUS, consul_ready=False),
+        replace(STATUS, ingress_ready=False),
+        replace(STATUS, services=(replace(FILES, state=State.STARTING),)),
+        replace(STATUS, services=(replace(FILES, state=State.UNKNOWN),)),
+        replace(STATUS, services=(replace(FILES, state=State.DEGRADED),)),
     ],
 )
 def test_anything_that_is_not_ready_makes_the_mesh_not_ready(changed: MeshStatus) -> None:
@@ -74,17 +74,17 @@ def test_anything_that_is_not_ready_makes_the_mesh_not_ready(changed: MeshStatus
 
 
 def test_a_draining_service_does_not_count() -> None:
-    assert all_ready(replace(BOARD, services=(FILES, replace(POSTGRES, state=State.DRAINING))))
+    assert all_ready(replace(STATUS, services=(FILES, replace(POSTGRES, state=State.DRAINING))))
 
 
 def test_a_broken_catalog_and_warnings_are_shown() -> None:
-    shown = text(replace(BOARD, catalog_error="/m.yaml:3: no command", warnings=("key 'x' is unknown",)))
+    shown = text(replace(STATUS, catalog_error="/m.yaml:3: no command", warnings=("key 'x' is unknown",)))
     assert "✗ the catalog was not applied, the last good one stays in force: /m.yaml:3: no command" in shown
     assert "! key 'x' is unknown" in shown
 
 
 def test_a_paused_mesh_shows_how_to_resume() -> None:
-    assert "paused (go on with: mcpmesh resume)" in text(replace(BOARD, paused=True))
+    assert "paused (go on with: mcpmesh resume)" in text(replace(STATUS, paused=True))
 
 
 @pytest.mark.parametrize("width", [72, 80, 100])
@@ -99,7 +99,7 @@ def test_every_line_fits_the_terminal(width: int) -> None:
 
 def test_a_pipe_gets_whole_lines() -> None:
     reason = "cannot start: " + "a long reason " * 20
-    shown = text(replace(BOARD, services=(replace(POSTGRES, detail=reason, instances=()),)))
+    shown = text(replace(STATUS, services=(replace(POSTGRES, detail=reason, instances=()),)))
     assert f"✗ postgres: {reason}" in shown
 
 
@@ -107,7 +107,7 @@ def test_watching_as_json_gives_a_line_for_each_change_and_ends_by_interrupt(mes
     with mesh.start("status", "--watch", "--json") as watching:
         assert watching.stdout is not None
         assert json.loads(watching.stdout.readline())["paused"] is False
-        agent.operations.board = replace(BOARD, paused=True)
+        agent.operations.mesh_status = replace(STATUS, paused=True)
         agent.do(agent.operations.say("paused"))
         assert json.loads(watching.stdout.readline())["paused"] is True
         watching.send_signal(signal.SIGINT)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import EAGER, FAST, SECONDS, Agent, Mesh
 
 from mcpmesh.cli.clock import Clock
@@ -70,7 +70,7 @@ def shown(text: str) -> list[str]:
 
 @pytest.mark.parametrize("command", [["status"], ["verify"], ["tools"], ["plan"], ["up", "--detach"]])
 def test_nothing_is_wider_than_the_terminal(mesh: Mesh, agent: Agent, command: list[str]) -> None:
-    agent.operations.board = replace(BOARD, services=(FILES, LONG, WORDY), sources=(str(mesh.catalog),))
+    agent.operations.mesh_status = replace(STATUS, services=(FILES, LONG, WORDY), sources=(str(mesh.catalog),))
     agent.operations.claims = [Claim("sequentialthinking", "claim " * 30, False, "evidence " * 40, "next " * 40)]
     agent.operations.offered = [Tool("files", "a_tool_with_quite_a_long_name_for_a_tool", "description " * 20)]
     terminal = Terminal(mesh, *command, clock=FAST)
@@ -85,7 +85,7 @@ def test_control_sequences_of_servers_do_not_reach_the_terminal(mesh: Mesh, agen
     agent.operations.log = [HOSTILE]
     agent.operations.offered = [Tool("files", f"t{HOSTILE}", HOSTILE)]
     agent.operations.claims = [Claim("files", HOSTILE, True, HOSTILE)]
-    agent.operations.board = replace(BOARD, services=(replace(WORDY, detail=HOSTILE),), warnings=(HOSTILE,))
+    agent.operations.mesh_status = replace(STATUS, services=(replace(WORDY, detail=HOSTILE),), warnings=(HOSTILE,))
     agent.operations.messages = [
         {"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": HOSTILE}},
         {"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": HOSTILE}]}},
@@ -121,14 +121,14 @@ def test_colours_are_for_terminals_that_show_them(mesh: Mesh, agent: Agent) -> N
 
 def test_live_lines_show_the_current_steps_and_vanish_before_the_table(mesh: Mesh, agent: Agent) -> None:
     waiting = replace(FILES, state=State.STARTING, ready=0, instances=())
-    agent.operations.board = replace(BOARD, services=(waiting,), sources=(str(mesh.catalog),))
+    agent.operations.mesh_status = replace(STATUS, services=(waiting,), sources=(str(mesh.catalog),))
     terminal = Terminal(mesh, "up")
     terminal.read(lambda text: "0 of 1 services ready" in text)
     agent.do(agent.operations.say("builds Consul, which takes some minutes", Level.PROGRESS, "consul"))
     agent.do(agent.operations.say("start files-1", Level.DETAIL, "files"))
     agent.do(agent.operations.say("exit code 1, next try in 2 s", Level.TROUBLE, "files"))
     terminal.read(lambda text: "! files: exit code 1" in SEQUENCE.sub("", text))
-    agent.operations.board = replace(agent.operations.board, services=(FILES,))
+    agent.operations.mesh_status = replace(agent.operations.mesh_status, services=(FILES,))
     terminal.read(lambda text: "Ctrl-C takes it down" in text)
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.close() == 0
@@ -139,7 +139,7 @@ def test_live_lines_show_the_current_steps_and_vanish_before_the_table(mesh: Mes
 
 
 def test_a_terminal_that_closes_takes_the_mesh_down(mesh: Mesh, agent: Agent) -> None:
-    agent.operations.board = replace(BOARD, sources=(str(mesh.catalog),))
+    agent.operations.mesh_status = replace(STATUS, sources=(str(mesh.catalog),))
     terminal = Terminal(mesh, "up")
     terminal.read(lambda text: "Ctrl-C takes it down" in text)
     terminal.hang_up()
@@ -151,7 +151,7 @@ def test_a_terminal_that_closes_takes_the_mesh_down(mesh: Mesh, agent: Agent) ->
 def test_a_watched_status_is_drawn_in_its_place(mesh: Mesh, agent: Agent) -> None:
     terminal = Terminal(mesh, "status", "--watch")
     terminal.read(lambda text: "1 service is ready" in SEQUENCE.sub("", text))
-    agent.operations.board = replace(BOARD, paused=True)
+    agent.operations.mesh_status = replace(STATUS, paused=True)
     agent.do(agent.operations.say("paused"))
     terminal.read(lambda text: "paused" in text)
     terminal.process.send_signal(signal.SIGINT)

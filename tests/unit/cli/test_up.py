@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import FAST, SECONDS, Agent, Command, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn
 from mcpmesh.model.mesh_status import State
 from mcpmesh.model.report_items import Level
 
+STARTING = replace(FILES, state=State.STARTING)
+
 
 @pytest.fixture
 def running(mesh: Mesh, agent: Agent) -> Agent:
     """An agent that has the catalog of the test."""
-    agent.operations.board = replace(BOARD, sources=(str(mesh.catalog),))
+    agent.operations.mesh_status = replace(STATUS, sources=(str(mesh.catalog),))
     return agent
 
 
@@ -79,20 +81,22 @@ def test_the_default_catalog_is_mesh_yaml_then_mcp_json(mesh: Mesh, running: Age
 def test_it_waits_for_every_service_and_says_what_failed(mesh: Mesh, running: Agent) -> None:
     mesh.catalog.write_text(mesh.catalog.read_text() + "  postgres:\n    command: cat\n")
     starting = replace(POSTGRES, state=State.STARTING, detail="", instances=())
-    running.operations.board = replace(running.operations.board, services=(FILES,), in_sync=False)
+    running.operations.mesh_status = replace(running.operations.mesh_status, services=(FILES,), in_sync=False)
     with mesh.start("up", "--detach", clock=FAST) as process:
         read_until(process, "waiting for mesh")
-        running.operations.board = replace(running.operations.board, services=(FILES, starting))
+        running.operations.mesh_status = replace(running.operations.mesh_status, services=(FILES, starting))
         running.do(running.operations.say("starting", Level.PROGRESS, "postgres"))
         assert "postgres: starting" in read_until(process, "postgres: starting")
-        running.operations.board = replace(running.operations.board, services=(FILES, POSTGRES))
+        running.operations.mesh_status = replace(running.operations.mesh_status, services=(FILES, POSTGRES))
         assert "✗ postgres: cannot start" in read_until(process, "✗ postgres")
         read_until(process, "stop it with: mcpmesh down")
         assert process.wait(SECONDS) == 4
 
 
 def test_waiting_ends_after_the_timeout(mesh: Mesh, running: Agent) -> None:
-    running.operations.board = replace(running.operations.board, services=(replace(FILES, state=State.STARTING),))
+    running.operations.mesh_status = replace(
+        running.operations.mesh_status, services=(replace(FILES, state=State.STARTING),)
+    )
     result = mesh.run("up", "-f", str(mesh.catalog), "--detach", "--timeout", "1", clock=FAST)
     assert result.exit_code == 4
     assert "starting" in result.stdout
@@ -108,8 +112,8 @@ def test_once_it_is_up_changes_and_troubles_are_shown_and_progress_is_not(runnin
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_takes_the_mesh_down(running: Agent, foreground: Command, number: signal.Signals) -> None:
     foreground.send_signal(number)
-    said = read_until(foreground, 'mesh "default" is down')
-    assert "files: drained\ningress: stopped\n" in said
+    printed = read_until(foreground, 'mesh "default" is down')
+    assert "files: drained\ningress: stopped\n" in printed
     assert foreground.wait(SECONDS) == 0
     assert running.operations.asked[-1] == ("down",)
 
@@ -117,7 +121,7 @@ def test_a_signal_takes_the_mesh_down(running: Agent, foreground: Command, numbe
 def test_a_second_signal_shows_what_is_awaited_and_a_third_ends_the_command(
     running: Agent, foreground: Command
 ) -> None:
-    running.operations.may_leave.clear()
+    running.operations.may_end.clear()
     foreground.send_signal(signal.SIGINT)
     read_until(foreground, "files: drained")
     foreground.send_signal(signal.SIGINT)
@@ -129,7 +133,7 @@ def test_a_second_signal_shows_what_is_awaited_and_a_third_ends_the_command(
 
 
 async def _allow(agent: Agent) -> None:
-    agent.operations.may_leave.set()
+    agent.operations.may_end.set()
 
 
 def test_up_ends_when_another_command_takes_the_mesh_down(mesh: Mesh, running: Agent, foreground: Command) -> None:
@@ -161,11 +165,11 @@ def test_a_dead_agent_is_reported_with_the_end_of_its_log_and_the_next_step(
 ) -> None:
     (mesh.home / "logs" / "agent.log").write_text("one\nMemoryError: too much\n")
     running.die()
-    said = read_until(foreground, "MemoryError: too much")
-    assert f'the agent of mesh "default" (process {os.getpid()}) died; ' in said
-    assert "goes on without it: files (1 process in all)" in said
-    assert "mcpmesh up" in said
-    assert "mcpmesh down" in said
+    printed = read_until(foreground, "MemoryError: too much")
+    assert f'the agent of mesh "default" (process {os.getpid()}) died; ' in printed
+    assert "goes on without it: files (1 process in all)" in printed
+    assert "mcpmesh up" in printed
+    assert "mcpmesh down" in printed
     assert foreground.wait(SECONDS) == 5
 
 
@@ -188,13 +192,15 @@ def test_as_json_events_and_the_status_are_lines(mesh: Mesh, running: Agent) -> 
         running.do(running.operations.say("files: ready again"))
         assert json.loads(process.stdout.readline())["event"]["sentence"] == "files: ready again"
         process.send_signal(signal.SIGTERM)
-        said = [json.loads(line) for line in process.stdout]
-        assert said[-1] == {"down": {"mesh": "default"}}
+        printed = [json.loads(line) for line in process.stdout]
+        assert printed[-1] == {"down": {"mesh": "default"}}
         assert process.wait(SECONDS) == 0
 
 
 def test_a_signal_while_detaching_leaves_the_mesh_running(mesh: Mesh, running: Agent) -> None:
-    running.operations.board = replace(running.operations.board, services=(replace(FILES, state=State.STARTING),))
+    running.operations.mesh_status = replace(
+        running.operations.mesh_status, services=(replace(FILES, state=State.STARTING),)
+    )
     with mesh.start("up", "--detach") as process:
         read_until(process, "waiting for mesh")
         until(lambda: ("events", 0, True) in running.operations.asked)

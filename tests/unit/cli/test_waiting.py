@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.api.fake_operations import BOARD, FILES, POSTGRES
+from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import EAGER, SECONDS, Agent, Mesh, read_until, until
 
 from mcpmesh.api import agent_lock, agent_record
@@ -21,8 +21,8 @@ from mcpmesh.errors import Unreachable
 from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, State
 
 STARTING = replace(FILES, state=State.STARTING, ready=0, address=None, instances=())
-NOT_BEGUN = replace(BOARD, in_sync=False, ingress=None, ingress_ready=False, consul_ready=False, services=(STARTING,))
-NO_ROUTE_YET = replace(BOARD, in_sync=False, ingress_ready=False, services=(replace(FILES, address=None),))
+NOT_BEGUN = replace(STATUS, in_sync=False, ingress=None, ingress_ready=False, consul_ready=False, services=(STARTING,))
+NO_ROUTE_YET = replace(STATUS, in_sync=False, ingress_ready=False, services=(replace(FILES, address=None),))
 
 
 @pytest.mark.parametrize(
@@ -38,31 +38,31 @@ NO_ROUTE_YET = replace(BOARD, in_sync=False, ingress_ready=False, services=(repl
 def test_a_command_waits_until_the_agent_manages_the_mesh_and_says_so(
     mesh: Mesh, agent: Agent, command: list[str], asked: tuple[object, ...]
 ) -> None:
-    agent.operations.board = NOT_BEGUN
+    agent.operations.mesh_status = NOT_BEGUN
     agent.operations.messages.append({"jsonrpc": "2.0", "id": 1, "result": {"content": []}})
     with mesh.start(*command) as process:
         read_until(process, 'waiting until mesh "default" is ready')
         agent.do(agent.operations.say("consul: it elects itself"))
         read_until(process, "it elects itself")
         before = {what for what, *_ in agent.operations.asked}
-        agent.operations.board = BOARD
+        agent.operations.mesh_status = STATUS
         assert process.wait(SECONDS) == 0
     assert (before, agent.operations.asked[-1]) == ({"events"}, asked)
 
 
 def test_waiting_prints_nothing_on_stdout(mesh: Mesh, agent: Agent) -> None:
-    agent.operations.board = NOT_BEGUN
+    agent.operations.mesh_status = NOT_BEGUN
     with mesh.start("verify", "--json", stderr=subprocess.PIPE) as process:
         assert process.stderr is not None and process.stdout is not None
         assert "waiting until" in process.stderr.readline()
-        agent.operations.board = BOARD
-        said = [json.loads(line) for line in process.stdout]
-    assert said[-1] == {"summary": {"claims": 1, "failed": 0}} and len(said) == 2
+        agent.operations.mesh_status = STATUS
+        printed = [json.loads(line) for line in process.stdout]
+    assert printed[-1] == {"summary": {"claims": 1, "failed": 0}} and len(printed) == 2
 
 
 def test_a_mesh_that_cannot_start_is_reported_at_once(mesh: Mesh, agent: Agent) -> None:
     failed = replace(STARTING, state=State.FAILED, detail="cannot reach Consul")
-    agent.operations.board = replace(NOT_BEGUN, services=(failed,))
+    agent.operations.mesh_status = replace(NOT_BEGUN, services=(failed,))
     agent.operations.error = Unreachable("cannot do that yet: cannot reach Consul")
     result = mesh.run("tools")
     assert (result.exit_code, result.stderr) == (6, "error: cannot do that yet: cannot reach Consul\n")
@@ -130,11 +130,11 @@ def over(status: MeshStatus, *services: str, age: float = 3600.0, every_instance
 @pytest.mark.parametrize(
     "status",
     [
-        BOARD,
+        STATUS,
         replace(NOT_BEGUN, services=(), catalog_error="mesh.yaml:3: no command"),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.FAILED),)),
         replace(NOT_BEGUN, services=(replace(STARTING, state=State.UNKNOWN),)),
-        replace(BOARD, paused=True, services=(STARTING,)),
+        replace(STATUS, paused=True, services=(STARTING,)),
     ],
 )
 def test_waiting_ends_at_once_where_it_cannot_help(status: MeshStatus) -> None:
@@ -144,11 +144,11 @@ def test_waiting_ends_at_once_where_it_cannot_help(status: MeshStatus) -> None:
 def test_up_stops_waiting_when_the_agent_cannot_start_but_not_when_consul_is_unreachable() -> None:
     unknown = (replace(FILES, state=State.UNKNOWN),)
     assert SettledCondition(("files",)).holds(replace(NOT_BEGUN, services=unknown), 0.0)
-    assert not SettledCondition(("files",)).holds(replace(BOARD, services=unknown), 0.0)
+    assert not SettledCondition(("files",)).holds(replace(STATUS, services=unknown), 0.0)
 
 
 def test_a_passing_failure_does_not_end_waiting_while_the_agent_is_young() -> None:
-    serving, failed = ServingCondition((), 60.0, every_instance=True), replace(BOARD, services=(FILES, POSTGRES))
+    serving, failed = ServingCondition((), 60.0, every_instance=True), replace(STATUS, services=(FILES, POSTGRES))
     assert not serving.holds(failed, 1.0)
     assert not serving.holds(failed, 5.0)
     assert serving.holds(failed, 6.0)
@@ -157,42 +157,42 @@ def test_a_passing_failure_does_not_end_waiting_while_the_agent_is_young() -> No
 
 
 def test_a_passing_failure_does_not_end_up() -> None:
-    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    settling, failed = SettledCondition(("files",)), replace(STATUS, services=(replace(FILES, state=State.FAILED),))
     assert not settling.holds(failed, 100.0)
-    assert not settling.holds(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 104.0)
+    assert not settling.holds(replace(STATUS, services=(replace(FILES, state=State.STARTING),)), 104.0)
     assert not settling.holds(failed, 105.0)
     assert not settling.holds(failed, 109.0)
     assert settling.holds(failed, 110.0)
-    assert settling.holds(BOARD, 111.0)
+    assert settling.holds(STATUS, 111.0)
 
 
 def test_waiting_for_a_service_that_fails_and_restarts_has_a_bound() -> None:
-    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
-    starting = replace(BOARD, services=(replace(FILES, state=State.STARTING),))
+    settling, failed = SettledCondition(("files",)), replace(STATUS, services=(replace(FILES, state=State.FAILED),))
+    starting = replace(STATUS, services=(replace(FILES, state=State.STARTING),))
     over = [settling.holds(failed if now % 4 < 2 else starting, float(now)) for now in range(36)]
     assert over.index(True) == 32
 
 
 def test_an_early_failure_does_not_shorten_the_time_of_the_ingress() -> None:
-    settling, failed = SettledCondition(("files",)), replace(BOARD, services=(replace(FILES, state=State.FAILED),))
+    settling, failed = SettledCondition(("files",)), replace(STATUS, services=(replace(FILES, state=State.FAILED),))
     assert not settling.holds(failed, 0.0)
-    assert not settling.holds(replace(BOARD, services=(replace(FILES, state=State.STARTING),)), 2.0)
+    assert not settling.holds(replace(STATUS, services=(replace(FILES, state=State.STARTING),)), 2.0)
     assert not settling.holds(NO_ROUTE_YET, 60.0)
-    assert settling.holds(BOARD, 61.0)
+    assert settling.holds(STATUS, 61.0)
 
 
 def test_services_are_waited_for_while_the_agent_is_young() -> None:
-    assert not over(replace(BOARD, services=()), age=5.0)
-    assert not over(replace(BOARD, services=()), "files", age=5.0)
-    assert over(replace(BOARD, services=()))
+    assert not over(replace(STATUS, services=()), age=5.0)
+    assert not over(replace(STATUS, services=()), "files", age=5.0)
+    assert over(replace(STATUS, services=()))
 
 
 def test_an_unknown_service_is_not_waited_for() -> None:
-    assert over(replace(BOARD, in_sync=False), "fils", age=0.0)
+    assert over(replace(STATUS, in_sync=False), "fils", age=0.0)
 
 
 def test_only_the_named_service_is_waited_for() -> None:
-    status = replace(BOARD, in_sync=False, services=(FILES, replace(STARTING, name="time")))
+    status = replace(STATUS, in_sync=False, services=(FILES, replace(STARTING, name="time")))
     assert over(status, "files", age=0.0)
     assert not over(status, "time")
     assert not over(status)
@@ -206,17 +206,17 @@ def test_the_ingress_is_waited_for_while_the_agent_is_young_and_not_after_a_late
 
 def test_the_ingress_gets_its_time_after_the_last_service_has_started() -> None:
     serving = ServingCondition((), 0.0, every_instance=False)
-    assert not serving.holds(replace(BOARD, services=(STARTING,)), 300.0)
+    assert not serving.holds(replace(STATUS, services=(STARTING,)), 300.0)
     assert not serving.holds(NO_ROUTE_YET, 301.0)
     assert serving.holds(NO_ROUTE_YET, 331.0)
-    assert serving.holds(BOARD, 302.0)
+    assert serving.holds(STATUS, 302.0)
 
 
 def test_calls_need_one_instance_and_verify_needs_all() -> None:
     growing = replace(
         FILES, state=State.DEGRADED, ready=1, instances=(*FILES.instances, InstanceStatus("files-3", State.STARTING))
     )
-    status = replace(BOARD, in_sync=False, services=(growing,))
+    status = replace(STATUS, in_sync=False, services=(growing,))
     assert over(status, "files")
     assert not over(status, "files", every_instance=True)
 

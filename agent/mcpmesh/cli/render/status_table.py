@@ -1,4 +1,4 @@
-"""The status of a mesh as text that fits the terminal: a headline, the table, problems, addresses."""
+"""The status of a mesh as text that fits the terminal: a headline, the table, troubles, addresses."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def status_lines(status: MeshStatus, width: int | None) -> list[Line]:
     return [
         headline(status),
         *_table(status, width),
-        *_problems(status, width),
+        *_trouble_lines(status, width),
         [],
         *_addresses(status),
     ]
@@ -100,7 +100,7 @@ def _join(cells: list[str], widths: list[int]) -> str:
     return _GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
 
 
-def _problems(status: MeshStatus, width: int | None) -> list[Line]:
+def _trouble_lines(status: MeshStatus, width: int | None) -> list[Line]:
     lines: list[Line] = []
     for service in status.services:
         if service.state in (State.READY, State.DRAINING):
