@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.e2e.composed import ROOT
 
-from mcpmesh.catalog.syntax_tree import looks_secret
+from mcpmesh.catalog.values import looks_secret
 
 OVERRIDES = sorted(path for path in ROOT.glob("compose.*.yaml") if path.name != "compose.override.yaml")
 

@@ -1,4 +1,4 @@
-"""Later files over earlier ones, and services over the defaults."""
+"""Mappings on top of others: later files over earlier ones, services over the defaults."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from mcpmesh.catalog.syntax_tree import Node
 
 
 def overlay(base: Node, over: Node) -> Node:
-    """`base` with what `over` says: mappings key by key, anything else replaced, null removed.
+    """`base` with `over` on top: mappings are merged key by key, any other value is replaced, null removes a key.
 
-    A null that has nothing to remove stays, so that it can be told to whoever wrote it.
+    A null that has nothing to remove stays in the outcome, so that a warning can name it.
     """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
@@ -23,16 +23,16 @@ def overlay(base: Node, over: Node) -> Node:
     return base.with_value(merged)
 
 
-def without_nulls(node: Node, found: list[Node]) -> Node:
-    """The same without nulls in mappings; those that there were are added to `found`."""
+def without_nulls(node: Node, removed: list[Node] | None = None) -> Node:
+    """The same without the nulls of mappings; each null is appended to `removed`."""
     if isinstance(node.value, list):
-        return node.with_value([without_nulls(item, found) for item in node.value])
+        return node.with_value([without_nulls(item, removed) for item in node.value])
     if not isinstance(node.value, dict):
         return node
-    kept: dict[str, Node] = {}
+    filled: dict[str, Node] = {}
     for key, inner in node.value.items():
-        if inner.value is None:
-            found.append(inner)
-        else:
-            kept[key] = without_nulls(inner, found)
-    return node.with_value(kept)
+        if inner.value is not None:
+            filled[key] = without_nulls(inner, removed)
+        elif removed is not None:
+            removed.append(inner)
+    return node.with_value(filled)

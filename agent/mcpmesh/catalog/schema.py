@@ -1,15 +1,18 @@
 """The keys of a mesh.yaml, as pydantic models and as a JSON Schema.
 
-The models hold one service after its variables were filled in; what depends on
-several keys or services is in `checks`. Descriptions go into the schema that
-editors show.
+The models hold one service after its variables were expanded. Rules about several keys are in `validate`, rules about
+several services in `cross_references`. Defaults stand in `model.service`: here a key that is not given is None.
+Descriptions go into the schema, which editors show.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, Strict, model_validator
 from pydantic_core import CoreSchema, core_schema
@@ -22,6 +25,7 @@ from mcpmesh.catalog.field_types import (
     Identity,
     Image,
     Interval,
+    IsolationWord,
     Name,
     Port,
     Program,
@@ -31,151 +35,208 @@ from mcpmesh.catalog.field_types import (
     Url,
     UrlPath,
 )
+from mcpmesh.model.service import Balance, Health, ServiceSpec, Stdio, Timeouts, default_route
 
 VERSION = 1
+# A key that begins so is never read, wherever it stands.
+EXTENSION_PREFIX = "x-"
+
+
+class AppliesTo(Enum):
+    """The services to which a key applies. Without this annotation a key applies to all."""
+
+    STDIO = "stdio"  # command or image
+    PROGRAM = "program"  # all that the mesh launches, a command in http or tcp included
+    REMOTE = "remote"  # url
+
+
+class Variables(Enum):
+    """How `${NAME}` is expanded in the texts of a key. Without this annotation it is not."""
+
+    VISIBLE = "visible"  # the outcome is shown to everybody on the machine, as in a process list
+    HIDDEN = "hidden"  # the outcome is shown nowhere, and a text can be file:PATH
 
 
 class Keys(BaseModel):
-    """A mapping with known keys; those that begin with `x-` are anybody's."""
+    """A mapping with known keys. Others are allowed only with the prefix `x-`."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
-        json_schema_extra={"patternProperties": {"^x-": {}}},
+        json_schema_extra={"patternProperties": {f"^{EXTENSION_PREFIX}": {}}},
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _without_foreign(cls, value: Any) -> Any:
+    def _without_extensions(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return {key: inner for key, inner in value.items() if not key.startswith("x-")}
+        return {key: inner for key, inner in value.items() if not key.startswith(EXTENSION_PREFIX)}
 
 
 class UpstreamKeys(Keys):
     """Another service that this one calls on 127.0.0.1."""
 
     service: Name = Field(description="The service that is called.")
-    port: Port | None = Field(None, description="The port on 127.0.0.1; chosen free by default.")
+    port: Port | None = Field(None, description="The port on 127.0.0.1. By default the mesh chooses a free one.")
 
 
 class ListeningKeys(Keys):
-    """A service that is no MCP server: the address of something that runs, or a program that listens on $PORT."""
+    """A service that is not an MCP server: an address where it runs already, or a program that listens on $PORT."""
 
-    address: Address | None = Field(None, description="host:port of something that runs already.")
+    address: Address | None = Field(None, description="host:port where the service runs already.")
     command: Program | None = Field(None, description="A program that is launched and listens on 127.0.0.1:$PORT.")
-    args: list[Argument] | None = Field(None, description="Its arguments.")
+    args: list[Argument] | None = Field(None, description="Arguments of the program.")
+
+
+def _short(seconds: float) -> str:
+    """A duration as it is written in a catalog."""
+    return f"{seconds / 3600:g}h" if seconds >= 3600 else f"{seconds:g}s"
 
 
 class TimeoutKeys(Keys):
     """How long things may take: 30s, 5m, 1m30s, or a number of seconds."""
 
-    start: Seconds | None = Field(None, description="From launch to the first answer. Default 60s.")
-    request: Seconds | None = Field(None, description="One call, streams included. Default 24h.")
-    drain: Seconds | None = Field(None, description="What a stopping instance gives to calls under way. Default 10s.")
+    start: Seconds | None = Field(
+        None, description=f"From the launch to the first answer. Default {_short(Timeouts.start)}."
+    )
+    request: Seconds | None = Field(
+        None, description=f"One call, its streams included. Default {_short(Timeouts.request)}."
+    )
+    drain: Seconds | None = Field(
+        None,
+        description=f"How long an instance that stops waits for calls to end. Default {_short(Timeouts.drain)}.",
+    )
 
 
 class HealthKeys(Keys):
     """How the service is checked."""
 
-    interval: Interval | None = Field(None, description="Time between checks. Default 2s.")
+    interval: Interval | None = Field(None, description=f"Time between checks. Default {_short(Health.interval)}.")
     path: UrlPath | None = Field(
-        None, description="Of a plain HTTP service: the path that answers 2xx while it is well."
+        None, description="Of a plain HTTP service: the path that answers 2xx while the service is healthy."
     )
 
 
-class _OrText:
-    """A mapping that can be written as the text of its one important key."""
+class _TextFor:
+    """Lets a text stand for the mapping that has it under `key`."""
 
     def __init__(self, key: str) -> None:
         self.key = key
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        def spelt_out(value: Any) -> Any:
+        def as_mapping(value: Any) -> Any:
             return {self.key: value} if isinstance(value, str) else value
 
-        return core_schema.no_info_before_validator_function(spelt_out, handler(source))
+        return core_schema.no_info_before_validator_function(as_mapping, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
-UpstreamEntry = Annotated[UpstreamKeys, _OrText("service")]
-ListeningEntry = Annotated[ListeningKeys, _OrText("address")]
+UpstreamEntry = Annotated[UpstreamKeys, _TextFor("service")]
+ListeningEntry = Annotated[ListeningKeys, _TextFor("address")]
 
 
 class CommonKeys(Keys):
-    """What `defaults` can say for every service."""
+    """Keys of a service that can also stand in `defaults`."""
 
-    cwd: Text | None = Field(
+    cwd: Annotated[Text | None, AppliesTo.PROGRAM, Variables.VISIBLE] = Field(
         None, description="Working directory, relative to this file's folder, which is the default."
     )
-    env: Environment | None = Field(
+    env: Annotated[Environment | None, AppliesTo.PROGRAM, Variables.HIDDEN] = Field(
         None, description="Environment of the program: ${VAR}, ${VAR:-default}, file:PATH, or the value itself."
     )
     instances: Annotated[int, Strict(), Field(ge=1, le=100)] | None = Field(
-        None, description="How many are run side by side. Default 1."
+        None, description=f"How many instances run. Default {ServiceSpec.instances}."
     )
     tags: list[Annotated[str, Field(min_length=1, max_length=255)]] | None = Field(
-        None, description="Words kept with the service in Consul."
+        None, description="Words stored with the service in Consul."
     )
     timeouts: TimeoutKeys | None = None
-    isolation: Literal["session", "shared", "request"] | None = Field(
+    isolation: Annotated[IsolationWord | None, AppliesTo.STDIO] = Field(
         None,
-        description="Who shares a child process of a stdio server: nobody but the session (default), all, "
-        "or not even two requests.",
+        description="Who shares a server process of a stdio server: the requests of one session, all callers, or "
+        f"nobody, not even two requests. Default {Stdio.isolation.value}.",
     )
     allow: list[Identity] | None = Field(
-        None, description='Which services may call this one; "*" is everybody. The ingress may where there is a route.'
+        None, description='The services that may call this one; "*" is everybody. The ingress may if there is a route.'
     )
     health: HealthKeys | None = None
-    balance: Literal["least_request", "round_robin", "random"] | None = Field(
-        None, description="How callers choose among instances. Default least_request."
+    balance: Balance | None = Field(
+        None, description=f"How callers choose among instances. Default {ServiceSpec.balance}."
     )
 
 
 class ServiceKeys(CommonKeys):
     """One service. It needs one of `command`, `image`, `url`, `http` and `tcp`."""
 
-    command: Program | None = Field(
+    command: Annotated[Program | None, Variables.VISIBLE] = Field(
         None,
         description="A stdio MCP server: program, or list of program and arguments; with a slash, relative to cwd.",
     )
     image: Image | None = Field(
         None, description="A stdio MCP server in an image such as mcp/time:1.0, run in a container (compose.yaml)."
     )
-    args: list[Argument] | None = Field(None, description="Arguments of the program.")
-    egress: Annotated[bool, Strict()] | None = Field(
-        None, description="Whether it may reach the internet, where it runs in a container. Default false; url always."
+    args: Annotated[list[Argument] | None, AppliesTo.STDIO, Variables.VISIBLE] = Field(
+        None, description="Arguments of the program."
     )
-    url: Url | None = Field(None, description="A remote MCP server that speaks Streamable HTTP.")
-    headers: Headers | None = Field(None, description="Headers sent to `url`; values like those of env.")
-    http: ListeningEntry | None = Field(None, description="An HTTP service that is no MCP server.")
-    tcp: ListeningEntry | None = Field(None, description="A TCP service.")
+    egress: Annotated[bool, Strict()] | None = Field(
+        None,
+        description="Whether the service may reach the internet when it runs in a container. "
+        f"Default {str(ServiceSpec.egress).lower()}; a url always may.",
+    )
+    url: Annotated[Url | None, Variables.VISIBLE] = Field(
+        None, description="A remote MCP server that speaks Streamable HTTP."
+    )
+    headers: Annotated[Headers | None, AppliesTo.REMOTE, Variables.HIDDEN] = Field(
+        None, description="Headers sent to `url`; values like those of env."
+    )
+    http: Annotated[ListeningEntry | None, Variables.VISIBLE] = Field(
+        None, description="An HTTP service that is not an MCP server."
+    )
+    tcp: Annotated[ListeningEntry | None, Variables.VISIBLE] = Field(None, description="A TCP service.")
     upstreams: list[UpstreamEntry] | None = Field(None, description="Services that this one calls on 127.0.0.1.")
     route: Route | None = Field(
         None,
-        description="Path at the ingress. Default /mcp/<name> for MCP servers and none for others; false for none.",
+        description=f"Path at the ingress; false for none. Default {default_route('<name>')} for MCP servers, "
+        "none for other services.",
     )
-    disabled: Annotated[bool, Strict()] | None = Field(None, description="Leave the service out.")
+    disabled: Annotated[bool, Strict()] | None = Field(None, description="Leave the service out. Default false.")
 
 
 class MeshKeys(Keys):
     """The services of a mesh."""
 
     version: Literal[1] = Field(description="The version of this format.")
-    defaults: CommonKeys | None = Field(None, description="What every service begins with; its own keys win.")
+    defaults: CommonKeys | None = Field(
+        None, description="Values for all services; a service's own keys win over them."
+    )
     services: dict[Name, ServiceKeys | None] | None = Field(
         None, description="The services by name. In a later file, null removes one."
     )
 
 
+Marker = TypeVar("Marker", bound=Enum)
+
+
+@functools.cache
+def marked(kind: type[Marker]) -> Mapping[str, Marker]:
+    """The keys of a service that are annotated with a word of `kind`, each with that word."""
+    return {
+        key: annotation
+        for key, field in ServiceKeys.model_fields.items()
+        for annotation in field.metadata
+        if isinstance(annotation, kind)
+    }
+
+
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of mesh.yaml for editors; it knows single keys, not what depends on several."""
-    schema = _plainer(MeshKeys.model_json_schema())
+    """The JSON Schema (2020-12) of a mesh.yaml for editors; it knows single keys, not the rules about several."""
+    schema = _without_noise(MeshKeys.model_json_schema())
     schema["properties"]["$schema"] = {"type": "string"}
-    # Pydantic says what the names of services look like, not that there are no others.
+    # Pydantic says how the names of services look, and not that there are no others.
     schema["properties"]["services"]["anyOf"][0]["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mesh.yaml", **schema}
 
@@ -185,14 +246,17 @@ def published() -> str:
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
-def _plainer(schema: Any) -> Any:
-    """Without titles that repeat the key, and defaults that say nothing."""
+def _without_noise(schema: Any) -> Any:
+    """The schema without titles that repeat the key, and without `default: null`."""
     if isinstance(schema, list):
-        return [_plainer(item) for item in schema]
+        return [_without_noise(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: value for key, value in schema.items() if not (key == "default" and value is None)}
-    return {key: _plainer(value) for key, value in kept.items() if not (key == "title" and isinstance(value, str))}
+    return {
+        key: _without_noise(value)
+        for key, value in schema.items()
+        if not (key == "default" and value is None) and not (key == "title" and isinstance(value, str))
+    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,9 @@
-"""A value of a file that still knows where it was written."""
+"""The values of a YAML or JSON file, each with the place where it was written."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,14 @@ from mcpmesh.errors import Problem
 
 Scalar = None | bool | int | float | str
 
-_LOOKS_SECRET = re.compile(r"token|secret|passw|api[_-]?key|private[_-]?key|credential|authorization|cookie", re.I)
-
 
 @dataclass(frozen=True)
 class Node:
-    """A scalar, mapping or list of a YAML or JSON file.
+    """A scalar, mapping or list of a file.
 
-    `field` is its path as the file's author would say it, `services.files.args[0]`;
-    `text` is a scalar as written, so that `0755` and `1.10` can be taken literally.
+    `line` counts from 1; for a value of a mapping it is the line of its key. `field` is the path of the value as the
+    file's author would write it: `services.files.args[0]`. `text` is a scalar as it was written, so that `0755` and
+    `1.10` can be taken literally.
     """
 
     path: Path
@@ -31,25 +28,30 @@ class Node:
     text: str = ""
 
     @property
+    def folder(self) -> Path:
+        """The folder of the file, from which relative paths in it start."""
+        return self.path.absolute().parent
+
+    @property
     def mapping(self) -> dict[str, Node]:
-        """Its keys, and none where it is no mapping."""
+        """The entries of a mapping; empty for any other value."""
         return self.value if isinstance(self.value, dict) else {}
 
     @property
     def items(self) -> list[Node]:
-        """Its entries, and none where it is no list."""
+        """The entries of a list; empty for any other value."""
         return self.value if isinstance(self.value, list) else []
 
     def get(self, key: str) -> Node:
-        """The value of `key`, null in its own place where there is none."""
+        """The value of `key`; where there is none, a null at the place of this node."""
         return self.mapping.get(key) or self.with_value(None, "")
 
     def with_value(self, value: Scalar | dict[str, Node] | list[Node], text: str | None = None) -> Node:
-        """The same place with another value."""
+        """Another value at the same place."""
         return Node(self.path, self.line, self.field, value, self.text if text is None else text)
 
     def plain(self) -> Any:
-        """The bare value, without places."""
+        """The value without places: dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -57,7 +59,7 @@ class Node:
         return self.value
 
     def at(self, location: Sequence[int | str]) -> Node:
-        """The node at `location`, or the nearest one above it that exists."""
+        """The node at `location`, or the deepest one on the way to it that exists."""
         node = self
         for step in location:
             inner: Node | None = None
@@ -71,21 +73,5 @@ class Node:
         return node
 
     def problem(self, message: str) -> Problem:
-        """Something wrong with it."""
+        """A problem with this value."""
         return Problem(self.path, self.line, self.field, message)
-
-
-def looks_secret(name: str) -> bool:
-    """Whether something of that name is likely to hold a secret."""
-    return _LOOKS_SECRET.search(name) is not None
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean "x"?`, or nothing where no known word is near."""
-    close = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
-def one_of(words: Sequence[str]) -> str:
-    """The words as an enumeration: `a, b or c`."""
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]

@@ -1,101 +1,123 @@
-"""What makes sense in one service only in the light of its other keys."""
+"""Rules about the name and the keys of one service, beyond the type of each key."""
 
 from __future__ import annotations
 
 import re
 
-from mcpmesh.catalog.ecosystem import mesh_name
-from mcpmesh.catalog.problems import Findings
-from mcpmesh.catalog.schema import CommonKeys, ServiceKeys
-from mcpmesh.catalog.syntax_tree import Node, nearest, one_of
-from mcpmesh.model.service import NAME_PATTERN
+from mcpmesh.catalog.problems import Problems, did_you_mean, one_of
+from mcpmesh.catalog.schema import EXTENSION_PREFIX, AppliesTo, CommonKeys, ServiceKeys, marked
+from mcpmesh.catalog.syntax_tree import Node
+from mcpmesh.model.reserved_names import is_reserved
+from mcpmesh.model.service import NAME_PATTERN, service_name
 
-RESERVED = ("ingress", "mcpmesh-agent", "mcpmesh-stranger", "consul")
-STARTS = ("command", "image", "url", "http", "tcp")
-# Consul names the sidecar of a service so.
-_SIDECAR = "-sidecar-proxy"
-_NEEDS = {"args": ("command", "image"), "isolation": ("command", "image"), "headers": ("url",)}
-_OF_PROGRAMS = ("env", "cwd")
+# The keys that say how a service starts. Each service has exactly one.
+START_KEYS = ("command", "image", "url", "http", "tcp")
+_STDIO_STARTS = ("command", "image")
+_LISTENING_STARTS = ("http", "tcp")
+_STARTS_OF = {AppliesTo.STDIO: _STDIO_STARTS, AppliesTo.REMOTE: ("url",)}
 
 
-def starts(service: Node) -> list[str]:
-    """Which of the ways to start are given."""
-    return [key for key in STARTS if service.get(key).value is not None]
+def start_keys(service: Node) -> list[str]:
+    """The start keys that the service has."""
+    return [key for key in START_KEYS if service.get(key).value is not None]
 
 
 def is_launched(service: Node) -> bool:
-    """Whether the mesh starts a program for it."""
-    return bool({"command", "image"} & set(starts(service))) or any(
-        "command" in service.get(key).mapping for key in ("http", "tcp")
-    )
+    """Whether the mesh starts a program for the service."""
+    return _has_start(service, _STDIO_STARTS) or any("command" in service.get(key).mapping for key in _LISTENING_STARTS)
 
 
-def applicable(defaults: Node, service: Node) -> Node:
-    """Of the defaults, what means something to a service that starts as this one does."""
-    ways = starts(service)
-    keys = {key: node for key, node in defaults.mapping.items() if key in CommonKeys.model_fields}
-    if not is_launched(service):
-        keys = {key: node for key, node in keys.items() if key not in _OF_PROGRAMS}
-        if "url" not in ways:
-            keys.pop("instances", None)
-    if not {"command", "image"} & set(ways):
-        keys.pop("isolation", None)
-    if "http" not in ways and "health" in keys:
+def is_mcp_server(service: Node) -> bool:
+    """Whether the service is an MCP server, and so has a route by default."""
+    return _has_start(service, (*_STDIO_STARTS, "url"))
+
+
+def applicable_defaults(defaults: Node, service: Node) -> Node:
+    """The `defaults` without the keys that do not apply to a service that starts as this one does."""
+    keys = {
+        key: node for key, node in defaults.mapping.items() if key in CommonKeys.model_fields and _applies(key, service)
+    }
+    if not is_launched(service) and not _has_start(service, ("url",)):
+        keys.pop("instances", None)
+    if "health" in keys and not _has_start(service, ("http",)):
         health = {key: node for key, node in keys["health"].mapping.items() if key != "path"}
         keys["health"] = keys["health"].with_value(health)
     return defaults.with_value(keys)
 
 
-def check_name(name: str, service: Node, findings: Findings) -> None:
-    """Names become Consul services, DNS labels and parts of URLs, and some are taken."""
+def check_name(name: str, service: Node, problems: Problems) -> None:
+    """The name can stand in Consul, in DNS and in URLs, and the mesh does not use it itself."""
     if not re.fullmatch(NAME_PATTERN, name):
-        better = mesh_name(name)
-        hint = f', such as "{better}"' if better else ""
-        findings.refuse(service, f"needs a name of at most 63 lower-case letters, digits and -{hint}")
-    elif name in RESERVED or name.endswith(_SIDECAR):
-        findings.refuse(service, "has a name that the mesh uses itself; choose another")
+        suggestion = service_name(name)
+        hint = f', such as "{suggestion}"' if suggestion else ""
+        problems.add(service, f"needs a name of at most 63 lower-case letters, digits and -{hint}")
+    elif is_reserved(name):
+        problems.add(service, "has a name that the mesh uses itself; choose another")
 
 
-def check_shape(service: Node, findings: Findings) -> None:
-    """Exactly one way to start, and no key that belongs to another way."""
-    ways = starts(service)
-    misspelt = [key for key in service.mapping if key not in ServiceKeys.model_fields and not key.startswith("x-")]
-    if not ways and not any(nearest(key, STARTS) for key in misspelt):
-        findings.refuse(service, f"does not say how it starts; give it {one_of(STARTS)}")
-    if len(ways) > 1:
-        findings.refuse(service.mapping[ways[1]], f"stands beside {ways[0]}; keep one (null removes an earlier file's)")
-    if len(ways) != 1:
+def check_shape(service: Node, problems: Problems) -> None:
+    """The service has exactly one start key, and no key that does not apply to it."""
+    starts = start_keys(service)
+    if not starts and not _has_misspelt_start(service):
+        problems.add(service, f"does not say how it starts; give it {one_of(START_KEYS)}")
+    if len(starts) > 1:
+        other = service.mapping[starts[1]]
+        problems.add(other, f"cannot stand beside {starts[0]}; keep one (null removes an earlier file's)")
+    if len(starts) != 1:
         return
-    launched = is_launched(service)
-    for key, needed in _NEEDS.items():
-        if key in service.mapping and not set(ways) & set(needed):
-            inside = f"; put it into {ways[0]}" if key == "args" and ways[0] in ("http", "tcp") else "; remove it"
-            findings.refuse(service.mapping[key], f"goes with {one_of(needed)}, and this service has {ways[0]}{inside}")
-    for key in _OF_PROGRAMS:
-        if key in service.mapping and not launched:
-            findings.refuse(service.mapping[key], "goes with a program, and this service runs elsewhere; remove it")
+    [start] = starts
+    _check_applicable(service, start, problems)
     health = service.get("health")
-    if "path" in health.mapping and ways != ["http"]:
-        findings.refuse(health.mapping["path"], "goes with http; other services are asked in their own protocol")
-    _check_listening(service, ways[0], findings)
+    if "path" in health.mapping and start != "http":
+        problems.add(health.mapping["path"], "applies to http alone; other services are checked in their own protocol")
+    if start in _LISTENING_STARTS:
+        _check_listening(service, start, problems)
 
 
-def _check_listening(service: Node, way: str, findings: Findings) -> None:
-    listening = service.mapping[way]
-    if way not in ("http", "tcp"):
-        return
+def _has_start(service: Node, keys: tuple[str, ...]) -> bool:
+    return bool(set(keys) & set(start_keys(service)))
+
+
+def _has_misspelt_start(service: Node) -> bool:
+    """Whether a key that looks like a start key is reported as unknown already."""
+    unknown = [key for key in service.mapping if key not in ServiceKeys.model_fields]
+    return any(did_you_mean(key, START_KEYS) for key in unknown if not key.startswith(EXTENSION_PREFIX))
+
+
+def _applies(key: str, service: Node) -> bool:
+    scope = marked(AppliesTo).get(key)
+    if scope is AppliesTo.PROGRAM:
+        return is_launched(service)
+    return scope is None or _has_start(service, _STARTS_OF[scope])
+
+
+def _check_applicable(service: Node, start: str, problems: Problems) -> None:
+    for key, scope in marked(AppliesTo).items():
+        if key not in service.mapping or _applies(key, service):
+            continue
+        if scope is AppliesTo.PROGRAM:
+            message = "applies to a program, and this service runs elsewhere; remove it"
+        else:
+            listening = key == "args" and start in _LISTENING_STARTS
+            step = f"put it into {start}" if listening else "remove it"
+            message = f"applies to {one_of(_STARTS_OF[scope])}, and this service has {start}; {step}"
+        problems.add(service.mapping[key], message)
+
+
+def _check_listening(service: Node, start: str, problems: Problems) -> None:
+    listening = service.mapping[start]
     if isinstance(listening.value, dict) and len({"address", "command"} & listening.mapping.keys()) != 1:
-        findings.refuse(listening, "needs either an address of something that runs, or a command that is launched")
+        problems.add(listening, "needs either an address where it runs already, or a command that is launched")
     if "args" in listening.mapping and "command" not in listening.mapping:
-        findings.refuse(listening.mapping["args"], "goes with command; remove it")
-    env = service.get("env").mapping
-    if "PORT" in env:
-        findings.refuse(env["PORT"], "is set by the mesh for each instance; remove it and listen on it")
+        problems.add(listening.mapping["args"], "applies to command; remove it")
+    environment = service.get("env").mapping
+    if "PORT" in environment:
+        problems.add(environment["PORT"], "is set by the mesh for each instance; remove it and listen on that port")
     route = service.get("route")
-    if way == "tcp" and route.value not in (None, False):
-        findings.refuse(route, "goes with HTTP; TCP services are reached inside the mesh alone")
-    if way == "http" and route.value is True:
-        findings.refuse(route, "has to be a path such as /api; only MCP servers have one by default")
+    if start == "tcp" and route.value not in (None, False):
+        problems.add(route, "applies to HTTP; TCP services are reached inside the mesh alone")
+    if start == "http" and route.value is True:
+        problems.add(route, "has to be a path such as /api; only MCP servers have one by default")
     instances = service.get("instances")
     if instances.value not in (None, 1) and not is_launched(service):
-        findings.refuse(instances, "goes with something that is launched; what runs at an address is one instance")
+        problems.add(instances, "applies to a program that is launched; a service at an address is one instance")

@@ -18,7 +18,7 @@ from watchfiles import awatch
 
 from mcpmesh.catalog.loader import secret_files
 from mcpmesh.catalog.parse import MAX_BYTES
-from mcpmesh.catalog.regular import read_regular
+from mcpmesh.kit.regular_files import read_regular_file
 
 # Looked at this often even without an event: folders that come back, network file systems.
 _LOOK_SECONDS = 1.0
@@ -106,6 +106,6 @@ class _Look:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return hashlib.sha256(read_regular(path, MAX_BYTES)[0]).digest()
+        return hashlib.sha256(read_regular_file(path, MAX_BYTES)[0]).digest()
     except (OSError, ValueError):
         return None

@@ -1,8 +1,7 @@
-"""Nodes from YAML events, within bounds and without recursion.
+"""Syntax trees from YAML events, within bounds and without recursion.
 
-Aliases and merge keys work, and count in full; tags beyond the plain ones
-don't. Nothing is constructed but mappings, lists and scalars, and these as
-YAML 1.2 has them: `no` is a word, `12:30` is a text.
+Aliases and merge keys work, and each use of an alias counts in full. Tags other than those of YAML's plain types are
+refused. Only mappings, lists and scalars are made, with the scalars of YAML 1.2: `no` and `12:30` are texts.
 """
 
 from __future__ import annotations
@@ -11,19 +10,22 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import yaml
 
 from mcpmesh.catalog.syntax_tree import Node, Scalar
 from mcpmesh.errors import CatalogError, Problem, ProblemKind
 
-# Counted with every alias expanded, so that ten lines can't become a billion values.
+# Values with every alias expanded, so that ten lines cannot become a billion values.
 MAX_NODES = 50_000
-# A catalog needs six levels.
+# Levels of nesting. A catalog needs six.
 MAX_DEPTH = 24
+# Longer keys are cut off in messages.
+_SHOWN_KEY_CHARACTERS = 64
 
 _INT = re.compile(r"[-+]?[0-9]{1,18}")
-_BASED = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
+_BASED_INT = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,16}")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]{1,30}|[0-9]{1,30}(?:\.[0-9]{0,30})?)(?:[eE][-+]?[0-9]{1,3})?")
 _CONSTANTS: dict[str, Scalar] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -32,10 +34,15 @@ _CONSTANTS: dict[str, Scalar] = {
 }
 _TAG = "tag:yaml.org,2002:"
 _TAGS = {None, "!", *(_TAG + kind for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
+_TEXT_TAGS = ("!", _TAG + "str")
+_MERGE_KEY = "<<"
 
 
 def compose(path: Path, events: Iterator[yaml.Event]) -> tuple[Node | None, list[Problem]]:
-    """The root of the one document in `events`, None where it can't be used, and all that is wrong with its writing."""
+    """The root of the one document in `events`, and all problems of its syntax.
+
+    The root is None where the document cannot be used.
+    """
     composer = _Composer(path)
     try:
         composer.run(events)
@@ -48,25 +55,35 @@ def compose(path: Path, events: Iterator[yaml.Event]) -> tuple[Node | None, list
 
 
 def _shown(key: str) -> str:
-    """A key as it can stand in a message: on one line, of a length that can be read."""
-    return "".join(character if character.isprintable() else "?" for character in key[:64])
+    """A key for a message: on one line, and not too long to read."""
+    return "".join(character if character.isprintable() else "?" for character in key[:_SHOWN_KEY_CHARACTERS])
 
 
-def _resolve(text: str) -> Scalar:
+def _scalar_of(text: str) -> Scalar:
+    """The value of a scalar without quotes and tags."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INT.fullmatch(text):
         return int(text)
-    if _BASED.fullmatch(text):
+    if _BASED_INT.fullmatch(text):
         return int(text, 0)
     if _FLOAT.fullmatch(text):
         return float(text)
     return text
 
 
+@dataclasses.dataclass(frozen=True)
+class _Anchored:
+    """A value with an anchor; `size` counts the values in it, `height` its levels."""
+
+    node: Node
+    size: int
+    height: int
+
+
 @dataclasses.dataclass
-class _Open:
-    """A mapping or list that is still being read."""
+class _OpenCollection:
+    """A mapping or list whose end has not been read yet."""
 
     event: yaml.CollectionStartEvent
     line: int
@@ -79,19 +96,19 @@ class _Open:
     height: int = 1
 
     @property
-    def wants_key(self) -> bool:
+    def expects_key(self) -> bool:
         return isinstance(self.value, dict) and self.key is None
 
 
 class _Composer:
-    """Nodes from events, without recursion, within the bounds."""
+    """Builds the tree of one document."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.root: Node | None = None
         self.problems: list[Problem] = []
-        self._stack: list[_Open] = []
-        self._anchors: dict[str, tuple[Node, int, int]] = {}
+        self._stack: list[_OpenCollection] = []
+        self._anchors: dict[str, _Anchored] = {}
         self._documents = 0
 
     def run(self, events: Iterator[yaml.Event]) -> None:
@@ -110,11 +127,11 @@ class _Composer:
             elif isinstance(event, yaml.CollectionEndEvent):
                 self._end()
 
-    def _stop(self, line: int, message: str) -> None:
+    def _stop(self, line: int, message: str) -> NoReturn:
         raise CatalogError([Problem(self.path, line, self._place(line)[1], message)])
 
     def _place(self, line: int) -> tuple[int, str]:
-        """Line and field of the value that comes next: in a mapping its key's line."""
+        """Line and field of the next value; inside a mapping the line is that of its key."""
         if not self._stack:
             return line, ""
         top = self._stack[-1]
@@ -124,46 +141,48 @@ class _Composer:
             return line, top.field
         return top.key_line, f"{top.field}.{_shown(top.key)}" if top.field else _shown(top.key)
 
-    def _checked_tag(self, tag: str | None, line: int) -> None:
+    def _check_tag(self, tag: str | None, line: int) -> None:
         if tag not in _TAGS:
-            self._stop(line, "has a YAML tag that means nothing here; remove what begins with `!`")
+            self._stop(line, "has a YAML tag that is not supported; remove the word that begins with `!`")
 
     def _scalar(self, event: yaml.ScalarEvent, line: int) -> None:
-        self._checked_tag(event.tag, line)
+        self._check_tag(event.tag, line)
         text = event.value
         if any("\ud800" <= character <= "\udfff" for character in text):
             self._stop(line, "holds half of a surrogate pair; write the character itself")
-        if self._stack and self._stack[-1].wants_key:
+        if self._stack and self._stack[-1].expects_key:
             self._key(self._stack[-1], text, line)
             return
-        literal = not event.implicit[0] if event.tag is None else event.tag in ("!", _TAG + "str")
-        at, name = self._place(line)
-        self._add(Node(self.path, at, name, text if literal else _resolve(text), text), 1, 1, event.anchor)
+        is_text = not event.implicit[0] if event.tag is None else event.tag in _TEXT_TAGS
+        line, field = self._place(line)
+        node = Node(self.path, line, field, text if is_text else _scalar_of(text), text)
+        self._add(_Anchored(node, 1, 1), event.anchor)
 
-    def _key(self, top: _Open, text: str, line: int) -> None:
+    def _key(self, top: _OpenCollection, text: str, line: int) -> None:
         assert isinstance(top.value, dict)
         top.key, top.key_line = text, line
         if text in top.value:
-            first = top.value[text].line
-            message = f"is there twice, first in line {first}; keep one"
+            message = f"is written twice, first in line {top.value[text].line}; keep one"
             self.problems.append(Problem(self.path, line, self._place(line)[1], message))
 
     def _alias(self, event: yaml.AliasEvent, line: int) -> None:
-        if self._stack and self._stack[-1].wants_key:
+        if self._stack and self._stack[-1].expects_key:
             self._stop(line, "has an alias as a key; write the key out")
-        if event.anchor not in self._anchors:
-            self._stop(line, f"*{event.anchor} stands for nothing; put &{event.anchor} before what it repeats")
-        node, size, height = self._anchors[str(event.anchor)]
-        self._add(node, size, height, None)
+        anchored = self._anchors.get(str(event.anchor))
+        if anchored is None:
+            self._stop(
+                line, f"has the alias *{event.anchor} of nothing; write &{event.anchor} before the value to repeat"
+            )
+        self._add(anchored, None)
 
     def _begin(self, event: yaml.CollectionStartEvent, line: int) -> None:
-        self._checked_tag(event.tag, line)
-        if self._stack and self._stack[-1].wants_key:
-            self._stop(line, "has a list or mapping as a key; keys are words")
+        self._check_tag(event.tag, line)
+        if self._stack and self._stack[-1].expects_key:
+            self._stop(line, "has a list or mapping as a key; a key has to be a text")
         if len(self._stack) >= MAX_DEPTH:
-            self._stop(line, f"is nested more than {MAX_DEPTH} deep")
-        at, name = self._place(line)
-        self._stack.append(_Open(event, at, name, {} if isinstance(event, yaml.MappingStartEvent) else []))
+            self._stop(line, f"is nested more than {MAX_DEPTH} levels deep; a catalog needs six")
+        line, field = self._place(line)
+        self._stack.append(_OpenCollection(event, line, field, {} if isinstance(event, yaml.MappingStartEvent) else []))
 
     def _end(self) -> None:
         done = self._stack.pop()
@@ -171,31 +190,34 @@ class _Composer:
             for source in done.merged:
                 for key, node in source.mapping.items():
                     done.value.setdefault(key, node)
-        self._add(Node(self.path, done.line, done.field, done.value), done.size, done.height, done.event.anchor)
+        node = Node(self.path, done.line, done.field, done.value)
+        self._add(_Anchored(node, done.size, done.height), done.event.anchor)
 
-    def _add(self, node: Node, size: int, height: int, anchor: str | None) -> None:
+    def _add(self, added: _Anchored, anchor: str | None) -> None:
+        """Adds a complete value to the collection that is open, or makes it the root."""
+        node = added.node
         if anchor:
-            self._anchors[anchor] = (node, size, height)
+            self._anchors[anchor] = added
         if not self._stack:
             self.root = node
             return
         top = self._stack[-1]
-        top.size += size
-        top.height = max(top.height, height + 1)
-        if top.size > MAX_NODES or len(self._stack) + height > MAX_DEPTH + 1:
+        top.size += added.size
+        top.height = max(top.height, added.height + 1)
+        if top.size > MAX_NODES or len(self._stack) + added.height > MAX_DEPTH + 1:
             self._stop(node.line, f"has more than {MAX_NODES} values or {MAX_DEPTH} levels, aliases counted in full")
         if isinstance(top.value, list):
             top.value.append(node)
             return
         assert top.key is not None
-        if top.key == "<<":
+        if top.key == _MERGE_KEY:
             self._merge(top, node)
         else:
             top.value[top.key] = node
         top.key = None
 
-    def _merge(self, top: _Open, node: Node) -> None:
+    def _merge(self, top: _OpenCollection, node: Node) -> None:
         sources = node.items if isinstance(node.value, list) else [node]
         if not all(isinstance(source.value, dict) for source in sources):
-            self._stop(top.key_line, "merges something that is no mapping; write `<<: *name`")
+            self._stop(top.key_line, "merges a value that is not a mapping; write `<<: *name`")
         top.merged.extend(sources)

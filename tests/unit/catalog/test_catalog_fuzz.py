@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mcpmesh.catalog.loader import load
-from mcpmesh.catalog.parse import LOADERS, parse
+from mcpmesh.catalog.parse import LOADERS, parse_text
 from mcpmesh.catalog.schema import (
     CommonKeys,
     HealthKeys,
@@ -134,7 +134,7 @@ _PIECES += [
 @given(text=st.lists(st.sampled_from(_PIECES), max_size=40).map("".join))
 @pytest.mark.parametrize("loader", LOADERS)
 def test_any_text_is_a_tree_or_problems(text: str, loader: type) -> None:
-    root, problems = parse(Path("f"), text, loader)
+    root, problems = parse_text(Path("f"), text, loader)
     assert (root is not None) or problems
 
 
@@ -147,7 +147,7 @@ def test_json_is_read_as_json(value: Any, indent: Any, ascii_only: bool, loader:
     text = json.dumps({"": value}, indent=indent, ensure_ascii=ascii_only)
     if not text.isprintable():
         text = json.dumps({"": value}, indent=indent)
-    root, problems = parse(Path("f"), text, loader)
+    root, problems = parse_text(Path("f"), text, loader)
     if '"<<"' in text:
         return
     assert root and not problems

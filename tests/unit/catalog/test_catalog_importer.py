@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mcpmesh.catalog.importer import imported, to_mesh_yaml
+from mcpmesh.catalog.importer import import_file
 from mcpmesh.catalog.loader import load
 from mcpmesh.errors import CatalogError
 
@@ -36,7 +36,7 @@ def test_an_imported_file_reads_like_one_written_by_hand(folder: Folder) -> None
         ),
     )
     assert (
-        to_mesh_yaml(path)
+        import_file(path).text
         == """\
 # Made from .mcp.json by `mcpmesh import`; docs/catalog.md explains every key.
 # Paths are relative to this file's folder: keep it where .mcp.json is.
@@ -67,7 +67,7 @@ def test_a_literal_secret_is_named_in_a_warning_and_not_shown(folder: Folder) ->
         "a": {"command": "x", "args": ["--api-key=hunter2"], "env": {"API_TOKEN": "hunter2", "LEVEL": "hunter2"}}
     }
     path = folder.write(".mcp.json", json.dumps({"mcpServers": servers}))
-    warnings = imported(path).warnings
+    warnings = import_file(path).warnings
     advice = "may hold a secret in plain text; put it into a variable, ${NAME}, or a file, file:PATH"
     assert warnings == (
         f"{path}:1: mcpServers.a.env.API_TOKEN: {advice}",
@@ -84,7 +84,7 @@ def test_an_imported_file_means_the_same_in_another_folder(folder: Folder) -> No
     }
     path = folder.write(".mcp.json", json.dumps({"mcpServers": servers}))
     (folder.path / "other").mkdir()
-    target = folder.write("other/mesh.yaml", to_mesh_yaml(path, folder.path / "other"))
+    target = folder.write("other/mesh.yaml", import_file(path, folder.path / "other").text)
     assert folder.load(target).services == folder.load(path).services
 
 
@@ -94,7 +94,7 @@ def test_an_imported_file_means_the_same_in_another_folder(folder: Folder) -> No
 )
 def test_what_is_no_mcp_json_or_starts_nothing_is_refused(folder: Folder, text: str) -> None:
     with pytest.raises(CatalogError):
-        to_mesh_yaml(folder.write(".mcp.json", text))
+        import_file(folder.write(".mcp.json", text))
 
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | st.sampled_from(
@@ -143,5 +143,5 @@ def test_an_imported_file_loads_to_the_same_catalog(tmp_path: Path, servers: dic
         expected = load([source], environ).services
     except CatalogError:  # such as a ${ that is never closed
         return
-    target.write_text(to_mesh_yaml(source))
+    target.write_text(import_file(source).text)
     assert load([target], environ).services == expected

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mcpmesh.catalog.parse import LOADERS, MAX_BYTES, parse, read
+from mcpmesh.catalog.parse import LOADERS, MAX_BYTES, parse_file, parse_text
 from mcpmesh.catalog.yaml_composer import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def loader(request: pytest.FixtureRequest) -> type:
 
 def test_plain_words_are_what_they_look_like(loader: type) -> None:
     text = "[no, on, 12:30, 2024-01-01, 0o17, 0x1f, 1_000, 007, 1.5, 1e3, ~, true, '1', !!str 1, 1.2.3]"
-    root, problems = parse(FILE, text, loader)
+    root, problems = parse_text(FILE, text, loader)
     assert root and not problems
     assert root.plain() == [
         "no", "on", "12:30", "2024-01-01", 15, 31, "1_000", 7, 1.5, 1000.0, None, True, "1", "1", "1.2.3",
@@ -32,7 +32,7 @@ def test_plain_words_are_what_they_look_like(loader: type) -> None:
 
 
 def test_a_node_knows_its_line_and_field(loader: type) -> None:
-    root, _ = parse(FILE, "a:\n  b:\n    - x\n    - {c: 1}\n", loader)
+    root, _ = parse_text(FILE, "a:\n  b:\n    - x\n    - {c: 1}\n", loader)
     assert root
     assert [(node.line, node.field) for node in (root.get("a"), root.at(("a", "b")), root.at(("a", "b", 1, "c")))] == [
         (1, "a"),
@@ -42,8 +42,8 @@ def test_a_node_knows_its_line_and_field(loader: type) -> None:
 
 
 def test_a_key_that_is_there_twice_is_a_problem_at_the_second(loader: type) -> None:
-    _, problems = parse(FILE, '{"a": 1,\n "b": {"c": 1,\n "c": 2}}', loader)
-    assert [str(problem) for problem in problems] == ["mesh.yaml:3: b.c: is there twice, first in line 2; keep one"]
+    _, problems = parse_text(FILE, '{"a": 1,\n "b": {"c": 1,\n "c": 2}}', loader)
+    assert [str(problem) for problem in problems] == ["mesh.yaml:3: b.c: is written twice, first in line 2; keep one"]
 
 
 @pytest.mark.parametrize(
@@ -58,17 +58,21 @@ def test_a_key_that_is_there_twice_is_a_problem_at_the_second(loader: type) -> N
             'is neither YAML nor JSON here: between [ ] or { } a text with ${…} needs quotes, as in ["${NAME}"]',
         ),
         ("a: 1\nb: \x07", 2, "holds a control character; remove it"),
-        ("a: !!python/name:os.system x", 1, "has a YAML tag that means nothing here; remove what begins with `!`"),
-        ("a: *b", 1, "*b stands for nothing; put &b before what it repeats"),
-        ("&a [*a]", 1, "*a stands for nothing; put &a before what it repeats"),
-        ("[a]: b", 1, "has a list or mapping as a key; keys are words"),
+        (
+            "a: !!python/name:os.system x",
+            1,
+            "has a YAML tag that is not supported; remove the word that begins with `!`",
+        ),
+        ("a: *b", 1, "has the alias *b of nothing; write &b before the value to repeat"),
+        ("&a [*a]", 1, "has the alias *a of nothing; write &a before the value to repeat"),
+        ("[a]: b", 1, "has a list or mapping as a key; a key has to be a text"),
         ("&a b: {*a : c}", 1, "has an alias as a key; write the key out"),
-        ("a: {<<: [b]}", 1, "merges something that is no mapping; write `<<: *name`"),
+        ("a: {<<: [b]}", 1, "merges a value that is not a mapping; write `<<: *name`"),
         ("a: 1\n---\nb: 2", 2, "begins a second document; keep one, or put it in a file of its own (-f twice)"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(text: str, line: int | None, message: str, loader: type) -> None:
-    root, problems = parse(FILE, text, loader)
+    root, problems = parse_text(FILE, text, loader)
     assert root is None
     assert [(problem.line, problem.message) for problem in problems] == [(line, message)]
 
@@ -86,13 +90,13 @@ def test_what_cannot_be_read_is_told_with_its_line(text: str, line: int | None, 
     ids=["deep", "very-deep", "deep-by-aliases", "billion-laughs", "many"],
 )
 def test_a_file_beyond_the_bounds_is_refused_at_once(text: str, loader: type) -> None:
-    root, problems = parse(FILE, text, loader)
+    root, problems = parse_text(FILE, text, loader)
     assert root is None
     assert len(problems) == 1
 
 
 def test_half_a_surrogate_pair_is_refused(loader: type) -> None:
-    root, problems = parse(FILE, '{"a": "\\ud83d"}', loader)
+    root, problems = parse_text(FILE, '{"a": "\\ud83d"}', loader)
     assert root is None
     assert len(problems) == 1
 
@@ -102,7 +106,9 @@ def test_what_is_no_readable_file_is_told(folder: Folder) -> None:
     (folder.path / "big").write_bytes(b"#" * (MAX_BYTES + 1))
     (folder.path / "latin1").write_bytes(b"a: 1\nb: \xe4\n")
     advice = "name a mesh.yaml or an .mcp.json with -f"
-    assert {name: read(folder.path / name)[1][0].message for name in ("pipe", "big", "latin1", "none", ".", "\0")} == {
+    assert {
+        name: parse_file(folder.path / name)[1][0].message for name in ("pipe", "big", "latin1", "none", ".", "\0")
+    } == {
         "pipe": f"cannot be read (not a regular file); {advice}",
         "big": f"cannot be read (more than 1024 KiB); {advice}",
         "latin1": "is not UTF-8; save it in that encoding",
@@ -114,5 +120,5 @@ def test_what_is_no_readable_file_is_told(folder: Folder) -> None:
 
 def test_a_byte_order_mark_is_no_obstacle(folder: Folder) -> None:
     (folder.path / "bom").write_bytes(b'\xef\xbb\xbf{"a": 1}')
-    root, problems = read(folder.path / "bom")
+    root, problems = parse_file(folder.path / "bom")
     assert root and root.plain() == {"a": 1} and not problems

@@ -35,7 +35,7 @@ def test_all_problems_of_a_file_are_told_at_once_with_their_lines(folder: Folder
         (8, "services.a.instances", "has to be a whole number"),
         (9, "services.a.isolation", 'has to be session, shared or request; did you mean "shared"?'),
         (11, "services.a.timeouts.start", "has to be a duration such as 30s, 5m or 1m30s, or a number of seconds"),
-        (12, "services.b.args", "goes with command or image, and this service has http; put it into http"),
+        (12, "services.b.args", "applies to command or image, and this service has http; put it into http"),
         (12, "services.b.http", "has to be an address such as 127.0.0.1:8080"),
     ]
 
@@ -51,9 +51,9 @@ def test_each_service_starts_in_exactly_one_way(folder: Folder) -> None:
     path = folder.services("a: {tags: [x]}\nb: {command: x, url: http://x/}\nc: {http: {args: [x]}}")
     assert folder.refused(path) == [
         (3, "services.a", "does not say how it starts; give it command, image, url, http or tcp"),
-        (4, "services.b.url", "stands beside command; keep one (null removes an earlier file's)"),
-        (5, "services.c.http", "needs either an address of something that runs, or a command that is launched"),
-        (5, "services.c.http.args", "goes with command; remove it"),
+        (4, "services.b.url", "cannot stand beside command; keep one (null removes an earlier file's)"),
+        (5, "services.c.http", "needs either an address where it runs already, or a command that is launched"),
+        (5, "services.c.http.args", "applies to command; remove it"),
     ]
 
 
@@ -156,7 +156,7 @@ def test_upstreams_have_to_be_other_services_once_and_on_ports_of_their_own(fold
         (6, "services.a.upstreams[1]", "is the service itself; remove it"),
         (6, "services.a.upstreams[3]", "names db twice; keep one"),
         (7, "services.b.upstreams[1]", "has the port 5000, which b's db has; choose another, or leave it out"),
-        (8, "services.c.upstreams[0]", "has a port of its own, which several instances can't share; leave it out"),
+        (8, "services.c.upstreams[0]", "has a port of its own, which several instances cannot share; leave it out"),
     ]
 
 

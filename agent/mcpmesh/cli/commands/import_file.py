@@ -33,14 +33,14 @@ def import_file(
       mcpmesh import .mcp.json
       mcpmesh import .mcp.json -o - | less
     """
-    from mcpmesh.catalog.importer import imported
+    from mcpmesh.catalog import importer
     from mcpmesh.cli.catalog_files import require_files
 
     output = resolve_invocation(ctx, name, as_json).output
     require_files([file])
     to_stdout = target == _STDOUT
     # Relative paths in the new file are relative to its own folder.
-    result = imported(file, None if to_stdout else target.absolute().parent)
+    result = importer.import_file(file, None if to_stdout else target.absolute().parent)
     if not to_stdout:
         _write(target, result.text, force, file.stat().st_mode & 0o777)
     for warning in result.warnings:

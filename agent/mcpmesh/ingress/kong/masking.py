@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcpmesh.catalog.syntax_tree import looks_secret
+from mcpmesh.catalog.values import looks_secret
 from mcpmesh.ingress.kong.document import Content
 
 MASK = "***"

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcpmesh.catalog.parse import MAX_BYTES, read
-from mcpmesh.catalog.regular import read_regular
+from mcpmesh.catalog.parse import MAX_BYTES, parse_file
 from mcpmesh.catalog.syntax_tree import Node
 from mcpmesh.errors import DocumentError, Problem, ProblemKind
 from mcpmesh.ingress.kong.document import FORMAT, Content
+from mcpmesh.kit.regular_files import read_regular_file
 
 SUFFIXES = (".yml", ".yaml", ".json")
 
@@ -98,7 +98,7 @@ def fingerprint(folder: Path | None) -> Mapping[Path, bytes | None]:
         return {} if folder is None else {folder: None}
     for path in paths:
         try:
-            found[path] = hashlib.sha256(read_regular(path, MAX_BYTES)[0]).digest()
+            found[path] = hashlib.sha256(read_regular_file(path, MAX_BYTES)[0]).digest()
         except OSError:
             found[path] = None
     return found
@@ -109,7 +109,7 @@ def read_all(paths: Collection[Path]) -> UserDocuments:
     entities: list[tuple[str, Node]] = []
     problems: list[Problem] = []
     for path in paths:
-        root, wrong = read(path)
+        root, wrong = parse_file(path)
         # A file of nothing but comments is no mistake: it is a document that is still to be written.
         problems += [problem for problem in wrong if problem.kind is not ProblemKind.EMPTY]
         if root is not None:
