@@ -1,4 +1,4 @@
-"""What adding a job gives back."""
+"""A scheduled job."""
 
 class Job:
     id: str
