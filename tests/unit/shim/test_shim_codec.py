@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpmesh.shim.jsonrpc import codec
-from mcpmesh.shim.jsonrpc.framing import LineSplitter
+from mcpmesh.shim.jsonrpc.framing import LONG_BYTES, LineSplitter
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -152,3 +152,36 @@ def test_what_has_no_line_break_at_the_end_is_told_apart():
     splitter.feed(b"one\ntwo")
     splitter.end()
     assert (lines, rest) == ([b"one"], [b"two"])
+
+
+def test_the_first_long_line_is_announced_once_while_it_arrives():
+    announced: list[int] = []
+    splitter = LineSplitter(
+        10 * LONG_BYTES, lambda _: None, lambda *_: None, lambda _: None, lambda: announced.append(1)
+    )
+    splitter.feed(b"a" * (LONG_BYTES - 1))
+    assert announced == []
+    splitter.feed(b"a")
+    assert announced == [1]
+    splitter.feed(b"a" * LONG_BYTES)
+    splitter.feed(b"\n" + b"b" * LONG_BYTES)
+    assert announced == [1]
+
+
+def test_a_line_of_the_longest_length_is_whole_however_it_comes():
+    splitter, lines, long, _ = collect(limit=10)
+    splitter.feed(b"a" * 10 + b"\n")
+    splitter.feed(b"b" * 4)
+    splitter.feed(b"b" * 6 + b"\n")
+    splitter.feed(b"c" * 4)
+    splitter.feed(b"c" * 7 + b"\n")
+    assert (lines, [size for _, _, size in long]) == ([b"a" * 10, b"b" * 10], [11])
+
+
+def test_encoded_method_names_are_cached_within_bounds():
+    for n in range(400):
+        assert codec.method_json(f"made/up{n}") == f'"made/up{n}"'.encode()
+    long = "x" * 100
+    assert codec.method_json(long) == f'"{long}"'.encode()
+    assert len(codec._methods) <= 256
+    assert long not in codec._methods

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.shim.in_process import MODERN, Client, Shim
 
+from mcpmesh.shim.http.batch import Batch
 from mcpmesh.shim.http.connection import AHEAD_BYTES, JOIN_BYTES
+from mcpmesh.shim.http.exchange import Exchange
+from mcpmesh.shim.http.head import HostRules, parse
 
 Make = Callable[..., Shim]
 BOTH = "application/json, text/event-stream"
@@ -398,3 +401,14 @@ def test_a_modern_call_that_is_cancelled_by_its_connection_is_off_the_count(make
     assert shim.app.connections.in_flight == 1
     call_.leave()
     assert (shim.app.connections.in_flight, len(shim.app.connections.open)) == (0, 0)
+
+
+def test_the_part_of_a_batch_ends_once(shim: Shim):
+    exchange = Exchange(Client(shim).connection, parse(request(), HostRules([], []))[0], 0.0)
+    batch = Batch(exchange)
+    part, other = batch.add_part(), batch.add_part()
+    part.end()
+    part.end()
+    part.reply(200, [b"late"])
+    part.event([b"late"])
+    assert (batch.remaining, batch.answers, part.live, other.live) == (2, [], False, True)

@@ -39,3 +39,27 @@ def test_each_name_is_explained_once():
     assert len(helps) == len(set(helps))
     samples = {line.split("{")[0] for line in lines if not line.startswith("#")}
     assert all(any(sample.startswith(name) for name in helps) for sample in samples)
+
+
+def test_the_buckets_are_those_that_dashboards_rely_on():
+    metrics = Metrics()
+    metrics.call("modern", "tools/call", "ok", 0.001)
+    bounds = [line.partition('le="')[2].partition('"')[0] for line in text(metrics) if "_bucket" in line]
+    assert bounds == [
+        "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30", "60",
+        "300", "+Inf",
+    ]  # fmt: skip
+    assert [line.rpartition(" ")[2] for line in text(metrics) if "_bucket" in line] == ["1"] * 17
+    (total,) = [line.rpartition(" ")[2] for line in text(metrics) if "call_seconds_sum" in line]
+    assert float(total) == 0.001
+
+
+def test_events_and_http_answers_are_counted():
+    metrics = Metrics()
+    metrics.count("slow_clients")
+    metrics.count("slow_clients", 2)
+    metrics.status(503)
+    metrics.status(503)
+    lines = [line for line in text(metrics) if not line.startswith("#")]
+    assert 'mcpmesh_shim_slow_clients_total{service="a\\"b\\\\c"} 3' in lines
+    assert 'mcpmesh_shim_http_answers_total{service="a\\"b\\\\c",status="503"} 2' in lines

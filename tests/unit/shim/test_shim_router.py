@@ -175,6 +175,55 @@ def test_a_modern_notification_is_accepted_and_goes_nowhere(shim: Shim):
 
 
 @pytest.mark.parametrize(
+    ("headers", "sentence"),
+    [
+        ({}, "the header Mcp-Method is missing"),
+        ({"mcp-method": "tools/call"}, "the header Mcp-Name is missing"),
+        ({"mcp-method": "tools/list"}, "the header Mcp-Method says 'tools/list', the body 'tools/call'"),
+        ({"mcp-method": "tools/call", "mcp-name": "no"}, "the header Mcp-Name says 'no', params.name 'echo'"),
+        ({"mcp-method": "tools/call", "mcp-name": "=?base64?ZWNobw==?="}, "the header Mcp-Name is malformed"),
+    ],
+)
+def test_the_headers_of_a_modern_request_must_agree_with_its_body(shim: Shim, headers: dict[str, str], sentence: str):
+    meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+    message = {"id": 1, "method": "tools/call", "params": {"name": "echo", "_meta": meta}}
+    refused = shim.post(message, headers={"mcp-protocol-version": MODERN, **headers})
+    assert refusal(refused) == (400, -32020, f"Header mismatch: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ({f"{META}protocolVersion": None}, -32602, "the params are not as tools/list has them"),
+        ({f"{META}clientCapabilities": []}, -32602, f"{META}clientCapabilities must be an object"),
+        ({f"{META}logLevel": "loud"}, -32602, f"{META}logLevel must be one of debug, info, notice"),
+        ({f"{META}protocolVersion": "2025-11-25"}, -32020, "the header MCP-Protocol-Version says"),
+    ],
+)
+def test_the_metadata_of_a_modern_request_is_checked(shim: Shim, change: dict[str, Any], code: int, words: str):
+    refused = shim.modern("tools/list", meta=change)
+    assert refusal(refused)[:2] == (400, code)
+    assert words in refused.error["message"]
+
+
+@pytest.mark.parametrize("lacking", ["protocolVersion", "clientCapabilities"])
+def test_metadata_that_a_modern_request_lacks_is_named(shim: Shim, lacking: str):
+    meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+    del meta[f"{META}{lacking}"]
+    headers = {"mcp-protocol-version": MODERN, "mcp-method": "tools/list"}
+    refused = shim.post({"id": 1, "method": "tools/list", "params": {"_meta": meta}}, headers=headers)
+    assert refusal(refused) == (400, -32602, f"params._meta lacks {META}{lacking}")
+
+
+@pytest.mark.parametrize("params", [{}, {"name": None}, {"Name": "echo"}])
+def test_a_modern_call_without_one_clear_name_is_refused(shim: Shim, params: dict[str, Any]):
+    meta = {f"{META}protocolVersion": MODERN, f"{META}clientCapabilities": {}}
+    message = {"id": 1, "method": "tools/call", "params": {**params, "_meta": meta}}
+    headers = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "echo"}
+    assert refusal(shim.post(message, headers=headers))[:2] == (400, -32602)
+
+
+@pytest.mark.parametrize(
     "method", ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"]
 )
 def test_methods_of_the_legacy_era_are_gone_in_the_modern_one(shim: Shim, method: str):
