@@ -1,4 +1,4 @@
-"""Real shims over real processes. A shim that a test forgot is stopped; anything it left behind fails the test."""
+"""Real shims over real processes. A shim that a test forgot is stopped; any process left behind fails the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shim_running import Gate, Legacy, Modern, Shim, running
 
 @pytest.fixture(scope="module")
 def plain() -> Iterator[Shim]:
-    """A shim over the fake server without options, for all tests of a module that leave it as it was."""
+    """A shim over the fake server without options, for all tests of a module that leave it unchanged."""
     with running() as shim:
         yield shim.wait_ready()
 
@@ -37,7 +37,7 @@ def start() -> Iterator[Callable[..., Shim]]:
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Callable[[], Gate]:
-    """Another gate with each call."""
+    """Makes a new gate at each call."""
     numbers = count()
     return lambda: Gate(tmp_path / f"gate-{next(numbers)}")
 

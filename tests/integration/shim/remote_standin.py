@@ -1,4 +1,4 @@
-"""A remote MCP server of a test's own: what it answers is the test's, what it was sent is kept."""
+"""A fake remote MCP server: a test decides its answers, and it keeps the messages that it got."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INITIALIZED = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "
 
 
 class Answer:
-    """What goes back for one message: a result, or the bytes of a body of another kind; and headers."""
+    """The answer to one message: a result, or the bytes of an event stream; and headers."""
 
     def __init__(self, result: Any = None, events: bytes | None = None, **headers: str) -> None:
         self.result = result
@@ -22,12 +22,12 @@ class Answer:
 
 
 class Remote:
-    """Speaks the older protocol, unless `answer` says otherwise for a message."""
+    """Speaks the legacy era, unless `answer` returns something else for a message."""
 
     def __init__(self, answer: Callable[[dict[str, Any]], Answer | None]) -> None:
         self.answer = answer
         self.sent: list[tuple[dict[str, Any], Any]] = []
-        """Each message that was posted here, with its headers."""
+        """Each message that was posted, with its headers."""
 
     def of(self, method: str) -> list[Any]:
         """The headers of the messages of this method."""

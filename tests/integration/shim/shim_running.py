@@ -1,4 +1,4 @@
-"""A real shim as its own program, and clients of both eras that speak to it in plain HTTP."""
+"""A real shim in a process of its own, and clients of both eras that use plain HTTP."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ACCEPT = {"Accept": "application/json, text/event-stream", "Content-Type": "appl
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 
 
-# A loaded machine is slow, never this slow.
+# No wait on a loaded machine is this long (seconds).
 SECONDS = 60.0
 
 
 def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """The first true answer of `condition`; fails when there is none in time."""
+    """Wait for the first true result of `condition`, and return it; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -42,7 +42,7 @@ def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
 
 
 def within(seconds: float, attempt: Callable[[], None]) -> None:
-    """Makes an attempt that a machine which stands still can spoil: what fails in less than `seconds` has failed.
+    """Repeat an attempt that fails only because the machine stood still: it fails if it took less than `seconds`.
 
     What took longer is tried again, three times at most.
     """
@@ -57,27 +57,27 @@ def within(seconds: float, attempt: Callable[[], None]) -> None:
 
 
 class Gate:
-    """A file at which the fake server waits (`hold` and others of its tools, `--start-at`) until it is opened."""
+    """A file at which the fake server waits (`hold` and other tools, `--start-at`) until the gate is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
 
     def reached(self) -> None:
-        """Returns when somebody waits."""
+        """Returns when the server waits at it."""
         until(lambda: os.path.exists(f"{self.path}.reached"))
 
     def open(self) -> None:
         Path(self.path).touch()
 
     def shut(self) -> None:
-        """As it was at first."""
+        """Close it again."""
         Path(self.path).unlink()
         Path(f"{self.path}.reached").unlink(missing_ok=True)
 
 
 @contextmanager
 def impatient(client: Legacy | Modern, seconds: float = 0.5) -> Iterator[None]:
-    """Inside, its client waits no longer than this for what comes next."""
+    """Inside, the client waits no longer than this for the next message."""
     patience = client.http.timeout
     client.http.timeout = httpx.Timeout(SECONDS, read=seconds)
     try:
@@ -88,7 +88,7 @@ def impatient(client: Legacy | Modern, seconds: float = 0.5) -> Iterator[None]:
 
 @contextmanager
 def posted(shim: Shim, headers: dict[str, str], body: Any) -> Iterator[None]:
-    """A request on a connection of its own, which is closed at the end of the block whatever has come back."""
+    """A request on a connection of its own, which is closed at the end of the block."""
     content = json.dumps(body)
     head = "".join(f"{key}: {text}\r\n" for key, text in {**headers, "Content-Length": str(len(content))}.items())
     with socket.create_connection(("127.0.0.1", shim.port), timeout=SECONDS) as raw:
@@ -110,7 +110,7 @@ def children(pid: int) -> list[str]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Processes below a process."""
+    """All descendants of a process."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -187,7 +187,7 @@ class Shim:
         return self
 
     def says(self, words: str) -> str:
-        """The first line of its stderr with these words; one that was written before an answer may be read after it."""
+        """Wait for the first line of its stderr with these words; it may be read after a later answer."""
         return until(lambda: next((line for line in self.lines if words in line), None))
 
     def info(self) -> dict[str, Any]:
@@ -207,11 +207,11 @@ class Shim:
         return pid
 
     def servers(self) -> set[int]:
-        """The server processes and all that they started."""
+        """The server processes and their descendants."""
         return descendants(self.guard())
 
     def stop(self) -> int:
-        """Tell it to end and wait for that; answers the exit code. Nothing may be left, and `lines` is all it said."""
+        """Stop it and return its exit code. No process may be left, and `lines` is complete."""
         if self.process.poll() is None:
             self.process.terminate()
         code = self.process.wait(SECONDS)
@@ -228,7 +228,7 @@ class Shim:
 
 @contextmanager
 def running(*words: str, environment: dict[str, str] | None = None, **config: Any) -> Iterator[Shim]:
-    """A shim over the fake server with these options, or over what `config` says."""
+    """A shim over the fake server with these options, or with the command or URL of `config`."""
     if "command" not in config and "url" not in config:
         config = {"command": sys.executable, "args": [FAKE, *words], **config}
     shim = Shim(config, environment)
@@ -246,21 +246,21 @@ def running(*words: str, environment: dict[str, str] | None = None, **config: An
 
 
 def messages(response: httpx.Response) -> list[dict[str, Any]]:
-    """All JSON-RPC messages of a whole answer."""
+    """All JSON-RPC messages of a complete answer."""
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         return [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
     return [response.json()] if response.content else []
 
 
 def initialize(shim: Shim, **more: Any) -> httpx.Response:
-    """What opens a session of the older protocol, and no more."""
+    """Only the `initialize` of a legacy session."""
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
     body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
     return httpx.post(shim.url, json=body, headers=ACCEPT, trust_env=False, **{"timeout": SECONDS, **more})
 
 
 class Legacy:
-    """A raw client of the older protocol."""
+    """A raw client of the legacy era."""
 
     def __init__(
         self,
@@ -327,7 +327,7 @@ class Legacy:
 
 
 class Modern:
-    """A raw client of the newer protocol."""
+    """A raw client of the modern era."""
 
     def __init__(self, shim: Shim, capabilities: dict[str, Any] | None = None, timeout: float = SECONDS) -> None:
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{shim.port}", timeout=timeout, trust_env=False)
@@ -372,7 +372,7 @@ class Modern:
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
-    """The messages of a stream as they come."""
+    """The messages of a stream as they arrive."""
     for line in response.iter_lines():
         if line.startswith("data: "):
             yield json.loads(line[6:])

@@ -1,4 +1,4 @@
-"""The manners of the real servers, by a fake that has them. With the real ones: tests/integration/twenty.
+"""Quirks of the real servers, with a fake server that has them. With the real ones: tests/integration/twenty.
 
 | server | manner | where |
 |---|---|---|
@@ -34,7 +34,7 @@ import pytest
 from shim_running import events, until
 
 
-def test_a_list_that_the_server_claims_to_have_and_has_not_is_an_error_and_no_more(start, legacy, modern):
+def test_a_list_that_the_server_announces_but_lacks_is_only_an_error(start, legacy, modern):
     shim = start("--no-lists")
     assert shim.info()["capabilities"]["resources"]
     for client in (legacy(shim), modern(shim)):
@@ -45,17 +45,17 @@ def test_a_list_that_the_server_claims_to_have_and_has_not_is_an_error_and_no_mo
 
 
 @pytest.mark.parametrize("code", ["-32601", "-32603"])
-def test_a_ping_that_fails_is_a_sign_of_life(start, legacy, code):
+def test_an_error_to_a_ping_proves_that_the_server_answers(start, legacy, code):
     shim = start("--no-ping", code, limits={"probe_seconds": 0.05, "probe_timeout_seconds": 120, "spares": 0})
     before = shim.servers()
     for _ in range(5):
-        time.sleep(0.06)  # long enough for the next look to ask the server
+        time.sleep(0.06)  # long enough for the next /ready to probe the server
         assert shim.state()["state"] == "ready"
     assert shim.servers() == before
     assert legacy(shim).request("ping")[-1]["error"]["code"] == int(code)
 
 
-def test_a_server_that_asks_for_roots_at_once_gets_its_clients(start, legacy):
+def test_a_server_that_asks_for_roots_at_once_gets_those_of_its_client(start, legacy):
     client = legacy(start("--ask-roots-at-once"), {"roots": {}})
     with client.listen() as stream:
         question = next(events(stream))
@@ -71,7 +71,7 @@ def test_a_server_that_asks_for_roots_at_once_serves_clients_without_any(start, 
         assert client.text("echo", text="go on") == "go on"
 
 
-def test_a_failure_that_is_ordinary_text_is_an_answer_like_any_other(start, legacy, modern):
+def test_a_failure_in_ordinary_text_counts_as_an_answer(start, legacy, modern):
     shim = start()
     said = "No results were found for your search query. This could be due to bot detection."
     for client in (legacy(shim), modern(shim)):
@@ -94,21 +94,21 @@ def test_a_list_that_fails_until_there_is_a_folder_is_an_error_until_then(start,
 
 
 @pytest.mark.parametrize("isolation", ["session", "shared", "request"])
-def test_what_a_server_writes_where_it_was_started_is_in_its_own_folder(start, legacy, modern, tmp_path, isolation):
+def test_files_that_a_server_writes_are_in_its_working_directory(start, legacy, modern, tmp_path, isolation):
     shim = start(isolation=isolation, cwd=str(tmp_path))
     legacy(shim).call("keep", file="of-a-session")
     modern(shim).call("keep", file="of-a-call")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["of-a-call", "of-a-session"]
 
 
-def test_an_error_keeps_its_code_and_its_words(start, legacy, modern):
+def test_an_error_keeps_its_code_and_message(start, legacy, modern):
     shim = start()
     for client in (legacy(shim), modern(shim)):
         error = client.call("error", code=-32603, message="MCP error: fetch failed")["error"]
         assert (error["code"], error["message"]) == (-32603, "MCP error: fetch failed")
 
 
-def test_log_messages_in_a_call_come_before_its_answer_and_to_who_wants_them(start, legacy, modern):
+def test_log_messages_of_a_call_come_before_its_answer_to_clients_that_want_them(start, legacy, modern):
     shim = start()
     *notes, answer = legacy(shim).request("tools/call", {"name": "log", "arguments": {"data": "searching"}})
     assert [note["params"]["data"] for note in notes] == ["searching"]
@@ -119,7 +119,7 @@ def test_log_messages_in_a_call_come_before_its_answer_and_to_who_wants_them(sta
     assert len(modern(shim).request("tools/call", {"name": "log", "arguments": {}})) == 1
 
 
-def test_state_in_the_process_is_its_sessions_own(start, legacy):
+def test_state_in_a_process_belongs_to_one_session(start, legacy):
     shim = start()
     one, two = legacy(shim), legacy(shim)
     one.call("echo")
@@ -127,7 +127,7 @@ def test_state_in_the_process_is_its_sessions_own(start, legacy):
     assert two.text("seen").count("tools/call") == 1
 
 
-def test_a_server_that_leaves_with_an_error_when_told_to_leave_has_not_failed(start, legacy):
+def test_a_server_that_exits_with_an_error_when_it_is_stopped_has_not_failed(start, legacy):
     shim = start("--exit-code", "1", limits={"spares": 0})
     client = legacy(shim)
     client.http.delete("/mcp", headers=client.headers)
@@ -137,7 +137,7 @@ def test_a_server_that_leaves_with_an_error_when_told_to_leave_has_not_failed(st
     assert not [line for line in shim.lines if "exited with code 1" in line]
 
 
-def test_a_server_that_does_one_thing_at_a_time_is_waited_for(start, legacy, modern, gate):
+def test_a_server_that_handles_one_call_at_a_time_is_waited_for(start, legacy, modern, gate):
     held = gate()
     shim = start("--one-at-a-time", limits={"probe_seconds": 0.05, "probe_timeout_seconds": 0.1})
     client = modern(shim)
@@ -153,7 +153,7 @@ def test_a_server_that_does_one_thing_at_a_time_is_waited_for(start, legacy, mod
         assert slow.result()["result"]["content"][0]["text"] == "let go"
 
 
-def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_understood(start, legacy, modern, gate):
+def test_the_era_of_a_server_that_is_silent_longer_than_a_probe_is_still_found(start, legacy, modern, gate):
     held = gate()
     # Past SILENCE_SECONDS of handshake.py: server/discover and initialize both wait for it.
     shim = start("--start-at", held.path, "--slow-start", "3.5", ready=False)
@@ -166,13 +166,13 @@ def test_a_server_that_says_nothing_for_longer_than_a_probe_waits_is_still_under
     assert shim.metric("server_exits_total") == 0
 
 
-def test_a_slow_server_that_may_have_one_call_at_a_time_is_met_all_the_same(start, modern):
+def test_a_slow_server_with_one_call_at_a_time_becomes_ready(start, modern):
     shim = start("--slow-start", "3.5", limits={"calls_per_child": 1})
     assert modern(shim).text("echo", text="one at a time") == "one at a time"
     assert shim.metric("server_exits_total") == 0
 
 
-def test_a_slow_server_that_goes_by_the_last_era_it_heard_of_is_met_in_one_alone(start, modern, legacy):
+def test_a_slow_server_that_keeps_the_last_era_it_was_asked_in_is_asked_in_one_only(start, modern, legacy):
     shim = start("--both-eras", "--slow-start", "3.5", isolation="shared")
     for client in (modern(shim), legacy(shim)):
         assert client.text("echo", text="as one") == "as one"
@@ -183,8 +183,8 @@ def test_a_slow_server_that_goes_by_the_last_era_it_heard_of_is_met_in_one_alone
     assert not [line for line in shim.lines if "failure" in line]
 
 
-def test_a_server_that_leaves_slowly_is_given_its_time(start, legacy):
-    # Longer than anything here is waited for: one that had to be told twice would fail the test.
+def test_a_server_that_exits_slowly_gets_its_time(start, legacy):
+    # Longer than any wait here: a server that needed a second signal would fail the test.
     shim = start("--slow-exit", "0.8", "--exit-code", "0", limits={"spares": 0, "stop_seconds": 600})
     client = legacy(shim)
     began = time.monotonic()

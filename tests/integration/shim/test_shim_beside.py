@@ -1,4 +1,4 @@
-"""One caller's question, silence or end, and what the others beside it notice of that: nothing."""
+"""Callers are independent: one caller's server request, silence or end does not affect the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shim_running import FAKE, events, impatient, running, until
 SAMPLING = {"sampling": {}}
 
 
-def test_where_no_second_process_can_run_calls_go_beside_one_that_waits_for_an_answer(modern, tmp_path):
+def test_if_no_second_process_can_run_calls_share_one_that_waits_for_an_answer(modern, tmp_path):
     words = f'exec flock -n "{tmp_path}/only-once" "{sys.executable}" "{FAKE}"'
     with running(command="sh", args=["-c", words], limits={"spares": 0}) as shim:
         asker, other = modern(shim.wait_ready(), SAMPLING), modern(shim, SAMPLING)
@@ -23,36 +23,36 @@ def test_where_no_second_process_can_run_calls_go_beside_one_that_waits_for_an_a
 
 
 def replied(client, asked):
-    """The text that comes of the answers to a modern client's questions."""
+    """The text that the server makes of a modern client's answers."""
     answers = {key: {"said": "yes"} for key in asked["inputRequests"]}
     more = {"requestState": asked["requestState"], "inputResponses": answers}
     return client.call("sample", more=more)["result"]["content"][0]["text"]
 
 
-def test_a_process_for_calls_that_ask_stays_for_as_long_as_such_calls_come(start, modern):
+def test_a_process_for_asking_calls_runs_as_long_as_such_calls_arrive(start, modern):
     idle = 2
     shim = start(limits={"spares": 0, "spare_idle_seconds": idle})
     client = modern(shim, SAMPLING)
 
     def come():
-        """When it came at the earliest, and how many processes were started until then."""
+        """The earliest time of the call, and how many processes had been started until then."""
         began = time.monotonic()
         assert "yes" in replied(client, client.call("sample")["result"])
         return began, shim.metric("server_starts_total")
 
     come()
-    # From the second on each has a process for itself.
+    # From the second one on each call has a process for itself.
     last, starts = come()
     for _ in range(25):
         time.sleep(0.2)
         began, now = come()
-        # Another one only where the machine stood still, so that none had come for too long.
+        # Another process is started only if the machine stood still, so that no call arrived for too long.
         assert now == starts or time.monotonic() - last >= idle
         last, starts = began, now
     until(lambda: shim.info()["children"] == 1)
 
 
-def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, legacy, gate):
+def test_a_sessions_server_request_stays_open_when_another_of_its_calls_ends(start, legacy, gate):
     shim, asking, ending = start(isolation="shared"), gate(), gate()
     client = legacy(shim, SAMPLING)
     with client.listen() as listening, ThreadPoolExecutor(2) as pool:
@@ -68,7 +68,7 @@ def test_a_sessions_question_outlives_the_end_of_another_of_its_calls(start, leg
         assert "yes" in asks.result()["result"]["content"][0]["text"]
 
 
-def test_a_server_without_subscriptions_is_not_asked_for_one_again_and_again(start, legacy):
+def test_a_server_without_subscriptions_is_asked_for_one_only_once(start, legacy):
     shim = start("--modern", "--no-listen", isolation="shared")
     for _ in range(5):
         client = legacy(shim)
@@ -76,7 +76,7 @@ def test_a_server_without_subscriptions_is_not_asked_for_one_again_and_again(sta
     assert legacy(shim).text("seen").count("subscriptions/listen") == 1
 
 
-def test_a_subscription_does_not_wait_for_anothers_that_the_server_leaves_unanswered(start, modern):
+def test_a_subscription_does_not_wait_for_an_unanswered_one_of_another_client(start, modern):
     shim = start("--mute-subscribe")
     silent = {"notifications": {"resourceSubscriptions": ["fake://one"]}}
     client = modern(shim)
@@ -87,15 +87,15 @@ def test_a_subscription_does_not_wait_for_anothers_that_the_server_leaves_unansw
         assert next(events(response))["method"] == "notifications/subscriptions/acknowledged"
 
 
-def test_a_call_that_waits_for_the_input_of_a_client_who_left_ends_in_time(start, legacy):
+def test_a_call_that_waits_for_input_of_a_client_that_left_ends_in_time(start, legacy):
     shim = start("--modern", isolation="request", request_seconds=3, limits={"spares": 0})
     client = legacy(shim, {"elicitation": {}})
     with client.stream("tools/call", {"name": "input"}) as response:
-        next(events(response), None)  # the question, unless its time was over before
+        next(events(response), None)  # the server request, unless the call expired before
     until(lambda: shim.info()["children"] == 1)
 
 
-def test_the_long_answer_to_one_who_left_fails_no_other_call(start, modern, gate):
+def test_an_oversize_answer_to_a_client_that_left_fails_no_other_call(start, modern, gate):
     shim, long, other = start(isolation="shared", limits={"line_bytes": 100_000}), gate(), gate()
     client = modern(shim)
     with impatient(client), contextlib.suppress(httpx.ReadTimeout):

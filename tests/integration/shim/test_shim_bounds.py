@@ -1,4 +1,4 @@
-"""What is too long, too deep or too slow is refused or waits, and the shim's memory stays where it was."""
+"""Too long, too deep or too slow input is refused or waits, and the shim's memory does not grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shim_running import ACCEPT, events, until
 
 MIB = 1 << 20
 GIB = 1 << 30
-# What a shim may grow by whatever is thrown at it, besides what its limits allow to be kept.
+# How much a shim may grow under attack, besides what its limits allow it to keep.
 SLACK_MIB = 12
 
 
@@ -29,7 +29,7 @@ def memory(shim, what="VmRSS"):
 
 
 def send(shim, head, pieces=()):
-    """Bytes on a connection of their own until they are all sent or the shim has enough; its answer."""
+    """Send bytes on a connection of their own, until all are sent or the shim refuses; returns its answer."""
     with socket.create_connection(("127.0.0.1", shim.port), timeout=60) as raw:
         try:
             raw.sendall(head)
@@ -96,7 +96,7 @@ def test_json_nested_below_that_reaches_the_server(plain, modern):
 # Long.
 
 
-def test_a_body_that_says_it_is_a_gigabyte_long_is_refused_before_it_is_sent(plain):
+def test_a_body_announced_as_a_gigabyte_is_refused_before_it_is_sent(plain):
     before = memory(plain, "VmHWM")
     answer = send(plain, post(GIB) + b'{"x":"')
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -104,7 +104,7 @@ def test_a_body_that_says_it_is_a_gigabyte_long_is_refused_before_it_is_sent(pla
     assert memory(plain, "VmHWM") - before < SLACK_MIB
 
 
-def test_a_body_in_chunks_is_cut_where_the_limit_is(start):
+def test_a_chunked_body_is_cut_at_the_limit(start):
     shim = start(limits={"body_bytes": 4 * MIB})
     before = memory(shim, "VmHWM")
     chunk = b"%x\r\n" % MIB + b"y" * MIB + b"\r\n"
@@ -117,7 +117,7 @@ def test_a_body_in_chunks_is_cut_where_the_limit_is(start):
             yield chunk
 
     answer = send(shim, post(None), chunks())
-    assert answer.startswith(b"HTTP/1.1 413 ") or not answer  # the refusal may be lost with the connection
+    assert answer.startswith(b"HTTP/1.1 413 ") or not answer  # the connection may be lost with the refusal
     assert sent < 64 * MIB
     assert memory(shim, "VmHWM") - before < 2 * 4 + SLACK_MIB
     assert shim.metric("http_answers_total", status="413") == 1
@@ -174,7 +174,7 @@ def test_unfinished_bodies_of_all_connections_are_bounded_together(start, framin
         second.close()
         until(lambda: shim.metric("incoming_bytes") == 2 * MIB)
         first.sendall(rest)
-        # It is whole, and no JSON-RPC.
+        # The body is complete, but not JSON-RPC.
         assert first.recv(65536).startswith(b"HTTP/1.1 400 ")
     assert shim.metric("incoming_bytes") == 0
 
@@ -194,7 +194,7 @@ def test_calls_that_wait_for_a_server_to_start_are_bounded(start, modern, gate):
     assert client.text("echo", text="later") == "later"
 
 
-def test_a_head_without_end_is_cut_where_the_limit_is(start):
+def test_an_endless_head_is_cut_at_the_limit(start):
     shim = start(limits={"header_bytes": 10_000})
     before = memory(shim, "VmHWM")
     answer = send(
@@ -205,7 +205,7 @@ def test_a_head_without_end_is_cut_where_the_limit_is(start):
     assert shim.metric("http_answers_total", status="431") == 1
 
 
-# Says a gigabyte without a line break, nests deeper than anybody can follow, and talks unasked.
+# Writes a gigabyte without a line break, JSON nested too deep, and messages unasked.
 SERVER = """
 import json, os, sys
 heard = []
@@ -257,7 +257,7 @@ def test_an_answer_a_gigabyte_long_fails_its_call_and_is_not_kept(start, modern)
     assert shim.metric("oversize_lines_total") == 1
 
 
-def test_an_answer_that_nobody_can_read_fails_its_call_and_no_other(start, modern):
+def test_an_unreadable_answer_fails_its_call_and_no_other(start, modern):
     shim = start(command=sys.executable, args=["-c", SERVER])
     client = modern(shim)
     error = client.call("deep")["error"]
@@ -284,7 +284,7 @@ def test_a_client_that_does_not_read_its_events_is_cut_off_and_its_call_cancelle
     assert memory(shim, "VmHWM") - before < 2 * 0.5 + SLACK_MIB
 
 
-def test_what_a_session_does_not_fetch_is_kept_up_to_a_bound(start, legacy):
+def test_messages_that_a_session_does_not_fetch_are_kept_up_to_a_bound(start, legacy):
     limits = {"stream_bytes": 100_000, "session_backlog": 1000}
     shim = start(command=sys.executable, args=["-c", SERVER], limits=limits)
     client = legacy(shim)
@@ -293,7 +293,7 @@ def test_what_a_session_does_not_fetch_is_kept_up_to_a_bound(start, legacy):
     with client.listen() as response:
         stream = events(response)
         assert [next(stream)["params"]["n"] for _ in range(4)] == [36, 37, 38, 39]
-    # Nobody will answer the question that was given up too.
+    # The server request that was given up gets no answer either.
     until(lambda: json.loads(client.text("heard")).get("error"))
     assert json.loads(client.text("heard"))["id"] == "q"
     client.respond("q", {"too": "late"})
@@ -325,7 +325,7 @@ def test_a_stopped_server_holds_up_its_own_session_alone(start, legacy):
         assert response.json()["error"]["data"] == {"reason": "server-stalled", "started": False}
     started = [response for response in answers if response.status_code == 200]
     assert all("result" in response.text for response in started)
-    # The server itself says that what was refused never reached it (and "pid" and "seen" are calls too).
+    # The server itself reports that refused calls never reached it ("pid" and "seen" are calls too).
     assert json.loads(stuck.text("seen")).count("tools/call") == len(started) + 2
 
 

@@ -18,7 +18,7 @@ SERVERS = {
 
 @pytest.fixture(scope="module", params=SERVERS)
 def real(request):
-    """A shim over a real server, and a call of it with what its answer holds."""
+    """A shim over a real server, and a call with the expected content of its answer."""
     command, args, tool, arguments, expected, eras = SERVERS[request.param]
     with running(command=program(command), args=args) as shim:
         assert shim.wait_ready().info()["eras"] == eras
@@ -27,7 +27,7 @@ def real(request):
 
 @pytest.fixture
 def inspect(tmp_path):
-    """The inspector's command line, which keeps what it remembers in a folder of its own."""
+    """The inspector's command line, with a state folder of its own."""
 
     def run(url, era, method, *words):
         line = [node(), str(INSPECTOR), "--cli", url, "--transport", "http", "--protocol-era", era, "--method", method]

@@ -20,7 +20,7 @@ def test_health_is_200_whatever_the_server_does(start):
     assert shim.http.get("/ready").status_code == 503
 
 
-def test_info_tells_who_the_server_is_and_what_it_can(start, legacy):
+def test_info_has_the_servers_identity_and_capabilities(start, legacy):
     shim = start()
     legacy(shim)
     info = shim.info()
@@ -38,7 +38,7 @@ def test_info_tells_who_the_server_is_and_what_it_can(start, legacy):
     assert echo["digest"] == hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def test_both_eras_of_a_server_that_speaks_both_are_told(start, legacy):
+def test_info_has_both_eras_of_a_server_that_speaks_both(start, legacy):
     server = str(ROOT / "tests/conformance/server")
     shim = start(command=sys.executable, args=[server])
     assert shim.info()["eras"] == ["modern"]
@@ -91,7 +91,7 @@ def run(*words, config=None, environment=None):
         ([], ["object"]),
     ],
 )
-def test_a_bad_configuration_is_told_in_one_sentence(config, words):
+def test_a_bad_configuration_is_reported_in_one_sentence(config, words):
     done = run("--config", "-", config=config)
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
@@ -105,13 +105,13 @@ def test_a_bad_value_is_not_repeated_since_it_may_be_a_secret():
     assert b"s3cret" not in done.stderr
 
 
-def test_what_is_no_json_is_told():
+def test_a_configuration_that_is_not_json_is_reported():
     done = subprocess.run([*SHIM, "--config", "-"], input=b"name: files", capture_output=True, timeout=60)
     assert done.returncode == 2
     assert b"it is no JSON" in done.stderr
 
 
-def test_a_taken_port_is_told():
+def test_a_taken_port_is_reported():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         done = run("--config", "-", config={"command": "x", "port": port})
@@ -119,7 +119,7 @@ def test_a_taken_port_is_told():
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr.decode()
 
 
-def test_help_names_what_one_needs():
+def test_help_names_the_options_and_endpoints():
     text = run("--help").stdout.decode()
     for word in ("--port", "--isolation", "--config", "/ready", "exit codes", "--"):
         assert word in text
@@ -147,7 +147,7 @@ def test_it_runs_by_itself_from_the_command_line():
 
 
 def test_it_listens_on_loopback_only(start):
-    # Without a spare that starts meanwhile its descriptors stay as they are.
+    # Without a spare that starts meanwhile the descriptors stay the same.
     shim = start(limits={"spares": 0})
     sockets = {os.readlink(entry) for entry in Path(f"/proc/{shim.process.pid}/fd").iterdir()}
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]

@@ -1,4 +1,4 @@
-"""Each era's client at a server of the other: what has to be said in other words."""
+"""Clients of each era at servers of the other era: what is translated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from shim_running import MODERN, events, until
 
-# What a legacy server may ask, the capability that it takes, and an answer.
+# A legacy server's requests, each with the capability that it needs and an answer.
 QUESTIONS = {
     "sample": ("sampling/createMessage", {"sampling": {}}, {"role": "assistant", "model": "m", "content": {}}),
     "elicit": ("elicitation/create", {"elicitation": {}}, {"action": "accept", "content": {"name": "Ada"}}),
@@ -20,7 +20,7 @@ QUESTIONS = {
 
 @pytest.mark.parametrize("isolation", ["session", "shared", "request"])
 @pytest.mark.parametrize("tool", QUESTIONS)
-def test_each_kind_of_question_of_a_legacy_server_becomes_input(start, modern, tool, isolation):
+def test_each_kind_of_server_request_of_a_legacy_server_becomes_input(start, modern, tool, isolation):
     method, capabilities, answer = QUESTIONS[tool]
     client = modern(start(isolation=isolation), capabilities)
     asked = client.call(tool)["result"]
@@ -34,7 +34,7 @@ def test_each_kind_of_question_of_a_legacy_server_becomes_input(start, modern, t
 
 
 @pytest.mark.parametrize("odd", ["1" * 40, '{"n": 1e400}', '{"b": 1, "a": 2}'])
-def test_a_question_in_a_call_with_arguments_that_nobody_can_read(plain, modern, odd):
+def test_a_call_with_unreadable_arguments_can_be_asked_and_retried(plain, modern, odd):
     client = modern(plain, {"elicitation": {}})
 
     def call(**params):
@@ -48,7 +48,7 @@ def test_a_question_in_a_call_with_arguments_that_nobody_can_read(plain, modern,
     assert json.loads(answer["content"][0]["text"]) == {"action": "accept"}
 
 
-def test_a_legacy_server_hears_of_subscriptions_and_of_their_end(start, modern):
+def test_a_legacy_server_is_subscribed_and_unsubscribed(start, modern):
     shim = start()
     client, other = modern(shim), modern(shim)
     wanted = {"notifications": {"resourceSubscriptions": ["fake://one"]}}
@@ -58,7 +58,7 @@ def test_a_legacy_server_hears_of_subscriptions_and_of_their_end(start, modern):
     until(lambda: "resources/unsubscribe" in other.text("seen"))
 
 
-def test_what_a_legacy_server_cannot_tell_of_is_not_acknowledged(start, modern):
+def test_a_subscription_that_a_legacy_server_does_not_support_is_not_acknowledged(start, modern):
     client = modern(start())
     wanted = {"notifications": {"toolsListChanged": True, "resourceSubscriptions": [], "noSuchThing": True}}
     with client.stream("subscriptions/listen", wanted) as response:
@@ -109,7 +109,7 @@ def test_a_servers_errors_have_their_status_in_the_modern_era(start, modern, wor
     assert (response.status_code, response.json()["id"], response.json()["error"]["code"]) == (status, "e", code)
 
 
-def test_a_call_that_takes_longer_than_it_may_ends_with_an_error(start, modern):
+def test_a_call_that_takes_too_long_ends_with_an_error(start, modern):
     error = modern(start(request_seconds=1.5)).call("never")["error"]
     assert (error["code"], error["data"]) == (-32603, {"reason": "timeout", "started": True})
 
@@ -144,7 +144,7 @@ def test_outcomes_of_modern_calls_are_counted_although_http_says_200(start, mode
 
 
 class Remote(BaseHTTPRequestHandler):
-    """A modern server on HTTP that keeps the heads of what it is called with."""
+    """A modern server on HTTP that keeps the headers of its requests."""
 
     heads: list[dict[str, str]]
 

@@ -1,4 +1,4 @@
-"""Calls that were crafted, refused, cancelled or early: none passes a policy, runs twice or stays unanswered."""
+"""Calls that are crafted, refused, cancelled or early: none evades a policy, runs twice or stays unanswered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, leg
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
 
 
-def test_a_server_gets_no_members_of_a_notification_that_could_make_it_a_call(legacy, tmp_path):
+def test_a_notification_reaches_the_server_without_members_that_could_make_it_a_call(legacy, tmp_path):
     heard = tmp_path / "heard"
     script = f'tee -a "{heard}" | exec "{sys.executable}" "{FAKE}"'
     with running(command="sh", args=["-c", script]) as shim:
@@ -54,7 +54,7 @@ def test_a_batch_of_which_a_call_was_started_does_not_say_that_nothing_was(start
     assert shim.metric("dropped_notifications_total") == 1
 
 
-def test_an_early_call_that_cannot_be_read_is_answered(start, modern):
+def test_an_unreadable_call_before_the_server_is_ready_is_answered(start, modern):
     client = modern(start("--slow-start", "1", ready=False), {"x": "1e999"})
     body = client.body("tools/call", {"name": "echo", "arguments": {}})
     unreadable = json.dumps(body).replace('"1e999"', "1e999")
@@ -100,7 +100,7 @@ def test_a_call_that_is_cancelled_before_it_has_a_process_is_not_sent(legacy, tm
     assert "tools/call" not in heard.read_text()
 
 
-def test_the_question_of_a_caller_who_left_is_not_put_to_the_next(start, modern, gate):
+def test_a_server_request_for_a_caller_that_left_is_not_sent_to_the_next(start, modern, gate):
     shim, asking, running_on = start(isolation="shared"), gate(), gate()
     leaving, other = modern(shim, {"sampling": {}}), modern(shim, {"sampling": {}})
     with impatient(leaving), pytest.raises(httpx.ReadTimeout):

@@ -1,4 +1,4 @@
-"""Servers that go wrong in ways of their own, and a shim that stays."""
+"""Faulty servers, which the shim survives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shim_running import ACCEPT, FAKE, descendants, messages, running, until
 
 from mcpmesh.shim.server.rlimits import MAX_OPEN_FILES
 
-# Answers its first line with a number that JSON allows and no program can hold.
+# Answers its first line with a number that JSON allows and no program can represent.
 HUGE_NUMBER = """
 import json, sys
 for line in sys.stdin:
@@ -36,17 +36,17 @@ def test_an_unreadable_answer_to_initialize_is_a_failed_start_and_not_the_shims_
 
 
 @pytest.mark.parametrize("quirk", ["--die-unknown", "--mute-unknown"])
-def test_what_the_first_process_showed_of_its_era_holds_for_one_process_per_call(start, modern, quirk):
+def test_the_era_of_the_first_process_is_used_for_a_process_per_call(start, modern, quirk):
     shim = start(quirk, isolation="request", limits={"backoff_seconds": 0.05})
     before = shim.metric("server_exits_total")
     client = modern(shim)
     assert [client.text("echo", text=str(n)) for n in range(4)] == ["0", "1", "2", "3"]
     assert all("server/discover" not in client.text("seen") for _ in range(2))
-    # One that was asked in the wrong era would have ended of it.
+    # A server asked in the wrong era would have exited.
     assert shim.metric("server_exits_total") == before
 
 
-def test_why_no_process_could_be_started_for_a_call_is_said_without_contradiction(start, modern, tmp_path):
+def test_the_reason_why_no_process_started_for_a_call_is_consistent(start, modern, tmp_path):
     broken = tmp_path / "broken"
     words = f"[ -e {broken} ] && exit 9; exec {sys.executable} {FAKE}"
     shim = start(command="/bin/sh", args=["-c", words], isolation="request", limits={"spares": 0})
@@ -72,7 +72,7 @@ def test_a_call_to_a_remote_server_whose_headers_cannot_be_built_is_answered(sta
     assert client.text("echo", text="next") == "next"
 
 
-def test_out_of_descriptors_a_session_is_refused_and_nothing_waits_for_a_server_that_never_ran(start, legacy):
+def test_without_free_descriptors_a_session_is_refused_and_nothing_waits(start, legacy):
     shim = start(limits={"spares": 0})
     pid = shim.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -104,7 +104,7 @@ def test_the_shim_may_open_more_files_than_its_servers(start):
 
 
 @pytest.mark.parametrize("bytes", [2_000, 200_000])
-def test_half_an_answer_of_a_server_that_dies_is_nobodys_answer(start, legacy, bytes):
+def test_half_an_answer_of_a_server_that_exits_is_dropped(start, legacy, bytes):
     client = legacy(start())
     error = client.call("half", bytes=bytes, dies=True)["error"]
     assert error["data"]["reason"] == "server-exited"
@@ -138,7 +138,7 @@ def test_a_guard_without_means_refuses_a_start_and_keeps_what_runs(start, legacy
     assert legacy(shim).text("echo", text="and more") == "and more"
 
 
-def test_what_ran_beside_a_question_is_not_taken_to_ask_for_ever(start, modern, gate):
+def test_a_call_beside_a_server_request_is_not_suspected_for_ever(start, modern, gate):
     shim, first, second = start(), gate(), gate()
     clients = [modern(shim, {"sampling": {}}) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
@@ -151,12 +151,12 @@ def test_what_ran_beside_a_question_is_not_taken_to_ask_for_ever(start, modern, 
         before = shim.metric("server_starts_total")
         assert list(pool.map(lambda client: client.text("sleep", seconds=0.5), clients[2:])) == ["slept 0.5"] * 4
         assert shim.metric("server_starts_total") == before
-        # It is known to ask now, and has a process for itself.
+        # The shim knows now that it asks, and gives it a process for itself.
         busy = pool.submit(clients[0].text, "hold", gate=second.path)
         until(lambda: shim.info()["in_flight"] == 1)
         assert clients[1].call("sample")["result"]["resultType"] == "input_required"
         second.open()
         assert busy.result() == "let go"
-        # Where a question waits is no place for others; they share one beside it.
+        # Other calls don't go where a server request waits; they share another process.
         assert list(pool.map(lambda client: client.text("sleep", seconds=0.5), clients[2:])) == ["slept 0.5"] * 4
         assert shim.metric("server_starts_total") <= before + 1

@@ -1,4 +1,4 @@
-"""What stands in front of a shim goes by headers: what it read there is what the server is told, in both eras."""
+"""Proxies in front of a shim decide by headers: the server gets nothing that the headers deny, in both eras."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_session_header_given_twice_is_refused(plain, legacy, name, method):
     ],
 )
 @pytest.mark.parametrize("isolation", ["session", "shared"])
-def test_a_legacy_call_is_not_another_than_its_headers_say(plain, start, legacy, isolation, headers, status):
+def test_a_legacy_call_must_agree_with_its_headers(plain, start, legacy, isolation, headers, status):
     client = legacy(plain if isolation == "session" else start(isolation=isolation))
     body = {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": "x"}}}
     response = client.post(body, **headers)
@@ -55,7 +55,7 @@ def test_a_legacy_call_is_not_another_than_its_headers_say(plain, start, legacy,
         assert response.json()["error"]["code"] == -32020
 
 
-def test_initialize_is_not_another_call_than_its_headers_say(plain):
+def test_initialize_must_agree_with_its_headers(plain):
     body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {}}
     response = plain.http.post("/mcp", json=body, headers={**ACCEPT, "Mcp-Method": "tools/list"})
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32020)
@@ -70,7 +70,7 @@ def test_a_mirrored_parameter_is_compared_after_decoding(plain, modern, value, h
     assert client.post(other, Mcp_Param_Region=header).json()["error"]["code"] == -32020
 
 
-def test_what_stands_beside_a_mirrored_parameter_hides_nothing(plain, modern):
+def test_a_mirrored_parameter_is_compared_whatever_else_the_arguments_hold(plain, modern):
     client = modern(plain)
     for beside in ("1" * 40, "1e400"):
         body = client.body("tools/call", {"name": "mirrored", "arguments": {"region": "us", "beside": "BESIDE"}})
@@ -110,7 +110,7 @@ def test_a_second_name_in_other_letters_is_refused_since_some_servers_would_take
     assert client.post(body).status_code == 200
 
 
-def test_of_a_name_given_twice_the_last_is_compared(plain, modern):
+def test_the_last_of_two_equal_names_is_compared(plain, modern):
     client = modern(plain)
     body = client.body("tools/call", {"name": "echo", "arguments": {}})
     content = json.dumps(body).replace('"name": "echo"', '"name": "echo", "name": "die"')

@@ -1,4 +1,4 @@
-"""HTTP as RFC 9110 and 9112 have it: HEAD, targets that name their host, bodies that are encoded."""
+"""HTTP by RFC 9110 and 9112: HEAD, targets with a host, encoded bodies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def exchange(shim, *lines, body=b""):
-    """All that comes back on a connection whose last request closes it."""
+    """All bytes that come back on a connection whose last request closes it."""
     with socket.create_connection(("127.0.0.1", shim.port), timeout=60) as raw:
         raw.sendall("".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body)
         answer = b""
@@ -29,7 +29,7 @@ def test_a_head_is_answered_as_a_get_without_the_body(plain, path):
 
 
 def test_after_a_head_the_connection_goes_on_with_the_next_answer(plain):
-    # One client, so one connection: what a HEAD leaves on it would be taken for the next answer.
+    # One client has one connection: bytes after the answer to a HEAD would be read as the next answer.
     for path in ("/health", "/mcp", "/nowhere", "/health"):
         plain.http.head(path)
         assert plain.http.get("/health").json() == {"status": "alive"}
@@ -73,18 +73,18 @@ def test_a_target_may_name_its_host(plain, target):
         ("ftp://localhost/health", "localhost", 404),
     ],
 )
-def test_the_host_that_a_target_names_is_the_one_that_counts(plain, target, host, status):
+def test_the_host_in_the_target_takes_precedence(plain, target, host, status):
     answer = exchange(plain, f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close")
     assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_a_target_that_names_its_host_does_not_stand_for_the_header(plain):
+def test_a_host_in_the_target_does_not_replace_the_header(plain):
     answer = exchange(plain, "GET http://localhost/health HTTP/1.1", "Connection: close")
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("coding", ["gzip", "identity, gzip", "GZIP", "x-unheard-of"])
-def test_a_body_that_is_encoded_is_refused_with_what_would_be_right(plain, modern, coding):
+def test_an_encoded_body_is_refused_with_the_accepted_encoding(plain, modern, coding):
     client = modern(plain)
     body = client.body("tools/call", {"name": "echo", "arguments": {}})
     headers = {**client.headers(body), "Content-Encoding": coding}
@@ -93,14 +93,14 @@ def test_a_body_that_is_encoded_is_refused_with_what_would_be_right(plain, moder
     assert "Content-Encoding" in answer.json()["error"]["message"]
 
 
-def test_a_coding_in_a_second_line_is_seen(plain, modern):
+def test_an_encoding_in_a_second_header_line_is_seen(plain, modern):
     client = modern(plain)
     body = client.body("tools/call", {"name": "echo", "arguments": {}})
     pairs = [*client.headers(body).items(), ("Content-Encoding", "gzip"), ("Content-Encoding", "identity")]
     assert plain.http.post("/mcp", json=body, headers=pairs).status_code == 415
 
 
-def test_a_body_that_says_it_is_not_encoded_is_taken(plain, modern):
+def test_a_body_with_the_encoding_identity_is_taken(plain, modern):
     client = modern(plain)
     body = client.body("tools/call", {"name": "echo", "arguments": {"text": "plain"}})
     assert client.post(body, Content_Encoding="Identity").status_code == 200

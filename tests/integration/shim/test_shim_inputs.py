@@ -1,4 +1,4 @@
-"""Calls that wait for their client's input: the retry reaches the process that holds them."""
+"""Calls that wait for their client's input: the retry reaches the process where they wait."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ CONFIRM = "test_input_required_result_request_state"
 
 
 def over(era, **config):
-    """A shim over the official SDK's server of one era, whose states are sealed with a key of its process."""
+    """A shim over the official SDK's server of one era, which seals its states with a key of its process."""
     return running(command=sys.executable, args=[FIXTURE, era], **config)
 
 
 @pytest.fixture(scope="module", params=["legacy", "modern"])
 def owned(request):
-    """A shim that was told the address of its instance."""
+    """A shim with a configured instance address."""
     with over(request.param, affinity=OWNER) as shim:
         yield shim.wait_ready()
 
 
 def ask(client, tool=CONFIRM):
-    """Call a tool that asks; the state, and the keys of what it asks."""
+    """Call a tool that asks; returns the state and the keys of the input requests."""
     result = client.call(tool)["result"]
     assert result["resultType"] == "input_required"
     return result["requestState"], list(result["inputRequests"])
 
 
 def again(client, state, keys, tool=CONFIRM):
-    """The retry with the input; its answer."""
+    """Send the retry with the input; returns its answer."""
     return client.call(
         tool, more={"requestState": state, "inputResponses": {key: {"action": "accept"} for key in keys}}
     )
@@ -75,12 +75,12 @@ def test_the_state_of_another_instance_is_refused_in_a_way_that_ends_it(modern, 
 
 @pytest.fixture(scope="module", params=["legacy", "modern"])
 def each_its_own(request):
-    """A shim with a process per call."""
+    """A shim with a process for each call."""
     with over(request.param, isolation="request", affinity=OWNER) as shim:
         yield shim.wait_ready()
 
 
-def test_where_each_call_has_a_process_that_process_waits_for_the_retry(each_its_own, modern):
+def test_in_request_isolation_the_process_waits_for_the_retry(each_its_own, modern):
     client = modern(each_its_own, ELICITATION)
     state, keys = ask(client)
     assert each_its_own.metric("suspended") == 1
@@ -98,7 +98,7 @@ def test_a_retry_that_does_not_come_ends_the_process_that_waits(modern):
         assert again(client, state, keys)["error"]["code"] == -32602
 
 
-def test_no_more_calls_wait_than_there_may(modern):
+def test_no_more_calls_wait_than_the_limit(modern):
     with over("modern", isolation="request", limits={"suspended": 1}) as shim:
         client = modern(shim.wait_ready(), ELICITATION)
         state, keys = ask(client)
@@ -130,7 +130,7 @@ def test_a_legacy_server_that_cannot_do_without_an_answer_names_what_the_client_
         assert error["data"]["requiredCapabilities"] == {"sampling": {}}
 
 
-def test_where_each_call_has_its_process_abandoned_questions_leave_room_for_other_calls(modern):
+def test_in_request_isolation_abandoned_server_requests_leave_room_for_other_calls(modern):
     with over("modern", isolation="request", limits={"children": 4, "spares": 0}) as shim:
         client = modern(shim.wait_ready(), ELICITATION)
         (first, keys), *_, (last, last_keys) = [ask(client) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Legacy sessions over processes that are shared, over servers of either era; a process per call."""
+"""Isolation shared, over servers of either era, and isolation request."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_sessions_use_the_same_ids_and_tokens_and_none_is_crossed(shared, legacy
         assert list(pool.map(run, range(120))) == [f"t{n}" for n in range(120)]
 
 
-def test_log_levels_are_each_sessions_own(shared, legacy):
+def test_each_session_has_a_log_level_of_its_own(shared, legacy):
     curious, calm = legacy(shared), legacy(shared)
     assert curious.request("logging/setLevel", {"level": "debug"})[-1]["result"] == {}
     assert calm.request("logging/setLevel", {"level": "error"})[-1]["result"] == {}
@@ -57,7 +57,7 @@ def test_log_levels_are_each_sessions_own(shared, legacy):
     assert curious.request("logging/setLevel", {"level": "loud"})[-1]["error"]["code"] == -32602
 
 
-def test_changes_are_told_to_every_session_and_updates_to_who_subscribed(shared, legacy):
+def test_changes_go_to_every_session_and_updates_to_subscribers(shared, legacy):
     one, two = legacy(shared), legacy(shared)
     assert one.request("resources/subscribe", {"uri": "fake://one"})[-1]["result"] == {}
     until(lambda: "subscriptions/listen" in two.text("seen") or "resources/subscribe" in two.text("seen"))
@@ -85,7 +85,7 @@ def test_a_cancel_of_one_session_does_not_touch_the_others_call_of_the_same_id(s
         assert other.result()["result"]["content"][0]["text"] == "let go"
 
 
-def test_a_shared_legacy_servers_question_reaches_its_only_caller(start, legacy):
+def test_a_shared_legacy_servers_request_reaches_its_only_caller(start, legacy):
     shim = start(isolation="shared")
     client, other = legacy(shim, {"sampling": {}}), legacy(shim, {"sampling": {}})
     with client.stream("tools/call", {"name": "sample", "arguments": {"prompt": "p"}}) as response:
@@ -96,7 +96,7 @@ def test_a_shared_legacy_servers_question_reaches_its_only_caller(start, legacy)
     assert other.text("echo", text="x") == "x"
 
 
-def test_a_question_that_could_be_several_callers_is_put_to_nobody(start, legacy, gate):
+def test_a_server_request_that_could_belong_to_several_callers_is_refused(start, legacy, gate):
     shim, held = start(isolation="shared"), gate()
     client, other = legacy(shim, {"sampling": {}}), legacy(shim, {"sampling": {}})
     with ThreadPoolExecutor(1) as pool:
@@ -115,7 +115,7 @@ def test_a_client_that_cannot_be_asked_is_not_asked(start, legacy):
     assert json.loads(client.text("roots")) == {"roots": []}
 
 
-def test_a_modern_servers_input_request_becomes_a_question_to_the_legacy_client(start, legacy):
+def test_a_modern_servers_input_request_becomes_a_server_request_to_the_legacy_client(start, legacy):
     shim = start("--modern")
     client = legacy(shim, {"elicitation": {}})
     with client.stream("tools/call", {"name": "input", "arguments": {}}) as response:
@@ -127,7 +127,7 @@ def test_a_modern_servers_input_request_becomes_a_question_to_the_legacy_client(
     assert said == {"state": "abc", "inputs": {"name": {"action": "accept", "content": {"name": "Ada"}}}}
 
 
-def test_a_refused_question_fails_the_call(start, legacy):
+def test_a_refused_server_request_fails_the_call(start, legacy):
     client = legacy(start("--modern"), {"elicitation": {}})
     with client.stream("tools/call", {"name": "input", "arguments": {}}) as response:
         stream = events(response)

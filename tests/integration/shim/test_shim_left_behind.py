@@ -1,4 +1,4 @@
-"""Calls whose client left, cancelled or never came back: nothing of them stays, and nothing untrue is said."""
+"""Calls whose client left, cancelled or never came back: nothing of them stays, and no failure is wrong."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import httpx
 import pytest
 from shim_running import events, impatient, initialize, messages, running, until, within
 
-# A client that waits no longer than this for an answer.
+# How long an impatient client waits for an answer (seconds).
 IMPATIENT = httpx.Timeout(60, read=0.5)
 
 
 def give_up(client, *words, **arguments):
-    """A call whose client does not wait for its answer."""
+    """Make a call and leave before its answer."""
     with impatient(client), contextlib.suppress(httpx.ReadTimeout):
         client.call(*words, **arguments)
 
 
 @pytest.mark.parametrize("isolation", ["shared", "session", "request"])
-def test_a_call_whose_client_left_has_its_deadline_all_the_same(start, legacy, isolation):
+def test_a_call_whose_client_left_keeps_its_deadline(start, legacy, isolation):
     shim = start(isolation=isolation, request_seconds=1.5, limits={"calls_per_child": 1, "children": 2, "spares": 0})
     client = legacy(shim)
     give_up(client, "never")
     until(lambda: "result" in client.call("echo", text="room again"))
 
 
-def test_a_client_that_leaves_and_then_cancels_gives_its_process_back(start, legacy):
+def test_a_client_that_leaves_and_then_cancels_frees_its_process(start, legacy):
     shim = start(isolation="request", limits={"spares": 0})
     client = legacy(shim)
     give_up(client, "never", 7)
@@ -46,7 +46,7 @@ def test_an_initialize_that_is_given_up_leaves_no_process(start):
     until(lambda: shim.info()["children"] == 1)
 
 
-def test_an_initialize_that_is_never_answered_has_the_time_of_a_start(start):
+def test_an_unanswered_initialize_is_given_up_after_start_seconds(start):
     shim = start("--deaf-to", "raw", limits={"spares": 0}, start_seconds=1.5)
     (answer,) = messages(initialize(shim))
     assert "initialize within 1.5 s (start_seconds)" in answer["error"]["message"]
@@ -83,16 +83,16 @@ def test_a_session_is_not_ended_for_idleness_right_after_a_long_call(start, lega
     def come():
         client = legacy(shim)
         assert client.text("sleep", seconds=5) == "slept 5"
-        time.sleep(1.2)  # once a second the shim looks for sessions that are idle
+        time.sleep(1.2)  # the shim checks for idle sessions once a second
         assert client.text("echo", text="still here") == "still here"
 
-    # Within this it was not idle for as long as a session may be, counted from the last look that found it busy.
+    # Within this time the session was not idle for too long, counted from the last check that found it busy.
     within(5 + 4 - 1, come)
 
 
 def test_a_second_round_that_finds_no_room_is_not_said_to_be_unstarted(start, legacy, gate):
     held = gate()
-    # One more than a call: the shim listens for its sessions.
+    # One for the call, one for the shim's own listen.
     shim = start("--modern", limits={"calls_per_child": 2})
     client, other = legacy(shim, {"elicitation": {}}), legacy(shim)
     with client.stream("tools/call", {"name": "input", "arguments": {}}) as response, ThreadPoolExecutor(1) as pool:
@@ -108,18 +108,18 @@ def test_a_second_round_that_finds_no_room_is_not_said_to_be_unstarted(start, le
         busy.result()
 
 
-def test_metadata_that_are_none_do_not_take_the_params_with_them(start, legacy):
+def test_params_with_null_metadata_reach_the_server(start, legacy):
     client = legacy(start(isolation="shared"))
     params = {"name": "echo", "arguments": {"text": "all here"}, "_meta": None}
     assert client.request("tools/call", params)[-1]["result"]["content"][0]["text"] == "all here"
 
 
-def test_a_question_that_is_too_long_is_refused(start, legacy):
+def test_a_server_request_over_the_line_limit_is_refused(start, legacy):
     client = legacy(start(limits={"line_bytes": 10_000}), {"sampling": {}})
     assert "request is" in client.text("sample", prompt="x" * 20_000)
 
 
-# Asks and asks, and reads no answer; says by its stderr how often it has asked.
+# Sends requests for ever and reads no answer; writes to its stderr how many it has sent.
 DEAF = """
 import json, sys, threading
 def flood():

@@ -1,4 +1,4 @@
-"""The older protocol: sessions, ids, streams, cancels, and what is refused."""
+"""The legacy era: sessions, ids, streams, cancels and refusals."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_dropped_connection_is_no_cancel(start, legacy, gate):
     until(lambda: shim.metric("calls_total", method="tools/call", outcome="ok") == 2)
 
 
-def test_the_servers_questions_reach_its_client_and_the_answers_the_server(plain, legacy):
+def test_server_requests_reach_the_client_and_its_answers_the_server(plain, legacy):
     client = legacy(plain, {"sampling": {}})
     with client.stream("tools/call", {"name": "sample", "arguments": {"prompt": "hm?"}}) as response:
         stream = events(response)
@@ -143,7 +143,7 @@ def test_the_servers_questions_reach_its_client_and_the_answers_the_server(plain
     assert json.loads(answer["result"]["content"][0]["text"])["content"]["text"] == "ah"
 
 
-def test_what_belongs_to_no_call_comes_on_the_get_stream(start, legacy):
+def test_messages_that_belong_to_no_call_come_on_the_get_stream(start, legacy):
     client = legacy(start("--ask-roots-at-once"), {"roots": {}})
     with client.listen() as response:
         question = next(events(response))
@@ -243,7 +243,7 @@ def test_wrong_headers_are_refused(plain, legacy, case):
         (b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b"[" * 5000 + b"]" * 5000 + b"}", -32700),
     ],
 )
-def test_what_is_no_message_is_refused_and_harms_nobody(plain, legacy, body, code):
+def test_a_body_that_is_no_message_is_refused_without_harm(plain, legacy, body, code):
     client = legacy(plain)
     response = client.http.post("/mcp", content=body, headers=client.headers)
     assert response.status_code == 400

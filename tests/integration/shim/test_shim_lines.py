@@ -1,4 +1,4 @@
-"""Lines between the shim and a server: long ones, odd ones, and rubbish beside them."""
+"""Lines between the shim and a server: long ones, odd ones and invalid ones."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_rubbish_on_stdout_is_counted_and_logged_and_breaks_nothing(start, legac
     shim.says("this is no JSON")
 
 
-def test_a_second_answer_goes_nowhere(start, legacy, modern):
+def test_a_second_answer_is_dropped(start, legacy, modern):
     shim = start()
     for client in (legacy(shim), modern(shim)):
         assert client.text("twice") == "first"
         assert client.text("echo", text="next") == "next"
-    # The server writes on while its first answer is on its way.
+    # The server writes a second answer while the first one is on its way.
     until(lambda: shim.metric("stray_messages_total") == 2)
 
 
@@ -50,7 +50,7 @@ def test_a_server_has_a_wide_pipe_once_it_has_had_a_long_answer(start, legacy):
 
 
 def pipe_sizes(pid):
-    """Of the pipes that a process has open, how many bytes each holds."""
+    """The sizes of the pipes that a process has open."""
     found = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         if os.readlink(path).startswith("pipe:"):

@@ -1,4 +1,4 @@
-"""How a modern client's subscription ends: gracefully when the shim or the server ends it, in either era."""
+"""A modern client's subscription ends gracefully when the shim or the server ends it, in either era."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_subscription_that_its_client_closes_counts_as_cancelled(start, modern
     assert outcomes(shim, "ok") == 0
 
 
-def test_after_a_subscriptions_end_the_log_of_a_call_is_still_its_callers(start, modern):
+def test_after_a_subscriptions_end_log_messages_still_reach_the_caller(start, modern):
     shim = start("--modern")
     client = modern(shim)
     with modern(shim).stream("subscriptions/listen", WANTED, id=5) as response:

@@ -1,4 +1,4 @@
-"""The newer protocol, over a server of either era: rules, multiplexing, input, subscriptions, cancels."""
+"""The modern era over a server of either era: rules, multiplexing, input, subscriptions, cancels."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def test_lists_and_reads_carry_cache_hints(either, modern, method):
     params = {"uri": "fake://one"} if method == "resources/read" else None
     (answer,) = modern(either).request(method, params)
     assert answer["result"]["resultType"] == "complete"
-    if either.info()["eras"] == ["legacy"] or method == "server/discover":  # a modern server's own words pass
+    if either.info()["eras"] == ["legacy"] or method == "server/discover":  # a modern server's own result passes
         assert answer["result"]["ttlMs"] >= 0
         assert answer["result"]["cacheScope"] in ("public", "private")
 
 
-def test_discover_tells_both_eras_and_who_the_server_is(either, modern):
+def test_discover_has_both_eras_and_the_servers_identity(either, modern):
     result = modern(either).request("server/discover")[0]["result"]
     assert result["supportedVersions"][0] == MODERN
     assert "2025-11-25" in result["supportedVersions"]
@@ -93,7 +93,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_headers_unlike_the_body_are_refused(plain, modern, case):
+def test_headers_that_differ_from_the_body_are_refused(plain, modern, case):
     headers, status, code = WRONG[case]
     client = modern(plain)
     response = client.post(client.body("tools/call", {"name": "echo", "arguments": {}}, id="mine"), **headers)
@@ -149,7 +149,7 @@ def test_an_unknown_version_is_told_what_is_supported(plain, modern):
 
 
 @pytest.mark.parametrize("method", ["initialize", "ping", "logging/setLevel", "resources/subscribe", "no/such"])
-def test_methods_that_are_not_there_are_404(either, modern, method):
+def test_unknown_methods_get_404(either, modern, method):
     client = modern(either)
     response = client.post(client.body(method, id=3))
     assert (response.status_code, response.json()["error"]["code"], response.json()["id"]) == (404, -32601, 3)
@@ -169,7 +169,7 @@ def test_a_session_id_is_ignored_and_none_is_given(plain, modern):
     assert "mcp-session-id" not in response.headers
 
 
-def test_a_resource_that_is_not_there_has_this_revisions_code(plain, modern):
+def test_a_missing_resource_has_the_modern_error_code(plain, modern):
     client = modern(plain)
     response = client.post(client.body("resources/read", {"uri": "fake://none"}))
     assert (response.status_code, response.json()["error"]["code"]) == (400, -32602)
@@ -203,7 +203,7 @@ def test_closing_the_connection_of_a_silent_call_cancels_it_too(start, modern, g
     assert shim.metric("calls_total", outcome="cancelled") == 1
 
 
-def test_log_messages_come_only_to_who_asked_and_from_the_level_on(either, modern):
+def test_log_messages_go_only_to_clients_that_asked_from_their_level_on(either, modern):
     client = modern(either)
     assert len(client.request("tools/call", {"name": "log", "arguments": {"level": "error"}})) == 1
     quiet = client.request("tools/call", {"name": "log", "arguments": {"level": "info"}}, **{LOG_LEVEL: "warning"})
@@ -216,7 +216,7 @@ def test_log_messages_come_only_to_who_asked_and_from_the_level_on(either, moder
     assert answer["result"]["resultType"] == "complete"
 
 
-def test_mirrored_parameters_must_say_what_the_arguments_say(plain, modern):
+def test_mirrored_parameters_must_equal_the_arguments(plain, modern):
     client = modern(plain)
     body = client.body("tools/call", {"name": "mirrored", "arguments": {"region": "eu"}})
     assert client.post(body).status_code == 400
@@ -226,10 +226,10 @@ def test_mirrored_parameters_must_say_what_the_arguments_say(plain, modern):
     assert client.post(without, Mcp_Param_Region="eu").json()["error"]["code"] == -32020
 
 
-# Input in the middle of a call.
+# Input during a call.
 
 
-def test_a_legacy_servers_question_becomes_input_required_and_the_retry_goes_on(plain, modern):
+def test_a_legacy_servers_request_becomes_input_required_and_the_retry_continues(plain, modern):
     client = modern(plain, {"sampling": {}})
     params = {"name": "sample", "arguments": {"prompt": "hm?"}}
     asked = client.request("tools/call", params, id=1)[0]["result"]
@@ -245,7 +245,7 @@ def test_a_legacy_servers_question_becomes_input_required_and_the_retry_goes_on(
     assert client.text("seen").count("tools/call") >= 1
 
 
-def test_several_questions_at_once_are_asked_at_once(plain, modern):
+def test_several_server_requests_at_once_go_to_the_client_at_once(plain, modern):
     client = modern(plain, {"sampling": {}, "elicitation": {}})
     asked = client.call("both")["result"]
     assert {request["method"] for request in asked["inputRequests"].values()} == {
@@ -260,7 +260,7 @@ def test_several_questions_at_once_are_asked_at_once(plain, modern):
     assert client.call("both", more=more)["result"]["resultType"] == "complete"
 
 
-def test_one_question_after_another_takes_one_round_each(plain, modern):
+def test_successive_server_requests_take_one_round_each(plain, modern):
     client = modern(plain, {"sampling": {}})
     answer = client.call("sample_twice")["result"]
     states = []
@@ -274,7 +274,7 @@ def test_one_question_after_another_takes_one_round_each(plain, modern):
 
 
 @pytest.mark.parametrize("how", ["changed", "foreign", "used", "other arguments", "other tool"])
-def test_a_state_that_is_not_right_is_refused(plain, modern, how):
+def test_a_wrong_state_is_refused(plain, modern, how):
     client = modern(plain, {"sampling": {}})
     asked = client.call("sample", prompt="p")["result"]
     (key,) = asked["inputRequests"]
@@ -300,7 +300,7 @@ def test_a_client_that_cannot_be_asked_is_not_asked_and_the_server_is_told(start
     assert shim.metric("refused_requests_total") == 1
 
 
-def test_roots_that_a_client_does_not_have_are_none(plain, modern):
+def test_a_client_without_roots_has_none(plain, modern):
     assert json.loads(modern(plain).text("roots")) == {"roots": []}
 
 
@@ -314,7 +314,7 @@ def test_input_that_does_not_come_in_time_ends_the_call(start, modern):
     assert shim.metric("suspended") == 0
 
 
-def test_questions_of_two_callers_never_cross(start, modern):
+def test_server_requests_of_two_callers_never_cross(start, modern):
     shim = start()
     clients = [modern(shim, {"sampling": {}}) for _ in range(4)]
 
@@ -322,7 +322,7 @@ def test_questions_of_two_callers_never_cross(start, modern):
         client = clients[n]
         asked = client.call("sample", id=1, prompt=f"secret {n}").get("result")
         if asked is None or "inputRequests" not in asked:
-            return None  # asked while it could not be told whom: refused, never shown to another
+            return None  # asked while the caller was unclear: refused, never shown to another
         ((key, request),) = asked["inputRequests"].items()
         assert request["params"]["messages"][0]["content"]["text"] == f"secret {n}"
         more = {"requestState": asked["requestState"], "inputResponses": {key: {"for": n}}}
@@ -345,7 +345,7 @@ def test_a_modern_servers_input_requests_pass_as_they_are(start, modern):
     assert said == {"state": "abc", "inputs": {"name": {"action": "accept"}}}
 
 
-def test_addresses_to_visit_first_become_input_and_the_retry_is_a_new_call(start, modern):
+def test_url_elicitations_become_input_and_the_retry_is_a_new_call(start, modern):
     shim = start()
     client = modern(shim, {"elicitation": {"url": {}}})
     asked = client.call("visit")["result"]
@@ -357,7 +357,7 @@ def test_addresses_to_visit_first_become_input_and_the_retry_is_a_new_call(start
     assert client.call("visit", more={"requestState": asked["requestState"]}, other=1)["error"]["code"] == -32602
 
 
-def test_a_client_that_cannot_visit_addresses_is_told_what_it_lacks(start, modern):
+def test_a_client_without_url_elicitation_is_told_what_it_lacks(start, modern):
     client = modern(start(), {"elicitation": {}})
     error = client.call("visit")["error"]
     assert (error["code"], error["data"]["requiredCapabilities"]) == (-32021, {"elicitation": {"url": {}}})
@@ -374,7 +374,7 @@ def test_an_answer_that_is_no_object_is_asked_for_again(plain, modern):
 # Subscriptions.
 
 
-def test_a_subscription_is_acknowledged_first_and_hears_only_what_it_asked_for(either, modern):
+def test_a_subscription_is_acknowledged_first_and_gets_only_what_it_asked_for(either, modern):
     client, other = modern(either), modern(either)
     wanted = {"toolsListChanged": True, "resourceSubscriptions": ["fake://one"]}
     with client.stream("subscriptions/listen", {"notifications": wanted}, id="sub") as response:
@@ -398,7 +398,7 @@ def test_a_subscription_is_acknowledged_first_and_hears_only_what_it_asked_for(e
     assert {note["params"]["_meta"][SUBSCRIPTION] for note in (first, second, third)} == {"sub"}
 
 
-def test_two_subscriptions_of_one_id_both_hear(either, modern):
+def test_two_subscriptions_with_one_id_both_get_changes(either, modern):
     one, two, other = modern(either), modern(either), modern(either)
     wanted = {"notifications": {"toolsListChanged": True}}
     with one.stream("subscriptions/listen", wanted, id=1) as a, two.stream("subscriptions/listen", wanted, id=1) as b:

@@ -1,4 +1,4 @@
-"""JSON that is right and odd, in every place that the shim looks at: answered, and nothing of it breaks the shim."""
+"""Valid but odd JSON in every place that the shim decodes: it is answered and does not break the shim."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 from shim_running import MODERN, running, until
 
-# Each as it stands in the text, since Python can't write some of them.
+# Each in its JSON text, since Python can't write some of them.
 ODD = {
     "a long integer": "1" * 40,
     "a large number": "1e400",
@@ -67,7 +67,7 @@ LEGACY_PLACES = {
 FINE = frozenset((200, 202, 400, 404))
 
 
-# Answers whatever comes, in one era: what is tried here is the shim.
+# Answers anything, in one era: the shim is tested here, not the server.
 PATIENT = """
 import json, sys
 modern = sys.argv[1] == "modern"
@@ -106,13 +106,13 @@ def filled(message, odd):
 
 
 def serves(client):
-    """A call that took longer than it may, on a machine that is busy, is made again."""
+    """A call that expired, on a busy machine, is repeated."""
     until(lambda: client.call("echo", text="fine").get("result"))
     return True
 
 
 def sound(shim, exits=0):
-    """Nothing that is a bug was logged, and the server lives."""
+    """No bug was logged, and the server runs."""
     assert exits is None or shim.metric("server_exits_total") == exits
     told = [line for line in shim.lines if "mcpmesh/shim/" in line or "a bug in" in line or "Fatal error" in line]
     assert not told, "\n".join(shim.lines[-40:])
@@ -161,7 +161,7 @@ def test_odd_members_of_a_message(shim, legacy, member):
     assert serves(legacy(shim))
 
 
-# A server that says odd things: what follows "say" in the tool's name is the line, with ID for the call's id.
+# A server that writes odd lines: the line follows "say" in the tool's name, with ID for the call's id.
 ODD_SERVER = PATIENT.replace(
     "    answer = {",
     """    if method == "tools/call" and params["name"].startswith("say"):
@@ -192,7 +192,7 @@ ANSWER = '{"jsonrpc":"2.0","id":ID,"result":{"content":[]}}'
 
 @pytest.fixture(scope="module", params=[("legacy", "session"), ("legacy", "shared"), ("modern", "shared")])
 def odd_shim(request):
-    """A shim over a server that says what it is told to say."""
+    """A shim over a server that writes the lines that a call names."""
     era, isolation = request.param
     server = {"command": sys.executable, "args": ["-c", ODD_SERVER, era], "affinity": "127.0.0.1:1"}
     with running(**server, isolation=isolation, request_seconds=2.0) as running_shim:
@@ -200,7 +200,7 @@ def odd_shim(request):
 
 
 @pytest.mark.parametrize("said", [*SAID, *NOTED])
-def test_odd_words_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, said):
+def test_odd_lines_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, said):
     client = modern(odd_shim, {"elicitation": {}})
     session = legacy(odd_shim, {"elicitation": {}})
     for name, odd in ODD.items():
@@ -215,7 +215,7 @@ def test_odd_words_of_a_server_end_their_call_at_most(odd_shim, modern, legacy, 
     assert serves(client)
 
 
-# What stands in the patient server's text, and what instead of it, `odd` being the odd value.
+# A text in the patient server's program, and its replacement, where `odd` is the odd value.
 GREETINGS = {
     "a legacy version": ("legacy", '"2025-11-25"', "odd"),
     "modern versions": ("modern", '["2026-07-28"]', "odd"),
@@ -227,7 +227,7 @@ GREETINGS = {
 
 
 @pytest.mark.parametrize("place", GREETINGS)
-def test_a_server_that_introduces_itself_oddly_is_served_or_told_about(place, modern):
+def test_a_server_with_an_odd_initialize_result_is_served_or_reported(place, modern):
     era, right, instead = GREETINGS[place]
     server = PATIENT.replace(right, instead).replace(
         "import json, sys", "import json, sys\nodd = json.loads(sys.argv[2])"

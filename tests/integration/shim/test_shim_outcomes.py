@@ -1,4 +1,4 @@
-"""How calls are counted: each once, by what became of it, whoever answers it."""
+"""Calls are counted once, by their outcome, whether the server or the shim answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ISOLATIONS = pytest.mark.parametrize("isolation", ["session", "shared"])
 
 
 def outcomes(shim, method):
-    """How often a method's calls had each outcome."""
+    """The number of a method's calls by outcome."""
     found = ("ok", "error", "tool_error", "input_required", "failed", "cancelled")
     counts = {outcome: int(shim.metric("calls_total", method=method, outcome=outcome)) for outcome in found}
     return {outcome: count for outcome, count in counts.items() if count}
@@ -57,13 +57,13 @@ def test_a_call_whose_client_left_before_its_process_failed_to_start_counts_once
     until(lambda: shim.metric("connections") == 1)  # ours
     held.open()
     until(lambda: shim.metric("server_starts_total") == 2 and shim.info()["children"] == 1)
-    # The process is gone a little before the call that waited for it is given up.
+    # The process exits shortly before the call that waited for it is given up.
     until(lambda: outcomes(shim, "tools/call"))
     assert outcomes(shim, "tools/call") == {"cancelled": 1}
 
 
 @ISOLATIONS
-def test_what_the_shim_answers_itself_is_counted_like_what_a_server_answers(start, legacy, isolation):
+def test_answers_of_the_shim_are_counted_like_those_of_a_server(start, legacy, isolation):
     shim = start(isolation=isolation)
     client = legacy(shim)
     client.request("ping")
@@ -77,21 +77,21 @@ def test_what_the_shim_answers_itself_is_counted_like_what_a_server_answers(star
 @pytest.mark.parametrize(
     ("method", "params"), [("logging/setLevel", {"level": "loud"}), ("resources/subscribe", {"no": "uri"})]
 )
-def test_what_the_shim_refuses_itself_is_counted_as_an_error(start, legacy, method, params):
+def test_refusals_of_the_shim_are_counted_as_errors(start, legacy, method, params):
     shim = start(isolation="shared")
     (answer,) = legacy(shim).request(method, params)
     assert answer["error"]["code"] == -32602
     assert outcomes(shim, method) == {"error": 1}
 
 
-def test_a_resource_that_the_server_lets_nobody_subscribe_to_is_counted_as_an_error(start, legacy):
+def test_a_subscription_that_the_server_refuses_is_counted_as_an_error(start, legacy):
     shim = start("--no-subscriptions", isolation="shared")
     (answer,) = legacy(shim).request("resources/subscribe", {"uri": "fake://one"})
     assert answer["error"]["code"] == -32601
     assert outcomes(shim, "resources/subscribe") == {"error": 1}
 
 
-def test_a_call_whose_client_refuses_the_servers_question_is_counted(start, legacy):
+def test_a_call_whose_client_refuses_the_server_request_is_counted(start, legacy):
     shim = start("--modern")
     client = legacy(shim, {"elicitation": {}})
     with client.stream("tools/call", {"name": "input", "arguments": {}}) as response:

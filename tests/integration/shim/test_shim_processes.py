@@ -1,4 +1,4 @@
-"""Server processes: how they start, fail, end, and that nothing is left of them."""
+"""Server processes: how they start, fail and end, and that none is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_call_whose_server_dies_fails_at_once_and_says_how(plain, legacy):
     assert legacy(plain).text("echo", text="a new session") == "a new session"
 
 
-def test_every_caller_of_a_dead_server_is_told(start, modern):
+def test_every_call_fails_when_its_server_exits(start, modern):
     shim = start()
     client = modern(shim)
     with ThreadPoolExecutor(5) as pool:
@@ -39,14 +39,14 @@ def test_every_caller_of_a_dead_server_is_told(start, modern):
     assert client.text("echo", text="back") == "back"
 
 
-def test_the_kept_server_comes_back_and_the_state_says_so(start, gate):
+def test_the_main_server_is_started_again_and_the_state_follows(start, gate):
     held = gate()
     held.open()
     shim = start("--start-at", held.path, limits={"spares": 0, "backoff_seconds": 0.3})
     held.shut()
     (pid,) = shim.servers()
     os.kill(pid, signal.SIGKILL)
-    # Restarting lasts as long as the first wait; a look may come after it.
+    # "restarting" lasts as long as the first wait; this may be read after it.
     state = until(lambda: (body := shim.state())["state"] != "ready" and body)
     assert state["state"] in ("restarting", "starting")
     assert "SIGKILL" in state["error"]
@@ -55,7 +55,7 @@ def test_the_kept_server_comes_back_and_the_state_says_so(start, gate):
     assert shim.servers() and pid not in shim.servers()
 
 
-def test_a_server_that_dies_at_its_start_is_a_crash_loop_with_its_last_words(start):
+def test_a_server_that_exits_at_its_start_is_a_crash_loop_with_its_last_output(start):
     shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 0.01, "crash_loop": 3})
     body = until(lambda: (body := shim.state())["state"] == "crash-loop" and body)
     assert body["exit_code"] == 4
@@ -63,7 +63,7 @@ def test_a_server_that_dies_at_its_start_is_a_crash_loop_with_its_last_words(sta
     assert "exited with code 4" in body["error"]
 
 
-def test_a_server_that_dies_at_its_start_is_given_ever_more_time(start, tmp_path):
+def test_the_waits_between_failed_starts_grow(start, tmp_path):
     starts = tmp_path / "starts"
     words = ["-c", f'date +%s.%N >> "{starts}"; exit 4']
     limits = {"backoff_seconds": 0.2, "backoff_max_seconds": 0.8}
@@ -74,7 +74,7 @@ def test_a_server_that_dies_at_its_start_is_given_ever_more_time(start, tmp_path
     assert all(wait >= least for wait, least in zip(waits, (0.2, 0.4, 0.8, 0.8), strict=False)), waits
 
 
-def test_nobody_waits_for_a_server_in_a_crash_loop(start, modern):
+def test_no_call_waits_for_a_server_in_a_crash_loop(start, modern):
     shim = start("--die-at-start", ready=False, limits={"backoff_seconds": 30, "crash_loop": 1})
     until(lambda: shim.state()["state"] == "crash-loop")
     response = modern(shim).post(modern(shim).body("tools/list"))
@@ -88,14 +88,14 @@ def test_nobody_waits_for_a_server_in_a_crash_loop(start, modern):
     ("command", "words"),
     [("no-such-program-anywhere", "not on PATH|no such program"), ("/nowhere/server", "no such file")],
 )
-def test_a_program_that_is_not_there_is_told_plainly(start, command, words):
+def test_a_missing_program_is_reported(start, command, words):
     shim = start(ready=False, command=command)
     body = until(lambda: (body := shim.state())["state"] == "failed" and body)
     assert command in body["error"]
     assert any(word in body["error"] for word in words.split("|"))
 
 
-def test_a_file_that_cannot_be_run_is_told_plainly(start, tmp_path):
+def test_a_file_that_is_not_executable_is_reported(start, tmp_path):
     script = tmp_path / "broken"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_run_is_told_plainly(start, tmp_path):
     assert "could not be started" in body["error"]
 
 
-def test_a_working_directory_that_is_not_there_is_told_plainly(start):
+def test_a_missing_working_directory_is_reported(start):
     shim = start(ready=False, cwd="/no/such/directory")
     body = until(lambda: (body := shim.state())["state"] == "failed" and body)
     assert "/no/such/directory" in body["error"]
@@ -128,14 +128,14 @@ def test_calls_wait_for_a_server_that_is_starting(start, modern, legacy, gate):
 
 
 @pytest.mark.parametrize("quirk", ["--mute-unknown", "--die-unknown", "--no-ping", "--noise"])
-def test_servers_with_odd_manners_become_ready(start, legacy, modern, quirk):
+def test_servers_with_quirks_become_ready(start, legacy, modern, quirk):
     shim = start(quirk, limits={"backoff_seconds": 0.05})
     assert shim.info()["eras"] == ["legacy"]
     assert legacy(shim).text("echo", text="x") == "x"
     assert modern(shim).text("echo", text="y") == "y"
 
 
-def test_the_servers_stderr_comes_through_as_it_is(start, legacy):
+def test_the_servers_stderr_is_passed_on_unchanged(start, legacy):
     shim = start()
     legacy(shim).call("complain", text="ünder pressure: 100%")
     until(lambda: "ünder pressure: 100%" in shim.lines)
@@ -153,7 +153,7 @@ def test_the_server_gets_its_environment_and_nothing_of_the_mesh(start, legacy):
     assert client.text("cwd") == "/tmp"
 
 
-def test_secrets_stand_in_no_command_line_and_no_log(start):
+def test_secrets_are_in_no_command_line_and_no_log(start):
     shim = start(env={"TOKEN": "s3cret-value"})
     for pid in {shim.process.pid, *descendants(shim.process.pid)}:
         assert b"s3cret-value" not in Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -168,7 +168,7 @@ def test_a_server_inherits_no_descriptor_but_its_streams(plain, legacy):
     assert len(listing) <= 1  # the directory that is being read
 
 
-def test_sessions_that_nobody_uses_make_room_for_a_new_one(start, legacy):
+def test_unused_sessions_make_room_for_a_new_one(start, legacy):
     shim = start(limits={"children": 3, "spares": 0})
     legacy(shim), legacy(shim)
     with pytest.raises(AssertionError, match=r"limits\.children"):
@@ -187,7 +187,7 @@ STUBBORN = [
 
 @pytest.mark.parametrize("words", STUBBORN, ids=" ".join)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_however_stubborn_the_server_and_however_the_shim_ends(start, legacy, words, number):
+def test_no_process_is_left_however_the_server_resists_and_the_shim_ends(start, legacy, words, number):
     shim = start(*words, limits={"stop_seconds": 0.3})
     legacy(shim).text("echo", text="x")
     everything = all_of(descendants(shim.process.pid))
@@ -200,7 +200,7 @@ def test_nothing_is_left_however_stubborn_the_server_and_however_the_shim_ends(s
 
 
 def began(pid: int) -> str | None:
-    """When a process began, by which it is told from a later one of its number; None when it has ended."""
+    """The start time of a process, which differs from a later process with its id; None if it has ended."""
     try:
         state, *more = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -209,16 +209,16 @@ def began(pid: int) -> str | None:
 
 
 def all_of(pids: set[int]) -> dict[int, str | None]:
-    """These processes, to be looked for later."""
+    """These processes with their start times, to be checked later."""
     return {pid: began(pid) for pid in pids}
 
 
 def left(processes: dict[int, str | None]) -> list[int]:
-    """Those that have not ended."""
+    """The processes that have not ended."""
     return [pid for pid, start in processes.items() if start is not None and began(pid) == start]
 
 
-def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
+def test_no_process_is_left_when_the_guard_is_killed(start, legacy):
     shim = start("--ignore-eof", "--ignore-term", "--grandchild", "--nested-shell", limits={"stop_seconds": 0.3})
     legacy(shim)
     everything = all_of(descendants(shim.process.pid))
@@ -229,7 +229,7 @@ def test_nothing_is_left_when_the_guard_is_killed(start, legacy):
     assert any("guard" in line for line in shim.lines)
 
 
-def test_a_killed_server_takes_what_it_started_along(start):
+def test_the_descendants_of_a_killed_server_are_killed(start):
     shim = start("--grandchild", "--nested-shell", limits={"spares": 0, "backoff_seconds": 30})
     before = all_of(shim.servers())
     assert len(before) == 3
@@ -239,7 +239,7 @@ def test_a_killed_server_takes_what_it_started_along(start):
 
 
 def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
-    # What npx does: the server is a child of the program that was started.
+    # As with npx: the server is a child of the program that was started.
     import sys
 
     from shim_running import FAKE
@@ -255,7 +255,7 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
     until(lambda: not left(before))
 
 
-def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descriptor(start):
+def test_dropped_sessions_leave_no_process_and_no_descriptor(start):
     shim = start(limits={"session_idle_seconds": 5, "children": 200})
     fds = lambda: len(os.listdir(f"/proc/{shim.process.pid}/fd"))  # noqa: E731
     shim.http.close()
@@ -265,7 +265,7 @@ def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descript
     call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "sample", "arguments": {}}}
 
     def impolite(n):
-        # Nothing is asked of an answer: a session whose client stood still for too long is one more that was dropped.
+        # Answers are not checked: a session whose client stood still for too long is just another dropped one.
         opened = initialize(shim)
         headers = {**ACCEPT, "Mcp-Session-Id": opened.headers["mcp-session-id"], "MCP-Protocol-Version": "2025-11-25"}
         with httpx.Client(base_url=str(shim.http.base_url), timeout=SECONDS, trust_env=False) as http:
@@ -286,7 +286,7 @@ def test_sessions_dropped_in_every_impolite_way_leave_no_process_and_no_descript
     until(lambda: fds() <= before + 1)
 
 
-def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern, gate):
+def test_a_drain_finishes_running_calls_and_takes_no_new_ones(start, legacy, modern, gate):
     shim, held = start(drain_seconds=60), gate()
     client = legacy(shim)
     with ThreadPoolExecutor(2) as pool:
@@ -303,7 +303,7 @@ def test_a_drain_finishes_what_runs_and_takes_nothing_new(start, legacy, modern,
     assert "mcpmesh-shim: drained; 0 calls were cut" in shim.lines
 
 
-def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
+def test_a_drain_cuts_unfinished_calls_and_counts_them(start, modern):
     shim = start(drain_seconds=0.3)
     client = modern(shim)
     with ThreadPoolExecutor(2) as pool:
@@ -315,7 +315,7 @@ def test_a_drain_cuts_what_does_not_finish_and_says_how_much(start, modern):
     assert "mcpmesh-shim: drained; 2 calls were cut" in shim.lines
 
 
-def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, legacy, gate):
+def test_during_a_drain_ready_reports_it_and_calls_are_refused(start, modern, legacy, gate):
     shim, held = start(drain_seconds=60), gate()
     client = modern(shim)
     old = legacy(shim)
@@ -339,7 +339,7 @@ def test_while_it_drains_ready_says_so_and_calls_are_refused(start, modern, lega
     assert shim.stop() == 0
 
 
-def test_a_second_signal_cuts_the_drain_short(start, modern):
+def test_a_second_signal_ends_the_drain(start, modern):
     shim = start(drain_seconds=600)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(modern(shim).call, "never")
@@ -351,7 +351,7 @@ def test_a_second_signal_cuts_the_drain_short(start, modern):
     assert shim.stop() == 0
 
 
-def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(start):
+def test_a_server_that_stops_answering_is_found_by_a_probe_and_restarted(start):
     shim = start("--hang-after-init", limits={"probe_seconds": 0.2, "probe_timeout_seconds": 0.4, "spares": 0})
     (pid,) = shim.servers()
     until(lambda: shim.http.get("/ready").status_code == 503)
@@ -359,19 +359,19 @@ def test_a_server_that_stops_answering_is_found_by_a_probe_and_started_anew(star
     shim.says("did not answer a probe")
 
 
-def test_a_server_that_is_busy_with_a_call_is_not_taken_for_dead(start, modern, gate):
+def test_a_server_that_is_busy_with_a_call_is_not_restarted(start, modern, gate):
     shim, held = start(limits={"probe_seconds": 0.1, "probe_timeout_seconds": 0.2}), gate()
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(modern(shim).call, "hold", gate=held.path)
         held.reached()
         for _ in range(3):
-            time.sleep(0.11)  # long enough for the next look to ask a server that is not busy
+            time.sleep(0.11)  # long enough for the next /ready to probe a server that is not busy
             assert shim.state()["state"] == "ready"
         held.open()
         assert slow.result()["result"]
 
 
-def test_a_server_that_does_not_read_is_answered_for_with_503(start, modern):
+def test_calls_at_a_server_that_does_not_read_get_503(start, modern):
     shim = start("--stop-reading", limits={"stdin_bytes": 200_000, "spares": 0})
     client = modern(shim)
     with ThreadPoolExecutor(12) as pool:
@@ -426,7 +426,7 @@ def test_a_slow_reader_does_not_grow_the_shim_and_does_not_hold_up_others(start,
         until(lambda: shim.metric("calls_total", outcome="ok", method="tools/call") >= 1)
         for _ in range(20):
             assert quick.text("echo", text="quick") == "quick"
-        # Of the 80 MB that were asked for, the one answer that is under way and what the next one has so far.
+        # Of the 80 MB requested, only one answer under way and the beginning of the next are in memory.
         assert memory(shim) < 100
     assert slow.text("echo", text="again") == "again"
 

@@ -1,4 +1,4 @@
-"""A server's questions to a legacy client: only to one that can be asked, and none is kept for ever."""
+"""Server requests to a legacy client: only to one with the capability, and none is kept for ever."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ISOLATIONS = pytest.mark.parametrize("isolation", ["session", "shared", "request
 
 
 def asking(*methods):
-    """The params of a call that asks these of its client, at a modern server."""
+    """The params of a call at a modern server that requires these inputs."""
     return {"name": "input", "arguments": {"asks": methods}}
 
 
@@ -25,7 +25,9 @@ def said(message):
 
 @ISOLATIONS
 @pytest.mark.parametrize("method", CAPABILITY)
-def test_each_kind_of_input_of_a_modern_server_becomes_a_question_to_a_legacy_client(start, legacy, method, isolation):
+def test_each_kind_of_input_of_a_modern_server_becomes_a_server_request_to_a_legacy_client(
+    start, legacy, method, isolation
+):
     client = legacy(start("--modern", isolation=isolation), {CAPABILITY[method]: {}})
     with client.stream("tools/call", asking(method)) as response:
         stream = events(response)
@@ -56,10 +58,10 @@ def test_a_legacy_client_without_roots_has_none(start, legacy):
 
 
 @pytest.mark.parametrize("isolation", ["session", "shared"])
-def test_of_too_many_questions_the_oldest_are_refused_and_the_others_can_be_answered(start, legacy, isolation):
+def test_beyond_the_bound_the_oldest_server_requests_are_refused_and_others_can_be_answered(start, legacy, isolation):
     shim = start(isolation=isolation)
     client = legacy(shim, {"sampling": {}})
-    # In a session of its own another call goes to the same server; in a shared process another session's does.
+    # A dedicated server gets another call of the same session; a shared one gets another session's.
     other = client if isolation == "session" else legacy(shim)
     with client.stream(
         "tools/call", {"name": "pester", "arguments": {"times": MAX_SERVER_REQUESTS + 3, "stay": True}}
@@ -77,7 +79,7 @@ def test_of_too_many_questions_the_oldest_are_refused_and_the_others_can_be_answ
 
 
 @pytest.mark.parametrize("isolation", ["shared", "request"])
-def test_what_nobody_answered_is_refused_when_its_call_is_over(start, legacy, tmp_path, isolation):
+def test_an_unanswered_server_request_is_refused_when_its_call_ends(start, legacy, tmp_path, isolation):
     shim = start(isolation=isolation)
     client = legacy(shim, {"sampling": {}})
     *questions, answer = client.request("tools/call", {"name": "pester", "arguments": {"times": 3}})

@@ -1,4 +1,4 @@
-"""Real public servers behind the shim, and the official SDK as their client, in all its modes."""
+"""Real public servers behind the shim, with the official SDK as client in all its modes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_real_server_answers_the_official_client_in_every_mode(start, place, t
 
 @pytest.fixture(scope="module", params=["both", "legacy", "modern"])
 def conformant(request):
-    """The SDK's own server, speaking both eras, or one only."""
+    """The SDK's own server, in both eras or in one only."""
     from shim_running import running
 
     server = str(ROOT / "tests/conformance/server")
@@ -73,7 +73,7 @@ def conformant(request):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_official_client_is_asked_in_the_middle_of_a_call(conformant, mode):
+def test_the_official_client_answers_server_requests_during_a_call(conformant, mode):
     import mcp_types as types
 
     async def sample(context, params):

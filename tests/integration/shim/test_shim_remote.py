@@ -1,4 +1,4 @@
-"""A remote Streamable HTTP server behind the shim: relayed, in both eras."""
+"""A remote Streamable HTTP server behind the shim, in both eras."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shim_running import events, running, until
 
 @pytest.fixture(scope="module", params=[[], ["--modern"]], ids=["legacy remote", "modern remote"])
 def remote(request):
-    """A shim whose server is another shim's address."""
+    """A shim whose server is another shim."""
     with running(*request.param) as origin, running(url=origin.wait_ready().url) as shim:
         yield shim.wait_ready()
 
@@ -44,7 +44,7 @@ def test_mirrored_parameters_are_sent_on(remote, modern):
 
 
 @pytest.mark.parametrize(("words", "tool"), [([], "sample"), (["--modern"], "input")])
-def test_the_remotes_questions_reach_the_client(start, legacy, words, tool):
+def test_requests_of_the_remote_server_reach_the_client(start, legacy, words, tool):
     shim = start(url=start(*words).url)
     client = legacy(shim, {"sampling": {}, "elicitation": {}})
     with client.stream("tools/call", {"name": tool, "arguments": {}}) as response:
@@ -71,8 +71,8 @@ def test_configured_headers_are_sent_and_not_shown(start, modern):
     assert not any("s3cret" in line for line in shim.lines + origin.lines)
 
 
-def test_a_remote_that_is_not_there_is_told_plainly_and_found_when_it_comes(start):
-    # A port that is bound and not listened at refuses connections; none gets it but who asks for it by its number.
+def test_an_unreachable_remote_server_is_reported_and_found_when_it_starts(start):
+    # A port that is bound without a listener refuses connections, and no other program gets it by chance.
     with socket.socket() as spot:
         spot.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         spot.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Remote servers with manners of their own: no call hangs, and nothing of one caller reaches another."""
+"""Remote servers with quirks: no call hangs, and nothing of one caller reaches another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bugs(shim) -> list[str]:
     return [line for line in shim.lines if "never retrieved" in line or "a bug in" in line or "Traceback" in line]
 
 
-# What is sent.
+# Requests to the remote server.
 
 
 def test_a_method_outside_ascii_is_answered(start, legacy):
@@ -33,7 +33,7 @@ def test_a_method_outside_ascii_is_answered(start, legacy):
     assert not bugs(shim)
 
 
-def test_a_name_that_is_written_as_php_does_it_is_known_at_a_modern_remote(start, modern):
+def test_an_escaped_slash_in_the_version_key_is_understood_for_a_modern_remote(start, modern):
     client = modern(start(url=start("--modern").url, isolation="shared"))
     body = client.body("tools/call", {"name": "echo", "arguments": {"text": "hi"}})
     escaped = json.dumps(body).replace("/", "\\/")
@@ -41,7 +41,7 @@ def test_a_name_that_is_written_as_php_does_it_is_known_at_a_modern_remote(start
     assert answer.json()["result"]["content"] == [{"type": "text", "text": "hi"}]
 
 
-def test_a_configured_media_type_does_not_come_twice(legacy):
+def test_a_configured_media_type_is_not_sent_twice(legacy):
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     with standing() as (remote, url), running(url=url, headers=headers) as shim:
         legacy(shim.wait_ready()).text("any")
@@ -54,7 +54,7 @@ def test_a_configured_media_type_does_not_come_twice(legacy):
 
 
 def cookies(message: dict) -> Answer | None:
-    """A route with each session, and with each answer to a call who called."""
+    """Sets a route cookie for each session, and a cookie that names the caller at each call."""
     if message["method"] == "initialize":
         return Answer(INITIALIZED, Set_Cookie=f"route={message['params']['clientInfo']['name']}", Mcp_Session_Id="s")
     if message["method"] == "tools/call":
@@ -63,7 +63,7 @@ def cookies(message: dict) -> Answer | None:
     return None
 
 
-def test_a_callers_cookie_is_not_sent_with_anybodys_call_but_the_sessions_is(legacy):
+def test_cookies_of_a_session_are_sent_and_those_of_a_call_are_not(legacy):
     with standing(cookies) as (remote, url), running(url=url, isolation="shared") as shim:
         one, other = legacy(shim.wait_ready()), legacy(shim)
         for client, text in ((one, "one"), (other, "other"), (one, "again")):
@@ -90,17 +90,17 @@ def test_a_modern_remotes_cookies_are_not_kept(modern):
     assert [sent["cookie"] for sent in remote.of("tools/call")] == [None, None]
 
 
-# What comes back.
+# Answers of the remote server.
 
 
-def test_an_initialize_result_that_is_no_object_is_told(start):
+def test_an_initialize_result_that_is_no_object_is_reported(start):
     with standing(lambda message: Answer([1]) if message["method"] == "initialize" else None) as (_, url):
         shim = start(url=url, ready=False)
         until(lambda: "answered initialize with" in shim.state().get("error", ""))
         assert not bugs(shim)
 
 
-def test_a_session_or_a_version_that_no_header_can_carry_is_not_sent_back(legacy):
+def test_a_session_id_or_version_that_is_no_valid_header_is_not_sent_back(legacy):
     def answer(message: dict) -> Answer | None:
         if message["method"] == "initialize":
             return Answer({**INITIALIZED, "protocolVersion": "2025-11-25\u00e9"}, Mcp_Session_Id="s\u00e9")
@@ -114,7 +114,7 @@ def test_a_session_or_a_version_that_no_header_can_carry_is_not_sent_back(legacy
 
 
 def event(message: dict, lines: int) -> bytes:
-    """A message as an event of that many lines, each break between two tokens."""
+    """A message as an event of that many lines, broken between tokens."""
     text = json.dumps(message)
     parts = text.split(", ", lines - 1) if lines > 1 else [text]
     return ",\n".join(parts).replace("\n", "\ndata: ").join(("data: ", "\n\n")).encode()
@@ -130,7 +130,7 @@ def test_an_answer_over_the_limit_fails_its_own_call_alone(legacy, lines):
         if message["params"]["arguments"].get("wait"):
             beside.wait(60)
             return None
-        # Its id stands where it can't be found without reading all of it.
+        # Its id can't be found without reading the whole message.
         whole = {"result": {"content": [1] * 100_000}, "id": message["id"], "more": "x" * 200, "jsonrpc": "2.0"}
         return Answer(events=event(whole, lines))
 
@@ -149,7 +149,7 @@ def test_an_answer_over_the_limit_fails_its_own_call_alone(legacy, lines):
         assert shim.metric("oversize_lines_total") == 1
 
 
-def test_a_notification_over_the_limit_leaves_the_answer_behind_it(legacy):
+def test_a_notification_over_the_limit_does_not_lose_the_answer_after_it(legacy):
     def answer(message: dict) -> Answer | None:
         if message["method"] != "tools/call":
             return None

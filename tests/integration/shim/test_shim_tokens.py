@@ -1,4 +1,4 @@
-"""Progress tokens of a caller's own making: no server sees one, so none can name another caller's call."""
+"""Progress tokens chosen by a caller: no server gets one, so none can name another caller's call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPELLINGS = {
 
 
 def content(client, tool: str, spelling: str, **arguments: object) -> str:
-    """A call's body with such a token."""
+    """The body of a call with such a token."""
     if hasattr(client, "body"):
         body = client.body("tools/call", {"name": tool, "arguments": arguments}, mark=1)
     else:
@@ -44,7 +44,7 @@ def test_the_shims_token_is_the_only_one_that_a_server_sees(start, legacy, moder
         assert MINE not in tokens.values(), spelling
 
 
-def test_a_guessed_call_id_behind_an_escape_reaches_nobodys_stream(start, modern, gate):
+def test_a_guessed_call_id_behind_an_escape_reaches_no_other_stream(start, modern, gate):
     shim, held = start("--modern", isolation="shared"), gate()
     other, victim = modern(shim), modern(shim)
     seen = []

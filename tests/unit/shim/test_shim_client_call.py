@@ -1,4 +1,4 @@
-"""Of all that a caller may write as a progress token, its server sees the shim's alone."""
+"""However a caller writes a progress token, its server gets only the shim's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sent(params: str) -> str:
 
 
 def tokens(params: str) -> list[object]:
-    """What a server that goes by no letter's case, and by the first or the last of two, may take for a token."""
+    """All tokens that a server may read, if it ignores case and takes the first or the last of two members."""
     found: list[object] = []
     for key, meta in json.loads(params, object_pairs_hook=list):
         if key.casefold() == "_meta":
@@ -36,7 +36,7 @@ def tokens(params: str) -> list[object]:
 
 
 def spelt(name: str, how: list[int]) -> str:
-    """A name in JSON: each letter as it is, in the other case, or escaped."""
+    """A name in JSON: each letter unchanged, in the other case, or escaped."""
     return "".join(
         (letter, letter.swapcase(), f"\\u{ord(letter):04x}")[way] for letter, way in zip(name, how, strict=True)
     )
@@ -47,7 +47,7 @@ META = st.lists(st.integers(0, 2), min_size=5, max_size=5)
 
 
 @given(WAYS, META, st.booleans(), st.booleans())
-def test_a_token_of_the_callers_own_never_passes_however_it_is_spelt(token, meta, second, long):
+def test_a_callers_own_progress_token_never_reaches_the_server(token, meta, second, long):
     members = [f'"{spelt("_meta", meta)}":{{"{spelt(PROGRESS_TOKEN, token)}":{THEIRS},"x":1}}', '"_meta":{"y":2}']
     text = "x" * (SEARCHED_BYTES if long else 0)
     params = f'{{"arguments":{{"{PROGRESS_TOKEN}":{THEIRS},"text":"{text}"}},{",".join(members[: 1 + second])}}}'
@@ -57,7 +57,7 @@ def test_a_token_of_the_callers_own_never_passes_however_it_is_spelt(token, meta
 
 
 @pytest.mark.parametrize("name", ["progre\u017f\u017fToken", "progressTo\u212aen"])
-def test_letters_that_go_takes_for_others_make_no_token_either(name):
+def test_letters_that_go_folds_into_others_make_no_token(name):
     assert tokens(sent(json.dumps({"_meta": {name: THEIRS}}, ensure_ascii=False))) == []
 
 
@@ -66,13 +66,13 @@ def test_both_tokens_of_one_request_become_one():
     assert got == {"_meta": {"progressToken": OURS, "other": 9}}
 
 
-def test_what_has_no_token_is_not_even_parsed_while_it_is_short():
+def test_short_params_without_a_token_are_not_decoded():
     params = b'{ "name" : "echo", "arguments" : {"text":"h\xc3\xa9 \\ud83d\\ude00"}, "_meta":{"a":1} }'
     assert not needs_rewrite(QUIET, codec.Raw(params))
     assert not needs_rewrite(QUIET, codec.EMPTY)
 
 
 @pytest.mark.parametrize("params", ['{"_Meta":{"progressToken":7}}', '{"_meta":{"ProgressToken":7}}'])
-def test_params_that_are_taken_apart_hold_none_of_it_either(params):
+def test_decoded_params_hold_no_other_spelling_of_the_token(params):
     whole, meta = translation.split_meta(params.encode())
     assert (tokens(codec.encode(whole).decode()), meta) == ([], {})

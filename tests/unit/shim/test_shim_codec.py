@@ -1,4 +1,4 @@
-"""Spans of JSON: what is found, what is refused, and that nothing is changed."""
+"""The JSON-RPC codec and line framing: messages are found or refused, and not changed."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_a_line_that_was_cut_is_malformed_however_long_it_is(line, length):
         (b'{"result":{"x":"', b'{"method":"m","params":{},"jsonrpc":"2.0"}xx"},"jsonrpc":"2.0","id":1}'),
     ],
 )
-def test_an_answer_that_another_was_written_into_is_nobodys(first, second):
+def test_an_answer_with_another_message_inside_is_malformed(first, second):
     with pytest.raises(codec.Malformed):
         codec.parse_line(first + b"x" * codec.SHAPE_BYTES + second)
 
 
 @given(st.one_of(st.integers(), st.text()), JSON)
-def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
+def test_a_message_is_passed_on_as_one_line_with_the_same_json(id, value):
     params = json.dumps({"a": value}, indent=2).encode()
     line = codec.bare_request(codec.id_json(id), "tools/call", params)
     assert b"\n" not in line
@@ -72,13 +72,13 @@ def test_what_is_passed_on_is_one_line_and_the_same_json(id, value):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1", '{"id":1}}', '{"id":01}', '{"a":"\\q"}', '{"a":"\n"}', "[" * 10000])
-def test_what_is_no_json_is_malformed(text):
+def test_text_that_is_not_json_is_malformed(text):
     with pytest.raises(codec.Malformed):
         codec.parse(text.encode())
 
 
 @pytest.mark.parametrize("text", ['{"id":1.5}', '{"id":[]}', '{"method":5}', "[]", "7"])
-def test_json_that_is_no_message_is_unfit(text):
+def test_json_that_is_no_message_is_not_json_rpc(text):
     with pytest.raises(codec.NotJsonRpc):
         codec.parse(text.encode())
 
@@ -128,7 +128,7 @@ def test_lines_come_whole_however_the_stream_is_cut(whole, cuts):
     assert lines == whole
 
 
-def test_a_line_over_the_limit_is_told_by_its_ends_and_the_next_is_whole():
+def test_a_line_over_the_limit_is_reported_with_its_ends_and_the_next_is_whole():
     splitter, lines, long, _ = collect(limit=10_000)
     for piece in (b"short\n" + b"a" * 6000, b"b" * 6000, b"c" * 6000, b"tail\nnext\n"):
         splitter.feed(piece)
@@ -147,7 +147,7 @@ def test_a_line_over_the_limit_that_comes_in_one_piece_is_over_the_limit_too():
     assert [size for _, _, size in long] == [11, 12]
 
 
-def test_what_has_no_line_break_at_the_end_is_told_apart():
+def test_an_unfinished_last_line_is_reported_separately():
     splitter, lines, _, rest = collect()
     splitter.feed(b"one\ntwo")
     splitter.end()

@@ -1,4 +1,4 @@
-"""A configuration that could not be used is refused by a sentence that names the field, and shows no secret."""
+"""The configuration: a mistake is refused with a sentence that names the field and shows no secret."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def test_each_failure_doubles_the_wait_up_to_the_longest():
     assert waits(state, 9) == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
 
 
-def test_after_a_life_that_lasted_the_first_wait_is_short_again():
+def test_after_a_stable_run_the_first_wait_is_short_again():
     state = Lifecycle(Limits(backoff_seconds=0.5))
     waits(state, 6)
     state.down("the server exited with code 4", EXIT, OutputTail(), was_stable=True)

@@ -1,4 +1,4 @@
-"""What a message to a remote server carries in its headers, and what becomes of a call that can't be sent."""
+"""The headers of messages to a remote server, and what becomes of a call that can't be sent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def message(method: str, params: str) -> Any:
     return codec.parse(f'{{"jsonrpc":"2.0","id":1,"method":{json.dumps(method)},"params":{params}}}'.encode())
 
 
-def test_the_modern_headers_are_there_however_the_body_spells_their_names():
+def test_the_modern_headers_are_found_however_the_body_escapes_the_keys():
     meta = '{"io.modelcontextprotocol\\/protocolVersion":"2026-07-28"}'
     call = message("tools/call", f'{{"na\\u006de":"echo","_m\\u0065ta":{meta}}}')
     modern = {"mcp-protocol-version": MODERN, "mcp-method": "tools/call", "mcp-name": "echo"}
@@ -35,21 +35,21 @@ def test_a_method_outside_ascii_is_encoded():
     assert RemoteHeaders({}, ServerInfo()).for_message(call)["mcp-method"] == "=?base64?csOpc3Vtw6k=?="
 
 
-def test_a_session_of_the_older_protocol_stays_one_whatever_its_client_writes():
+def test_a_legacy_session_gets_legacy_headers_whatever_the_body_says():
     headers = RemoteHeaders({}, ServerInfo())
     headers.session_id, headers.version = "s1", "2025-11-25"
     call = message("tools/call", f'{{"name":"echo","_meta":{{"{VERSION_KEY}":"{MODERN}"}}}}')
     assert headers.for_message(call) == JSON | {"mcp-session-id": "s1", "mcp-protocol-version": "2025-11-25"}
 
 
-def test_a_configured_header_does_not_stand_beside_the_protocols_own():
+def test_the_protocols_header_replaces_a_configured_one():
     headers = RemoteHeaders(
         {"Content-Type": "application/json; charset=utf-8", "Accept": "*/*", "X-Key": "1"}, ServerInfo()
     )
     assert headers.for_message(message("ping", "{}")) == JSON | {"x-key": "1"}
 
 
-async def test_a_call_that_the_shim_fails_at_is_answered_and_the_bug_told(capfd: pytest.CaptureFixture[str]):
+async def test_a_call_at_which_the_shim_has_a_bug_is_answered_and_the_bug_logged(capfd: pytest.CaptureFixture[str]):
     profile = ServerInfo()
     profile.tools = [None]  # type: ignore[list-item]  # nothing here expects it
     remote = RemoteHttpServer(build({"url": "http://127.0.0.1:1/mcp"}), profile, line_bytes=1024)

@@ -1,4 +1,4 @@
-"""Heads, header values, mirrored parameters, capabilities: pure decisions."""
+"""Pure decisions: heads, header values, mirrored parameters, capabilities, translation."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_head_is_read():
         ["Upgrade: websocket", "Connection: Upgrade"],
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(lines):
+def test_an_ambiguous_head_is_refused(lines):
     with pytest.raises(BadRequest):
         head(*lines)
 
@@ -63,13 +63,13 @@ SESSIONS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_si
     SESSIONS,
     st.sampled_from(["Content-Length", "content-length"]),
 )
-def test_a_known_head_is_found_again_whatever_its_bodys_length_and_its_session(first, second, one, other, name):
+def test_a_repeated_head_is_recognized_whatever_its_length_and_session(first, second, one, other, name):
     data = request_head(first, one, name)
     known = HeadTemplate(parse(data, RULES)[0], data)
     again = request_head(second, other, name)
     assert known.end_in(again + b'{"a":1}') == len(again)
     fresh = parse(again, RULES)[0]
-    # Nobody reads the length there.
+    # A GET's length is not used.
     fresh.headers[b"content-length"] = known.head.headers[b"content-length"]
     assert {slot: getattr(known.head, slot) for slot in Head.__slots__} == {
         slot: getattr(fresh, slot) for slot in Head.__slots__
@@ -77,7 +77,7 @@ def test_a_known_head_is_found_again_whatever_its_bodys_length_and_its_session(f
 
 
 def proxied(number: int) -> bytes:
-    """As Envoy and Kong hand a request on."""
+    """A request as Envoy and Kong forward it."""
     lines = (
         "POST /mcp HTTP/1.1",
         "host: localhost",
@@ -88,14 +88,14 @@ def proxied(number: int) -> bytes:
     return "\r\n".join([*lines, f"content-length: {number}", "", ""]).encode()
 
 
-def test_a_proxys_own_ids_are_nothing_to_a_known_head():
+def test_a_repeated_head_is_recognized_whatever_the_proxys_request_ids():
     known = HeadTemplate(parse(proxied(1), RULES)[0], proxied(1))
     assert known.end_in(proxied(23)) == len(proxied(23))
     assert known.head.length == 23
     assert known.end_in(proxied(4).replace(b"*/*", b"*")) == 0
 
 
-def test_of_a_header_that_is_there_twice_nothing_may_vary():
+def test_a_head_with_a_repeated_header_is_recognized_only_unchanged():
     data = request_head("7\r\nMcp-Session-Id: s0")
     known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(data) == len(data) and known.head.duplicated == "Mcp-Session-Id"
@@ -127,14 +127,14 @@ def test_of_a_header_that_is_there_twice_nothing_may_vary():
         b"",
     ],
 )
-def test_what_differs_in_more_is_not_a_known_head(other):
+def test_a_head_that_differs_in_more_is_not_recognized(other):
     data = request_head(7)
     known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(other) == 0
     assert (known.head.length, known.head.session, known.head.headers[b"mcp-session-id"]) == (7, "s1", b"s1")
 
 
-def test_a_head_without_a_body_is_known_as_it_is():
+def test_a_head_without_a_body_is_recognized_only_unchanged():
     data = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
     known = HeadTemplate(parse(data, RULES)[0], data)
     assert known.end_in(data) == len(data)
@@ -154,7 +154,7 @@ def test_a_head_without_a_body_is_known_as_it_is():
         ("text/html", (False, False)),
     ],
 )
-def test_media_ranges_are_understood(accept, expected):
+def test_media_ranges_are_parsed(accept, expected):
     found = head(f"Accept: {accept}")
     assert (found.accepts_json, found.accepts_sse) == expected
 
@@ -164,7 +164,7 @@ def test_without_accept_nothing_is_accepted():
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:9000", "[::1]:9", "mesh.example:8000"])
-def test_loopback_and_configured_hosts_are_right(host):
+def test_loopback_and_configured_hosts_are_allowed(host):
     assert head(host=f"Host: {host}").rejection is None
 
 
@@ -180,7 +180,7 @@ def test_other_hosts_are_refused(host):
 @pytest.mark.parametrize(
     "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5", "https://app.example"]
 )
-def test_loopback_and_configured_origins_are_right(origin):
+def test_loopback_and_configured_origins_are_allowed(origin):
     assert head(f"Origin: {origin}").rejection is None
 
 
@@ -196,7 +196,7 @@ def test_white_space_around_a_value_is_no_part_of_it():
 
 
 @pytest.mark.parametrize("name", ["Mcp-Name", "MCP-METHOD", "Mcp-Protocol-Version", "Mcp-Param-Region"])
-def test_routing_headers_given_twice_are_noted(name):
+def test_a_repeated_routing_header_is_noted(name):
     assert head(f"{name}: a", f"{name.lower()}: b").duplicated is not None
 
 
@@ -209,7 +209,7 @@ def test_what_one_side_encodes_the_other_decodes(text):
 
 
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1))
-def test_a_needless_encoding_is_malformed_where_policy_looks(text):
+def test_a_needless_encoding_is_malformed_in_strict_mode(text):
     encoded = f"=?base64?{base64.b64encode(text.encode()).decode()}?="
     if not (text.startswith("=?base64?") and text.endswith("?=")):
         assert modern_request.decode_header_value(encoded, strict=True) is None
@@ -293,13 +293,13 @@ def test_headers_and_arguments_must_agree(kind, value, header, right):
         ("anything/else", b"", {"sampling": {}}, {}),
     ],
 )
-def test_what_a_client_can_be_asked_follows_from_its_capabilities(method, params, capabilities, lacks):
+def test_the_missing_capability_of_a_server_request_is_found(method, params, capabilities, lacks):
     assert translation.missing_capability(method, params, capabilities) == lacks
 
 
 @pytest.mark.parametrize("result", [b"{}", b"{ }", b'{"content":[]}', b' {"tools":[1]}'])
 @pytest.mark.parametrize("method", ["tools/call", "tools/list"])
-def test_a_dressed_result_is_the_same_with_what_this_revision_adds(result, method):
+def test_a_modern_result_is_the_legacy_one_with_the_required_members(result, method):
     dressed = json.loads(translation.to_modern_result(result, method, {"name": "s"}))
     for key, value in json.loads(result).items():
         assert dressed[key] == value
@@ -315,7 +315,7 @@ def test_a_results_own_metadata_is_not_overwritten():
 
 
 @pytest.mark.parametrize("slash", ["/", "\\/", "\\u002f"])
-def test_a_request_claims_to_be_modern_however_its_slash_is_written(slash):
+def test_a_request_is_modern_however_the_slash_of_the_key_is_written(slash):
     params = f'{{"_meta":{{"io.modelcontextprotocol{slash}protocolVersion":"2026-07-28"}}}}'
     assert modern_request.claims_modern(params.encode())
     assert not modern_request.claims_modern(b'{"protocolVersion":"2025-11-25"}')

@@ -1,4 +1,4 @@
-"""Server-sent events: the same however the stream is cut, bounded, and each byte looked at once."""
+"""Server-sent events: the same however the stream is cut, bounded, and each byte is read once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_events_are_the_same_however_the_stream_is_cut(lines, line_break, 
     assert await found(stream, size) == expected
 
 
-async def test_an_event_over_the_limit_is_told_whether_it_is_one_line_or_many():
+async def test_an_event_over_the_limit_is_reported_whether_it_is_one_line_or_many():
     long = b'{"id":5,"result":{"x":"' + b"x" * 400 + b'"}}'
     many = b"".join(b"data: " + long[n : n + 30] + b"\n" for n in range(0, len(long), 30))
     for event in (b"data: " + long + b"\n", many):
@@ -50,12 +50,12 @@ async def test_an_event_over_the_limit_is_told_whether_it_is_one_line_or_many():
         assert len(long) <= over.size <= len(event)
 
 
-async def test_an_event_over_the_limit_is_told_when_the_stream_ends_in_it():
+async def test_an_event_over_the_limit_is_reported_when_the_stream_ends_in_it():
     (over,) = await found(b"data: " + b"x" * 1000, 64, limit=200)
     assert isinstance(over, OversizeEvent)
 
 
-async def test_comments_and_other_fields_count_for_nothing():
+async def test_comments_and_other_fields_are_ignored():
     assert await found(b": still here\nid: 12345678\n" * 1000 + b"data: 1\n\n", 64, limit=200) == [b"1"]
 
 
@@ -63,5 +63,5 @@ async def test_a_long_event_in_many_chunks_costs_no_more_than_its_bytes():
     began = time.process_time()
     (event,) = await found(b"data: " + b"x" * (4 * MIB) + b"\n\n", 1024, limit=8 * MIB)
     assert len(event) == 4 * MIB
-    # Well under a tenth of a second; some thirty seconds where each chunk has all that came before looked at again.
+    # Well under a tenth of a second; thirty seconds if each chunk made the code read all earlier ones again.
     assert time.process_time() - began < 3
