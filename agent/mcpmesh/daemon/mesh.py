@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from mcpmesh.consul.embedded_consul import ROLE as CONSUL
@@ -34,6 +35,7 @@ from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.program_starter import ProgramStarter
+from mcpmesh.reconcile.proof_exchange import prove_through_sidecar
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.reconcile.retry_budgets import RetryBudgets
@@ -120,7 +122,8 @@ class Mesh:
         self._ingress_port = self._choose_ingress_port()
         # No service waits for an ingress that does not run yet; its address is read again later.
         await self.refresh_ingress_hosts()
-        self._prover = Prover(consul.credentials, settings.agent.proof_seconds, self.wake)
+        exchange = partial(prove_through_sidecar, consul.credentials)
+        self._prover = Prover(exchange, settings.agent.proof_seconds, self.wake)
         claims, drains = PortClaims(self.ports), DrainTracker()
         observer = Observer(
             mesh=self.name,

@@ -33,8 +33,9 @@ from mcpmesh.reconcile.external_services import observe_external
 from mcpmesh.reconcile.liveness import Liveness
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import ProcessIndex, ProcessKind, index_processes, kong_of
+from mcpmesh.reconcile.proof_exchange import ProofTarget
 from mcpmesh.reconcile.propagation import Propagation
-from mcpmesh.reconcile.prover import ProofTarget, Prover
+from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.stray_detector import StrayDetector
 from mcpmesh.workload.runtime import Runtime
 

@@ -1,4 +1,4 @@
-"""Proofs that instances answer: one exchange through each sidecar, repeated.
+"""Proofs that instances answer, repeated.
 
 Proofs run concurrently with the passes, so a slow server delays only its own.
 """
@@ -6,37 +6,15 @@ Proofs run concurrently with the passes, so a slow server delays only its own.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
-from mcpmesh.errors import MeshError
-from mcpmesh.mcp.mcp_client import RpcError
-from mcpmesh.mcp.through_sidecar import SidecarAddress, connect_through, exchange_through, get_through
 from mcpmesh.model.observed_state import Proof
-from mcpmesh.model.service import Plain, Protocol, ServiceSpec
+from mcpmesh.reconcile.proof_exchange import ProofTarget
 
 # A failed proof is repeated sooner than a good one.
 RETRY_SECONDS = 1.0
-
-# A TLS context with the agent's own identity, and a function from a service's name to its SPIFFE id.
-Credentials = Callable[[], Awaitable[tuple[ssl.SSLContext, Callable[[str], str]]]]
-
-
-@dataclass(frozen=True)
-class ProofTarget:
-    """An instance to prove: its service, and the host and port of its sidecar."""
-
-    spec: ServiceSpec
-    host: str
-    port: int
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """The host and port of its sidecar."""
-        return self.host, self.port
 
 
 @dataclass(frozen=True)
@@ -47,16 +25,19 @@ class _DatedProof:
 
 
 class Prover:
-    """Keeps the latest proof of each instance; calls `changed` when an instance gets another proof than before."""
+    """Keeps the latest proof of each instance; calls `changed` when an instance gets another proof than before.
+
+    `exchange` makes a proof. A good one is repeated after `seconds`.
+    """
 
     def __init__(
         self,
-        credentials: Credentials,
+        exchange: Callable[[ProofTarget], Awaitable[Proof]],
         seconds: float,
         changed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._credentials = credentials
+        self._exchange = exchange
         self._seconds = seconds
         self._changed = changed
         self._clock = clock
@@ -69,7 +50,7 @@ class Prover:
             del self._proofs[gone]
         for id_, target in targets.items():
             known = self._proofs.get(id_)
-            if known and known.address != target.address:
+            if known and known.address != (target.host, target.port):
                 del self._proofs[id_]
                 known = None
             if id_ not in self._running and self._is_due(known):
@@ -91,29 +72,9 @@ class Prover:
     async def _prove(self, id_: str, target: ProofTarget) -> None:
         try:
             before = self._proofs.get(id_)
-            proof = await self._outcome(target)
-            self._proofs[id_] = _DatedProof(proof, target.address, self._clock())
+            proof = await self._exchange(target)
+            self._proofs[id_] = _DatedProof(proof, (target.host, target.port), self._clock())
             if before is None or before.proof != proof:
                 self._changed()
         finally:
             del self._running[id_]
-
-    async def _outcome(self, target: ProofTarget) -> Proof:
-        spec = target.spec
-        try:
-            context, spiffe = await self._credentials()
-            sidecar = SidecarAddress(target.port, spiffe(spec.name), target.host)
-            if not isinstance(spec.start, Plain):
-                # Any JSON-RPC answer proves that the server is alive, an error too.
-                with suppress(RpcError):
-                    await exchange_through(context, sidecar, "tools/list")
-            elif spec.start.protocol is Protocol.TCP:
-                await connect_through(context, sidecar, hold_seconds=0.2)
-            else:
-                path = spec.health.proof_path
-                status = await get_through(context, sidecar, path)
-                if status >= 500 or status == 403:
-                    return Proof(False, f"GET {path} through its sidecar answers HTTP {status}")
-        except MeshError as error:
-            return Proof(False, str(error))
-        return Proof(True)
