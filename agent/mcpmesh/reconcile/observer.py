@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -74,6 +74,7 @@ class Observer:
         claims: PortClaims,
         drains: DrainTracker,
         kong: KongObserver,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mesh = mesh
         self._consul = consul
@@ -83,9 +84,10 @@ class Observer:
         self._claims = claims
         self._drains = drains
         self._kong = kong
+        self._clock = clock
         self._liveness = Liveness()
         self._strays = StrayDetector()
-        self._propagation = Propagation()
+        self._propagation = Propagation(clock)
 
     async def observe(self, desired: DesiredState, held_back: Mapping[str, str]) -> Observation:
         """The state now. Raises MeshError where the processes can't be listed."""
@@ -141,7 +143,7 @@ class Observer:
         limits |= {envoy.pid: SILENT_SECONDS for envoy in envoys if not envoy.ready}
         if kong and kong.pid is not None and (isinstance(kong.content, Unknown) or not kong.listening):
             limits[kong.pid] = self._kong.start_seconds
-        return self._liveness.stuck(limits, time.monotonic())
+        return self._liveness.stuck(limits, self._clock())
 
 
 def proof_targets(

@@ -1,4 +1,4 @@
-"""What makes another instance of a service: all that a running one depends on, and nothing else."""
+"""Which changes of a spec replace a running instance: those that it depends on, and no others."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ CHANGES = [Timeouts(start=1.0), Timeouts(request=1.0), Timeouts(drain=1.0)]
 
 @pytest.mark.parametrize("timeouts", CHANGES)
 @pytest.mark.parametrize("spec", [STDIO, REMOTE])
-def test_a_shim_is_started_anew_for_times_that_it_was_told(spec: ServiceSpec, timeouts: Timeouts) -> None:
+def test_other_timeouts_replace_a_shim_which_gets_them_at_its_start(spec: ServiceSpec, timeouts: Timeouts) -> None:
     assert workload_digest(replace(spec, timeouts=timeouts), KEY) != workload_digest(spec, KEY)
 
 
 @pytest.mark.parametrize("timeouts", CHANGES)
-def test_a_program_that_was_told_no_times_runs_on(timeouts: Timeouts) -> None:
+def test_other_timeouts_leave_a_plain_program_running(timeouts: Timeouts) -> None:
     assert workload_digest(replace(PLAIN, timeouts=timeouts), KEY) == workload_digest(PLAIN, KEY)
 
 
 @pytest.mark.parametrize("spec", [STDIO, REMOTE, PLAIN])
-def test_what_the_agent_alone_goes_by_starts_nothing_anew(spec: ServiceSpec) -> None:
+def test_a_change_that_only_the_agent_uses_replaces_nothing(spec: ServiceSpec) -> None:
     assert workload_digest(replace(spec, route="/elsewhere", instances=3), KEY) == workload_digest(spec, KEY)
