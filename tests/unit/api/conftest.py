@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pytest_asyncio
 from tests.unit.api.fake_operations import FakeOperations
 
 from mcpmesh.api import agent_lock, agent_record, app
@@ -65,6 +66,13 @@ async def serving(home: Path, timing: StreamTiming) -> AsyncIterator[Served]:
 @pytest.fixture
 async def served(home: Path) -> AsyncIterator[Served]:
     async with serving(home, TIMING) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    """For modules whose tests do not end the server: starting one for each test takes most of their time."""
+    async with serving(tmp_path_factory.mktemp("shared") / "default", TIMING) as served:
         yield served
 
 

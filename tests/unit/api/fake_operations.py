@@ -78,6 +78,10 @@ class FakeOperations:
         self._changed = asyncio.Condition()
         self.may_end.set()
 
+    def reset(self) -> None:
+        """Forgets what earlier tests set and asked."""
+        self.__dict__.update(FakeOperations().__dict__)
+
     async def say(self, sentence: str, level: Level = Level.CHANGE, service: str | None = None) -> None:
         """Makes an event happen."""
         async with self._changed:

@@ -9,6 +9,15 @@ import httpx
 import pytest
 from tests.unit.api.conftest import Served
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def served(shared_server: Served) -> Served:
+    shared_server.agent.reset()
+    return shared_server
+
+
 PATHS = [
     ("GET", "/v1/status"),
     ("GET", "/v1/events"),

@@ -23,6 +23,15 @@ from mcpmesh.errors import (
 )
 from mcpmesh.model.report_items import Claim
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def served(shared_server: Served) -> Served:
+    shared_server.agent.reset()
+    return shared_server
+
+
 PUBLISHED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
@@ -156,11 +165,11 @@ async def test_text_of_a_server_cannot_break_the_answer(served: Served) -> None:
     assert claim["evidence"] == 'lone ?, line\u2028end, \x00, "quoted"\n'
 
 
-def test_the_published_description_is_current() -> None:
+async def test_the_published_description_is_current() -> None:
     assert PUBLISHED.read_text() == description(), "run: python -m mcpmesh.api > docs/openapi.json"
 
 
-def test_every_operation_is_described_with_its_refusals() -> None:
+async def test_every_operation_is_described_with_its_refusals() -> None:
     described = json.loads(description())
     for path in described["paths"].values():
         for operation in path.values():
