@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mcpmesh.consul.config_entries import service_entries, with_reconnect_digest
 from mcpmesh.consul.intention_changes import policy_digest
 from mcpmesh.consul.registration import registration
@@ -9,7 +11,7 @@ from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, r
 from mcpmesh.ingress.kong.document import document_from_content, render_content
 from mcpmesh.ingress.kong.kong_ingress import KongIngress
 from mcpmesh.model.observed_state import Intention, ServerInfo, ToolDigest
-from mcpmesh.model.service import ServiceSpec, Stdio, Upstream
+from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream
 
 FILES = ServiceSpec("files", Stdio("server"), tags=("docs",), upstreams=(Upstream("db"),), route="/mcp/files")
 INFO = ServerInfo("fs", "1.2.3", ("2025-11-25",), (ToolDigest("read", "a"),))
@@ -50,7 +52,9 @@ def test_the_digest_of_a_policy() -> None:
 
 def test_the_digests_of_the_api_gateway() -> None:
     assert digests(ingress_entries("m", "ingress", 8000, "lua")) == ["b8ff55764c4f", "d45ed77f8c7b"]
-    assert digests([route_entry(FILES, "m", "ingress")]) == ["fb3109a6af5c"]
+    web = ServiceSpec("web", Plain(Protocol.HTTP, command="web"), route="/shop.v2")
+    routes = [route_entry(spec, "m", "ingress") for spec in (FILES, web, replace(web, route="/"))]
+    assert digests(routes) == ["fb3109a6af5c", "e27a561601cc", "d3f283ae14af"]
     assert digests([gateway_registration("m", "m-ingress", "ingress", "0.0.0.0", 8000)]) == ["054a8bc43269"]
 
 

@@ -3,31 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mcpmesh.errors import SettingsError, WorkloadError
-from mcpmesh.ingress.kong.kong_process import ROLE, KongListeners, environment, error_line_in, find_kong, start
+from mcpmesh.ingress.kong.kong_process import (
+    ROLE,
+    KongListeners,
+    digest,
+    environment,
+    error_line_in,
+    find_kong,
+    remove_working_folder,
+    start,
+)
 from mcpmesh.kit.marked_process import Mark
+from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import KongSettings
 
 
-def test_kong_listens_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
-    found = environment(
-        tmp_path, KongListeners("::1", 8000, 8001), KongSettings(workers=2), tmp_path / "k.log", root=False
-    )
-    assert found["KONG_PROXY_LISTEN"] == "[::1]:8000" and found["KONG_ADMIN_LISTEN"] == "127.0.0.1:8001"
-    # By default these are open to everybody, or conflict with a second Kong.
-    assert {found[f"KONG_{name}_LISTEN"] for name in ("ADMIN_GUI", "STATUS", "STREAM")} == {"off"}
-    assert found["KONG_DATABASE"] == "off" and found["KONG_NGINX_DAEMON"] == "off"
-    assert found["KONG_ANONYMOUS_REPORTS"] == "off" and found["KONG_NGINX_WORKER_PROCESSES"] == "2"
-    assert "KONG_NGINX_USER" not in found and "KONG_TRACING_INSTRUMENTATIONS" not in found
+def test_the_environment_of_a_kong_without_a_database(tmp_path: Path) -> None:
+    listeners, log = KongListeners("::1", 8000, 8001), tmp_path / "k.log"
+    found = environment(tmp_path, listeners, KongSettings(workers=2), log, root=False)
+    assert found == {
+        "KONG_DATABASE": "off",
+        "KONG_DECLARATIVE_CONFIG": str(resource_path("kong/waiting.yml")),
+        "KONG_NGINX_DAEMON": "off",
+        "KONG_NGINX_WORKER_PROCESSES": "2",
+        "KONG_PROXY_LISTEN": "[::1]:8000",
+        "KONG_ADMIN_LISTEN": "127.0.0.1:8001",
+        # By default these are open to everybody, or conflict with a second Kong.
+        "KONG_ADMIN_GUI_LISTEN": "off",
+        "KONG_STATUS_LISTEN": "off",
+        "KONG_STREAM_LISTEN": "off",
+        "KONG_ANONYMOUS_REPORTS": "off",
+        "KONG_PROXY_ACCESS_LOG": str(tmp_path / "k.access.log"),
+        "KONG_ADMIN_ACCESS_LOG": "off",
+        "KONG_PROXY_ERROR_LOG": str(log),
+        "KONG_ADMIN_ERROR_LOG": str(log),
+        "KONG_PREFIX": str(tmp_path / "kong"),
+    }
 
 
-def test_spans_are_created_when_they_are_sent(tmp_path: Path) -> None:
-    settings = KongSettings(traces_url="http://otel:4318/v1/traces")
-    found = environment(tmp_path, KongListeners("127.0.0.1", 1, 2), settings, tmp_path / "k.log", root=True)
-    assert found["KONG_TRACING_INSTRUMENTATIONS"] and found["KONG_NGINX_USER"] == "root root"
+def test_spans_are_created_when_they_are_sent_and_workers_of_root_stay_root(tmp_path: Path) -> None:
+    listeners, log = KongListeners("127.0.0.1", 1, 2), tmp_path / "k.log"
+    quiet = environment(tmp_path, listeners, KongSettings(), log, root=False)
+    found = environment(tmp_path, listeners, KongSettings(traces_url="http://otel:4318"), log, root=True)
+    assert quiet["KONG_PROXY_LISTEN"] == "127.0.0.1:1"
+    assert {key: value for key, value in found.items() if key not in quiet} == {
+        "KONG_TRACING_INSTRUMENTATIONS": "request,router,balancer",
+        "KONG_TRACING_SAMPLING_RATE": "1",
+        "KONG_NGINX_USER": "root root",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "differs"),
+    [
+        ({}, False),
+        ({"workers": 3}, True),
+        ({"traces_url": "http://otel:4318"}, True),
+        ({"prometheus": False}, False),
+        ({"admin": "http://kong:8001"}, False),
+    ],
+)
+def test_the_digest_of_a_kong_covers_what_it_cannot_change_while_it_runs(change: dict[str, Any], differs: bool) -> None:
+    kong = Path("/usr/bin/kong")
+    # An earlier version has written this one into marks.
+    assert digest(kong, "127.0.0.1", KongSettings()) == "f045e613aa45716f"
+    assert (digest(kong, "127.0.0.1", KongSettings(**change)) != "f045e613aa45716f") is differs
+    assert digest(Path("/opt/kong"), "127.0.0.1", KongSettings()) != "f045e613aa45716f"
+    assert digest(kong, "0.0.0.0", KongSettings()) != "f045e613aa45716f"
 
 
 def test_a_configured_program_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,11 +88,24 @@ def test_a_configured_program_that_is_missing_is_an_error(tmp_path: Path, monkey
     assert find_kong(None) == program == find_kong(program)
 
 
-def test_a_folder_with_too_long_a_path_for_sockets_is_an_error_before_the_start(tmp_path: Path) -> None:
-    home = tmp_path / ("deep" * 30)
+@pytest.mark.parametrize(("length", "fits"), [(107, True), (108, False)])
+def test_a_folder_with_too_long_a_path_for_sockets_is_an_error_before_the_start(
+    tmp_path: Path, length: int, fits: bool
+) -> None:
+    home = Path(str(tmp_path).ljust(length - len("/kong/sockets/we"), "x"))
     mark = Mark("m", str(home), ROLE, "m-ingress", "ingress", ports={"public": 1, "admin": 2})
-    with pytest.raises(WorkloadError, match="MCPMESH_STATE_DIR"):
-        start(Path("/bin/true"), mark, KongListeners("127.0.0.1", 1, 2), KongSettings())
+    if not fits:
+        with pytest.raises(WorkloadError, match="MCPMESH_STATE_DIR"):
+            start(Path("/bin/true"), mark, KongListeners("127.0.0.1", 1, 2), KongSettings())
+        assert not home.exists()
+        return
+    start(Path("/bin/true"), mark, KongListeners("127.0.0.1", 1, 2), KongSettings())
+    assert {path.name: path.stat().st_mode & 0o777 for path in (home / "logs").iterdir()} == {
+        "m-ingress.kong.log": 0o600,
+        "m-ingress.kong.access.log": 0o600,
+    }
+    remove_working_folder(home)
+    assert not (home / "kong").exists()
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,14 @@ def test_json_is_read_too(tmp_path: Path) -> None:
     [
         ("services: []\n", 1, '`_format_version` has to be "3.0"'),
         ('_format_version: "1.1"\n', 1, '`_format_version` has to be "3.0"'),
-        ('_format_version: "3.0"\nservices: {}\n', 2, "has to be a list"),
+        ('_format_version: "3.0"\nservices: {}\n', 2, "has to be a list of entities"),
         ('_format_version: "3.0"\nservices:\n- name\n', 3, "has to be a mapping"),
-        ("- a\n", 1, "has to be a declarative document"),
-        ('_format_version: "3.0"\n_transform: false\n', 2, "leave it out"),
+        ("- a\n", 1, 'has to be a declarative document of Kong\'s, with `_format_version: "3.0"` and lists'),
+        (
+            '_format_version: "3.0"\n_transform: false\n',
+            2,
+            "credentials have to be written in the clear here; leave it out",
+        ),
         ('_format_version: "3.0"\nservices: [\n', 3, "neither YAML nor JSON"),
     ],
 )
@@ -79,7 +83,8 @@ def test_a_malformed_document_is_an_error_with_file_and_line(
     with pytest.raises(DocumentError) as caught:
         read_documents(tmp_path)
     (problem,) = caught.value.problems
-    assert (problem.path, problem.line) == (tmp_path / "a.yml", line) and expected in problem.message
+    assert (problem.path, problem.line) == (tmp_path / "a.yml", line)
+    assert problem.message == expected if "YAML" not in expected else expected in problem.message
 
 
 @pytest.mark.parametrize(
