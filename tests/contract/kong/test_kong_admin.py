@@ -93,16 +93,16 @@ async def test_a_refused_document_changes_nothing_and_the_error_names_entity_and
     }
     with pytest.raises(Refused) as caught:
         await admin.post(kong.admin, document_from_content(wrong))
-    said = str(caught.value)
-    assert "goes on with what it had" in said
-    assert 'service "files" read_timeout: value should be between 1 and 2147483646' in said
-    assert 'route "r" paths' in said and "should start with: /" in said
-    assert 'plugin "key-auth" config.key_in_heder: unknown field' in said
+    message = str(caught.value)
+    assert "goes on with what it had" in message
+    assert 'service "files" read_timeout: value should be between 1 and 2147483646' in message
+    assert 'route "r" paths' in message and "should start with: /" in message
+    assert 'plugin "key-auth" config.key_in_heder: unknown field' in message
     assert await admin.hash(kong.admin) == before
 
 
 @pytest.mark.parametrize(
-    ("entities", "said"),
+    ("entities", "expected"),
     [
         ({"plugins": [{"name": "no-such-plugin"}]}, "plugin 'no-such-plugin' not enabled"),
         ({"servces": []}, "servces: unknown field"),
@@ -115,11 +115,11 @@ async def test_a_refused_document_changes_nothing_and_the_error_names_entity_and
     ],
 )
 async def test_every_reason_of_kong_is_in_the_error(
-    kong: RunningKong, admin: KongAdmin, entities: dict[str, object], said: str
+    kong: RunningKong, admin: KongAdmin, entities: dict[str, object], expected: str
 ) -> None:
     with pytest.raises(Refused) as caught:
         await admin.post(kong.admin, document_from_content({"_format_version": "3.0", **entities}))
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["{", "a: b: c"])

@@ -24,7 +24,7 @@ def start(home: Path, program: str, **more: object) -> Process:
     return Process(pid, mark)
 
 
-async def said(home: Path, text: str) -> None:
+async def logged(home: Path, text: str) -> None:
     async with asyncio.timeout(60):
         while text not in (home / "x.log").read_text():
             await asyncio.sleep(0.02)
@@ -40,7 +40,7 @@ async def test_a_started_process_is_found_by_its_mark_and_gone_when_stopped(tmp_
 async def test_children_inherit_the_mark(tmp_path: Path) -> None:
     code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {FOR_EVER!r}])\nprint('up', flush=True)\n"
     process = start(tmp_path, code + FOR_EVER)
-    await said(tmp_path, "up")
+    await logged(tmp_path, "up")
     found = find_marked(tmp_path)
     assert len(found) == 2 and {p.mark for p in map(_hashable, found)} == {_hashable(process).mark}
     for one in found:
@@ -54,15 +54,15 @@ def _hashable(process: Process) -> Process:
 
 async def test_a_program_that_ignores_term_is_killed(tmp_path: Path) -> None:
     process = start(tmp_path, STUBBORN)
-    await said(tmp_path, "up")
+    await logged(tmp_path, "up")
     assert not await stop(process, 0.2)
     assert not is_alive(process)
 
 
 async def test_a_reused_pid_is_not_signalled(tmp_path: Path) -> None:
     process = start(tmp_path, FOR_EVER)
-    somebody = Process(process.pid, replace(process.mark, instance="another"))
-    assert await stop(somebody, 0.2)
+    other = Process(process.pid, replace(process.mark, instance="another"))
+    assert await stop(other, 0.2)
     assert is_alive(process)
     await stop(process, 60)
 
@@ -81,14 +81,14 @@ async def test_standard_input_is_passed_without_a_file(tmp_path: Path) -> None:
     code = "import os, sys\nprint(len(sys.stdin.read()), os.readlink('/proc/self/fd/0'), flush=True)"
     secret = b"s" * 200_000  # more than a pipe holds
     start(tmp_path, code, stdin=secret)
-    await said(tmp_path, "200000 /memfd:")
+    await logged(tmp_path, "200000 /memfd:")
 
 
 async def test_a_child_inherits_none_of_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCPMESH_CONSUL__TOKEN", "secret")
     monkeypatch.setenv("MY_API_KEY", "secret")
     start(tmp_path, "import os\nprint(sorted(os.environ), flush=True)\nprint('done', flush=True)")
-    await said(tmp_path, "done")
+    await logged(tmp_path, "done")
     assert "MY_API_KEY" not in (tmp_path / "x.log").read_text()
     assert "TOKEN" not in (tmp_path / "x.log").read_text()
 

@@ -34,7 +34,7 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._say(200, {"ApiVersion": "1.45"}) if self.path == "/version" else self._say(
+        self._answer(200, {"ApiVersion": "1.45"}) if self.path == "/version" else self._answer(
             404, {"message": "No such image"}
         )
 
@@ -50,11 +50,11 @@ class Answers(BaseHTTPRequestHandler):
         self._chunk(json.dumps({"error": self.server.error}).encode())
         self._chunk(b"")
 
-    def _chunk(self, said: bytes) -> None:
-        self.wfile.write(b"%x\r\n%s\r\n" % (len(said), said))
+    def _chunk(self, payload: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(payload), payload))
 
-    def _say(self, status: int, said: dict[str, str]) -> None:
-        body = json.dumps(said).encode()
+    def _answer(self, status: int, payload: dict[str, str]) -> None:
+        body = json.dumps(payload).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
