@@ -1,4 +1,4 @@
-"""`python -m tests.soak [--short] [sessions|isolation]...`: the soaks; ends with 1 where a bound is broken."""
+"""`python -m tests.soak [--short] [sessions|isolation]...`: the soak tests; exits with 1 when a bound is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callers who know what is theirs, and the count of what was not."""
+"""Callers that check whether everything they get is their own, and the count of what was not."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ UPDATED = "notifications/resources/updated"
 
 @dataclass
 class Tally:
-    """What came, and what should not have."""
+    """Counts what arrived, and what should not have."""
 
     counts: Counter[str] = field(default_factory=Counter)
     crossed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
-    def theirs(self, what: str) -> None:
-        """Something reached a caller that is another's."""
+    def count_crossed(self, what: str) -> None:
+        """A caller got something that belongs to another."""
         self.counts["crossed"] += 1
         self.crossed.append(what)
 
-    def failed(self, what: str) -> None:
-        """Something that should have come did not."""
+    def count_missing(self, what: str) -> None:
+        """Something that was due did not arrive."""
         self.counts["wrong"] += 1
         self.wrong.append(what)
 
-    def mine(self, what: str, whose: object, me: str, number: int | None = None) -> None:
-        """Count one of `what`; `whose` must be this caller, and where a number is given, that call of it."""
+    def check_owner(self, what: str, whose: object, me: str, number: int | None = None) -> None:
+        """Count one `what`. It must name this caller, and this call of it if a number is given."""
         self.counts[what] += 1
         name, _, call = str(whose).partition("#")
         if name != me or (number is not None and call != str(number)):
-            self.theirs(f"{what} of {whose} reached {me}#{number}")
+            self.count_crossed(f"{what} of {whose} reached {me}#{number}")
 
 
 class Caller(ABC):
@@ -47,39 +47,39 @@ class Caller(ABC):
         self.tally = tally
         self.subscribed = False
         self.touched = 0
-        """Changes of this caller's own resource: each is told to it once, where it subscribed."""
+        """Changes of this caller's resource; if it subscribed it gets a notification of each exactly once."""
         self.updates = 0
 
     @property
     def uri(self) -> str:
-        """The resource that is this caller's."""
+        """The URI of this caller's resource."""
         return f"soak://{self.name}"
 
     @classmethod
     @abstractmethod
     async def open(cls, port: int, name: str, tally: Tally) -> Self:
-        """A caller that is ready to call."""
+        """Open a caller that is ready to call."""
 
     @abstractmethod
     async def line(self) -> Line:
-        """A connection for one call at a time."""
+        """Open a connection for one call at a time."""
 
     @abstractmethod
     async def subscribe(self) -> None:
-        """Hear of its own resource from now on."""
+        """Subscribe to its resource."""
 
     def updated(self, message: Message) -> None:
-        """A change of a resource was told to this caller."""
+        """The caller got a notification that a resource changed."""
         uri = message["params"]["uri"]
         if self.subscribed:
             self.updates += 1
-            self.tally.mine("updates", uri.removeprefix("soak://"), self.name)
+            self.tally.check_owner("updates", uri.removeprefix("soak://"), self.name)
         else:
-            self.tally.theirs(f"an update of {uri} reached {self.name}, which did not subscribe")
+            self.tally.count_crossed(f"an update of {uri} reached {self.name}, which did not subscribe")
 
     @abstractmethod
     async def close(self) -> None:
-        """Say goodbye, where the era has a word for it."""
+        """Leave, with the request that the era has for it."""
 
 
 class Line(ABC):
@@ -89,47 +89,47 @@ class Line(ABC):
         self.caller = caller
         self.connection = connection
         self.number = 0
-        connection.on_message = self.came
+        connection.on_message = self.message_arrived
 
     @property
-    def whose(self) -> str:
+    def call_name(self) -> str:
         return f"{self.caller.name}#{self.number}"
 
     @abstractmethod
-    def came(self, message: Message) -> None:
-        """A message on this connection, the answer included."""
+    def message_arrived(self, message: Message) -> None:
+        """A message arrived on this connection; the answer is one too."""
 
     async def call(self, tool: str, number: int) -> None:
-        """One call to its end."""
+        """Make one call and wait for its end."""
         self.number = number
         try:
             await self._call(tool)
         except (Dropped, TimeoutError) as error:
-            self.caller.tally.failed(f"{tool} {self.whose}: {error!r}")
+            self.caller.tally.count_missing(f"{tool} {self.call_name}: {error!r}")
             self.connection.abort()
             self.connection = await Connection.open(self.caller.port)
-            self.connection.on_message = self.came
+            self.connection.on_message = self.message_arrived
 
     @abstractmethod
     async def _call(self, tool: str) -> None: ...
 
-    def judge(self, tool: str, reply: Reply) -> None:
-        """The answer has to be this call's own."""
+    def check_answer(self, tool: str, reply: Reply) -> None:
+        """Check that the answer belongs to this call."""
         tally = self.caller.tally
         message = reply.messages[-1] if reply.messages else {}
         if message.get("id") != 1:
-            tally.theirs(f"an answer of id {message.get('id')!r} reached {self.whose}")
+            tally.count_crossed(f"an answer of id {message.get('id')!r} reached {self.call_name}")
             return
         if "error" in message:
             if tool != "fail":
-                tally.failed(f"{tool} {self.whose}: {message['error']}")
+                tally.count_missing(f"{tool} {self.call_name}: {message['error']}")
                 return
             tally.counts["calls"] += 1
-            tally.mine("errors", message["error"]["message"], self.caller.name, self.number)
+            tally.check_owner("errors", message["error"]["message"], self.caller.name, self.number)
             return
         words = message["result"]["content"][0]["text"]
         whose, _, heard = words.partition(" ")
-        tally.mine("calls", whose, self.caller.name, self.number)
+        tally.check_owner("calls", whose, self.caller.name, self.number)
         if tool == "touch":
             self.caller.touched += 1
         if tool != "ask":
@@ -137,26 +137,26 @@ class Line(ABC):
         if heard == "refused":
             tally.counts["refused"] += 1
         elif heard != f"heard to {whose}":
-            tally.theirs(f"the answer to a question of another reached {self.whose}: {words}")
+            tally.count_crossed(f"the answer to a question of another reached {self.call_name}: {words}")
 
     def progressed(self, message: Message) -> None:
-        """Progress belongs to a call, and goes by its token."""
+        """Check a progress notification: it belongs to the call that its token names."""
         params = message["params"]
-        self.caller.tally.mine("progress", params["message"], self.caller.name, self.number)
+        self.caller.tally.check_owner("progress", params["message"], self.caller.name, self.number)
         if params["progressToken"] != 1:
-            self.caller.tally.theirs(f"progress of token {params['progressToken']!r} reached {self.whose}")
+            self.caller.tally.count_crossed(f"progress of token {params['progressToken']!r} reached {self.call_name}")
 
 
 def arguments(caller: Caller, number: int) -> Message:
-    """What each call says."""
+    """The arguments of each call."""
     return {"who": caller.name, "n": number}
 
 
-def said(question: Message) -> str:
-    """Whose question it is."""
+def caller_named_in(question: Message) -> str:
+    """The caller that a server request names."""
     return str(question["params"]["messages"][0]["content"]["text"])
 
 
 def answer(whose: str) -> Message:
-    """What is said to a question."""
+    """The answer to a server request."""
     return {"role": "assistant", "model": "m", "content": {"type": "text", "text": f"to {whose}"}}

@@ -1,4 +1,4 @@
-"""A client in a process of its own, there to be killed: `python -m tests.soak.client SESSIONS PORT...`.
+"""A client in a process of its own, which is going to be killed: `python -m tests.soak.client SESSIONS PORT...`.
 
 Opens that many sessions at each shim, each with a GET stream and a call that
 is never answered; and beside each a modern call and a subscription. Then it
@@ -19,7 +19,7 @@ CALLERS = 3
 
 
 async def main(sessions: int, ports: list[int]) -> None:
-    """Until it is killed."""
+    """Run until the process is killed."""
     for port in ports:
         for _ in range(sessions):
             client = await Client.open(port)

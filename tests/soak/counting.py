@@ -1,4 +1,4 @@
-"""What a shim has, counted through /proc."""
+"""The descriptors and the memory of a shim, counted through /proc."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Count:
-    """Of one process."""
+    """Counts of one process."""
 
     descriptors: int
     rss_kib: int
     anonymous_kib: int
-    """Heap and stacks, without what files back: a leak is there, and what other processes map changes nothing of it."""
+    """Heap and stacks, without file-backed memory: a leak shows here, whatever other processes map."""
 
     def grown(self, since: Count) -> float:
-        """How much more memory than then, in percent: the worse of all that is resident and what is anonymous."""
+        """The growth of memory since then in percent: of all resident or of anonymous memory, whichever is worse."""
         return max(self.rss_kib / since.rss_kib, self.anonymous_kib / since.anonymous_kib) * 100 - 100
 
     def __str__(self) -> str:
@@ -25,7 +25,7 @@ class Count:
 
 
 def count(pid: int) -> Count:
-    """Its descriptors and its memory now."""
+    """Count a process's descriptors and memory."""
     sizes = {"Rss": 0, "Anonymous": 0}
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         name, _, size = line.partition(":")

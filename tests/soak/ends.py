@@ -1,4 +1,4 @@
-"""Shims that end in the middle of their callers, each in its way; and what outlives them."""
+"""Shims that are ended by different signals while callers use them, and the processes that outlive them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from itertools import cycle
 
 import uvloop
 from tests.integration.shim.shim_running import SECONDS, Shim, children, descendants, marked
-from tests.soak.leaving import abandon, begun
+from tests.soak.leaving import abandon, begin_call
 from tests.soak.legacy_ways import Client
 from tests.soak.modern_ways import calling, listening
 from tests.soak.report import Report
 from tests.soak.wire import disconnect
 
-# How a shim ends: a signal to it, or to its guard; and its exit code.
+# How a shim is ended: by a signal to it or to its guard; and its exit code.
 ENDS = {"SIGTERM": 0, "SIGINT": 0, "SIGKILL": -9, "guard SIGKILL": 4}
 
 
 def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
-    """So many shims for each end, over stubborn servers and in all isolations; how many processes outlive them."""
+    """End `shims` shims by each signal, over stubborn servers, in all isolations; returns the processes left."""
     left, lines = 0, list[str]()
     isolations = cycle(("session", "shared", "request"))
     for name, code in ENDS.items():
@@ -53,7 +53,7 @@ def end_shims(server: str, shims: int, callers: int, report: Report) -> int:
 
 
 async def _end(shim: Shim, name: str, code: int, callers: int, isolation: str) -> tuple[float, int]:
-    """Seconds until nothing was left of it, and how many processes were left all the same."""
+    """Seconds until no process was left, and how many processes were left nevertheless."""
     for number in range(callers):
         if number % 3 == 1:
             await calling(shim.port)
@@ -61,7 +61,7 @@ async def _end(shim: Shim, name: str, code: int, callers: int, isolation: str) -
             await listening(shim.port)
         else:
             client = await Client.open(shim.port)
-            abandon(await begun(client.connection, client.call("hang")))
+            abandon(await begin_call(client.connection, client.call("hang")))
     everything = descendants(shim.process.pid)
     servers = 1 if isolation == "shared" else 1 + -(-callers // 3)
     assert len(everything) >= 1 + 2 * servers, "each server has a detached process besides"

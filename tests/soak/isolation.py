@@ -1,16 +1,16 @@
-"""Many callers who all use the same id and the same progress token, and nothing of one ever reaches another.
+"""Many callers that all use the same id and the same progress token; nothing of one may reach another.
 
-Each call says whose it is; the server says it again in the answer, in each
-progress notification, log message and question. The client compares: the
-answer with the call, everything else with the caller (where it must belong to
-one call of several, with the call). Some callers subscribe to a resource of
-their own, which calls of every caller change: each hears of its own alone, and
-of each change once.
+Each call names its caller; the server repeats the name in the answer, in each
+progress notification, log message and server request. The client compares the
+answer with the call, and everything else with the caller (or with the call, if
+it must belong to one of several). Some callers subscribe to a resource of their
+own, which calls of every caller change: each gets notifications of its own
+resource only, and of each change exactly once.
 
-Where a process of the older protocol has several callers, a question is
-refused, since it does not say whose it is; that is no wrong answer, and
-counted. There each caller is asked once more when nobody calls beside it; then,
-as everywhere else, none is refused.
+When a legacy process has several callers, a server request is refused, since
+it does not say to which caller it belongs. That is correct, and counted. There
+each caller is asked once more while no other calls; then, as everywhere else,
+no server request is refused.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tests.soak.modern_caller import ModernCaller
 from tests.soak.report import Report
 from tests.soak.wire import disconnect
 
-# One caller in so many has a subscription.
+# One of this many callers has a subscription.
 SUBSCRIBE_EVERY = 3
-# So long after the last call its changes are told at the latest.
+# Notifications of changes arrive within this time after the last call (seconds).
 TOLD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Round:
-    """Callers of one era against a server of one era, in one isolation."""
+    """Callers of one era at a server of one era, in one isolation."""
 
     clients: str
     """legacy, modern or both."""
@@ -48,22 +48,22 @@ class Round:
     callers: int = 16
     """Legacy sessions, or modern clients."""
     at_once: int = 4
-    """Calls of one caller at a time, each on a connection of its own."""
+    """Concurrent calls of one caller, each on a connection of its own."""
     ask_every: int = 500
-    """One call in so many has the server ask its client something."""
+    """One of this many calls makes the server ask its client."""
 
     def __str__(self) -> str:
         return f"{self.clients:6} clients, {self.server:6} server, {self.isolation:7}"
 
     @property
-    def knows_whom(self) -> bool:
-        """Whether each question of the server's has one caller whom it can be for."""
+    def has_one_caller(self) -> bool:
+        """Whether each server request can belong to one caller only."""
         alone = self.isolation == "session" and self.clients == "legacy"
         return self.server == "modern" or self.isolation == "request" or alone
 
     @property
-    def tells(self) -> bool:
-        """Whether each change is told. Subscriptions are the kept process's, and not what a call has for itself:
+    def notifies_changes(self) -> bool:
+        """Whether each change is notified. Subscriptions are made at the main process, not at a call's own process:
         in request isolation each, in session isolation a modern client's while the kept one waits for an answer.
         """
         translated = self.server == "legacy" and self.clients != "legacy"
@@ -71,11 +71,11 @@ class Round:
 
     @property
     def all_calls(self) -> int:
-        """With the one of each caller that nobody else calls beside."""
-        return self.calls + (0 if self.knows_whom else self.callers)
+        """All calls, with the one that each caller makes while no other runs."""
+        return self.calls + (0 if self.has_one_caller else self.callers)
 
     def scaled(self, factor: float) -> Round:
-        """The same with fewer calls, but as many as it takes for one question."""
+        """The same with fewer calls, but enough for one server request."""
         return replace(self, calls=max(int(self.calls * factor), self.ask_every))
 
 
@@ -89,7 +89,7 @@ FULL = [
     Round("legacy", "modern", "shared", 70_000),
     Round("modern", "legacy", "shared", 50_000, ask_every=700),
     Round("both", "legacy", "shared", 50_000, ask_every=700),
-    # A process for each call: a few milliseconds of two processors for one.
+    # A process for each call costs a few milliseconds of two processors.
     Round("legacy", "legacy", "request", 1_500, callers=8, at_once=2, ask_every=7),
     Round("modern", "modern", "request", 1_500, callers=8, at_once=2, ask_every=7),
     Round("legacy", "modern", "request", 1_500, callers=8, at_once=2, ask_every=7),
@@ -99,7 +99,7 @@ SHORT = [each.scaled(0.01) for each in FULL]
 
 
 def soak(server: str, rounds: list[Round]) -> Report:
-    """All rounds, one after the other."""
+    """Run all rounds, one after the other."""
     report = Report()
     total: Counter[str] = Counter()
     lines: list[str] = []
@@ -118,7 +118,7 @@ def soak(server: str, rounds: list[Round]) -> Report:
             shim.process.kill()
             shim.process.wait()
         seen = tally.counts
-        seen["refused although known"] = seen["refused"] if each.knows_whom else seen["refused alone"]
+        seen["refused although known"] = seen["refused"] if each.has_one_caller else seen["refused alone"]
         total += seen
         report.say(
             f"{each}: {seen['calls']:7} calls, {seen['calls'] / seconds:6.0f}/s; {seen['progress']} progress, "
@@ -143,7 +143,7 @@ def soak(server: str, rounds: list[Round]) -> Report:
 
 async def _round(port: int, each: Round) -> Tally:
     tally = Tally()
-    numbers = iter(range(1, each.calls + 1))  # whoever is free takes the next
+    numbers = iter(range(1, each.calls + 1))  # each free worker takes the next
     callers: list[Caller] = []
     for number in range(each.callers):
         era = each.clients if each.clients != "both" else ("legacy", "modern")[number % 2]
@@ -155,9 +155,9 @@ async def _round(port: int, each: Round) -> Tally:
         for caller in callers:
             for _ in range(each.at_once):
                 group.create_task(_work(await caller.line(), numbers, each.ask_every))
-    if not each.knows_whom:
+    if not each.has_one_caller:
         await _alone(callers, each, tally)
-    await told(callers, tally, each.tells)
+    await check_changes(callers, tally, each.notifies_changes)
     for caller in callers:
         await caller.close()
     await disconnect()
@@ -165,7 +165,7 @@ async def _round(port: int, each: Round) -> Tally:
 
 
 async def _alone(callers: list[Caller], each: Round, tally: Tally) -> None:
-    """One question for each caller while nobody else has a call."""
+    """One server request for each caller while no other call runs."""
     before = tally.counts["refused"]
     for number, caller in enumerate(callers, each.calls + 1):
         line = await caller.line()
@@ -174,8 +174,8 @@ async def _alone(callers: list[Caller], each: Round, tally: Tally) -> None:
     tally.counts["refused alone"] = tally.counts["refused"] - before
 
 
-async def told(callers: list[Caller], tally: Tally, each: bool) -> None:
-    """No change was told twice to whoever subscribed; and where each is to be told, none is missing."""
+async def check_changes(callers: list[Caller], tally: Tally, each: bool) -> None:
+    """Check that no subscriber got a change twice and, where each is due, that none is missing."""
     waiting = [caller for caller in callers if caller.subscribed]
     with suppress(TimeoutError):
         async with asyncio.timeout(TOLD_SECONDS if each else 0):
@@ -183,7 +183,9 @@ async def told(callers: list[Caller], tally: Tally, each: bool) -> None:
                 await asyncio.sleep(0.01)
     for caller in waiting:
         if caller.updates > caller.touched or (each and caller.updates < caller.touched):
-            tally.failed(f"{caller.name} changed its resource {caller.touched} times and heard {caller.updates} times")
+            tally.count_missing(
+                f"{caller.name} changed its resource {caller.touched} times and heard {caller.updates} times"
+            )
 
 
 async def _work(line: Line, numbers: Iterator[int], ask_every: int) -> None:
@@ -192,7 +194,7 @@ async def _work(line: Line, numbers: Iterator[int], ask_every: int) -> None:
 
 
 def _kind(number: int, ask_every: int) -> str:
-    """What call number so-and-so is: mostly a plain one."""
+    """The tool of the call with this number: mostly a plain one."""
     if ask_every and number % ask_every == 0:
         return "ask"
     if number % 10 == 0:

@@ -1,11 +1,11 @@
-"""A caller of the older protocol."""
+"""A caller of the legacy era."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Self
 
-from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, said
+from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, caller_named_in
 from tests.soak.wire import INITIALIZE, Connection, Message, legacy, rpc
 
 
@@ -32,7 +32,7 @@ class LegacyCaller(Caller):
         ):
             await caller._answers.ask(legacy(caller.session, rpc(method, params, id)))
         caller._listener = await Connection.open(port)
-        caller._listener.on_message = caller.heard
+        caller._listener.on_message = caller.session_message
         caller._listener.begin(legacy(caller.session, b"", verb="GET")).add_done_callback(lambda f: f.exception())
         return caller
 
@@ -43,28 +43,28 @@ class LegacyCaller(Caller):
         self.subscribed = True
         reply = await self._answers.ask(legacy(self.session, rpc("resources/subscribe", {"uri": self.uri})))
         if "result" not in reply.messages[-1]:
-            self.tally.failed(f"{self.name} could not subscribe: {reply.messages}")
+            self.tally.count_missing(f"{self.name} could not subscribe: {reply.messages}")
 
     async def close(self) -> None:
         for task in list(self._answering):
             await task
         await self._answers.ask(legacy(self.session, b"", verb="DELETE"))
 
-    def heard(self, message: Message) -> None:
-        """Something of the session's, on any of its streams."""
+    def session_message(self, message: Message) -> None:
+        """A message of the session arrived on one of its streams."""
         method = message.get("method")
         if method == "notifications/message":
-            self.tally.mine("logs", message["params"]["data"], self.name)
+            self.tally.check_owner("logs", message["params"]["data"], self.name)
         elif method == "sampling/createMessage":
-            whose = said(message)
-            self.tally.mine("questions", whose, self.name)
+            whose = caller_named_in(message)
+            self.tally.check_owner("questions", whose, self.name)
             task = asyncio.get_running_loop().create_task(self._answer(message["id"], whose))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
         elif method == UPDATED:
             self.updated(message)
         else:
-            self.tally.theirs(f"an unexpected {message} reached {self.name}")
+            self.tally.count_crossed(f"an unexpected {message} reached {self.name}")
 
     async def _answer(self, id: object, whose: str) -> None:
         async with self._lock:
@@ -72,18 +72,18 @@ class LegacyCaller(Caller):
 
 
 class LegacyLine(Line):
-    """Answers and progress are the call's own; questions and log messages are the session's."""
+    """Answers and progress belong to the call; server requests and log messages belong to the session."""
 
     caller: LegacyCaller
 
-    def came(self, message: Message) -> None:
+    def message_arrived(self, message: Message) -> None:
         if "method" not in message:
             return
         if message["method"] == "notifications/progress":
             self.progressed(message)
         else:
-            self.caller.heard(message)
+            self.caller.session_message(message)
 
     async def _call(self, tool: str) -> None:
         params = {"name": tool, "arguments": arguments(self.caller, self.number), "_meta": {"progressToken": 1}}
-        self.judge(tool, await self.connection.ask(legacy(self.caller.session, rpc("tools/call", params))))
+        self.check_answer(tool, await self.connection.ask(legacy(self.caller.session, rpc("tools/call", params))))

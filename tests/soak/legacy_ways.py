@@ -1,11 +1,11 @@
-"""The ways in which a client of the older protocol drops a session: one that is open, with a goodbye to nobody."""
+"""The ways in which a legacy client drops an open session without ending it."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from tests.soak.leaving import abandon, begun, reset, vanish
+from tests.soak.leaving import abandon, begin_call, reset, vanish
 from tests.soak.wire import INITIALIZE, Connection, Dropped, legacy, rpc
 
 
@@ -38,25 +38,25 @@ class Client:
 
 
 async def no_delete(client: Client) -> None:
-    """Closes its connection after a call."""
+    """Close the connection after a call."""
     await client.connection.ask(client.call("who"))
     client.connection.close()
 
 
 async def reset_in_a_call(client: Client) -> None:
-    """Resets its connection while its call runs."""
+    """Reset the connection while the call runs."""
     abandon(client.connection.begin(client.call("never")))
     reset(client.connection)
 
 
 async def stream_closed(client: Client) -> None:
-    """Closes an event stream in the middle, with a question of the server's on it."""
-    abandon(await begun(client.connection, client.call("ask")))
+    """Close an event stream in the middle, with a server request on it."""
+    abandon(await begin_call(client.connection, client.call("ask")))
     client.connection.close()
 
 
 async def listener_reset(client: Client) -> None:
-    """Has a GET stream open, and a call on another connection; resets both."""
+    """Open a GET stream and make a call on another connection; reset both."""
     other = await client.another()
     abandon(client.connection.begin(legacy(client.session, b"", verb="GET")))
     await other.ask(client.call("log"))
@@ -65,7 +65,7 @@ async def listener_reset(client: Client) -> None:
 
 
 async def unread_answer(client: Client) -> None:
-    """Asks for long answers and does not read them."""
+    """Request long answers and do not read them."""
     assert client.connection.transport is not None
     client.connection.transport.pause_reading()
     abandon(client.connection.begin(client.call("big", bytes=1 << 20)))
@@ -74,27 +74,27 @@ async def unread_answer(client: Client) -> None:
 
 
 async def client_calls_seen(client: Client) -> None:
-    """Returns when the shim has answered another call of this session, so it had the first one too."""
+    """Return when the shim has answered another call of this session; then it has the first one too."""
     other = await client.another()
     await other.ask(client.call("who"))
     other.close()
 
 
 async def half_a_request(client: Client) -> None:
-    """Sends half of a call, and closes."""
+    """Send half of a call, and close."""
     whole = client.call("who")
     client.connection.write(whole[: len(whole) - 20])
     client.connection.close()
 
 
 async def half_a_head(client: Client) -> None:
-    """Sends half of a head, and resets."""
+    """Send half of a head, and reset."""
     client.connection.write(client.call("who")[:60])
     reset(client.connection)
 
 
 async def before_the_answer(client: Client) -> None:
-    """Besides its session it begins another and leaves before that one's answer."""
+    """Begin another session and leave before its answer."""
     other = await client.another()
     abandon(other.begin(INITIALIZE))
     reset(other)
@@ -102,7 +102,7 @@ async def before_the_answer(client: Client) -> None:
 
 
 async def deleted_in_a_call(client: Client) -> None:
-    """DELETE while a call runs, and the call's connection reset at the same time."""
+    """Send DELETE while a call runs, and reset the call's connection at the same time."""
     other = await client.another()
     abandon(client.connection.begin(client.call("never")))
     abandon(other.begin(legacy(client.session, b"", verb="DELETE")))
@@ -111,18 +111,18 @@ async def deleted_in_a_call(client: Client) -> None:
 
 
 async def server_dies(client: Client) -> None:
-    """Its server dies in a call; it leaves without a word."""
+    """Kill the server in a call; leave without ending the session."""
     await client.connection.ask(client.call("die"))
     client.connection.close()
 
 
 async def half_open(client: Client) -> None:
-    """Vanishes: its end of the connection is gone without a FIN, as when a machine loses its power."""
+    """Vanish: close the connection without a FIN, as when a machine loses its power."""
     vanish(client.connection)
 
 
 async def half_open_listener(client: Client) -> None:
-    """Vanishes with a GET stream open."""
+    """Vanish with a GET stream open."""
     abandon(client.connection.begin(legacy(client.session, b"", verb="GET")))
     await client_calls_seen(client)
     await half_open(client)
@@ -146,7 +146,7 @@ WAYS: list[Way] = [
 
 
 async def drop(port: int, way: Way) -> None:
-    """One session, opened and dropped."""
+    """Open one session and drop it."""
     client = await Client.open(port)
     try:
         await way(client)

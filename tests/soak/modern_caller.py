@@ -1,11 +1,11 @@
-"""A modern caller."""
+"""A caller of the modern era."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Self
 
-from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, said
+from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, caller_named_in
 from tests.soak.leaving import abandon
 from tests.soak.wire import ASKABLE, Connection, Message, Reply, listen, modern, subscription_of
 
@@ -14,7 +14,7 @@ LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 
 
 class ModernCaller(Caller):
-    """Nothing but a name: each call stands for itself."""
+    """Has only a name: each call stands for itself."""
 
     @classmethod
     async def open(cls, port: int, name: str, tally: Tally) -> Self:
@@ -27,43 +27,43 @@ class ModernCaller(Caller):
         self.subscribed = True
         acknowledged = asyncio.Event()
 
-        def came(message: Message) -> None:
+        def on_message(message: Message) -> None:
             if message.get("method") == ACKNOWLEDGED:
                 acknowledged.set()
-            self.listened(message)
+            self.subscription_message(message)
 
         listener = await Connection.open(self.port)
-        listener.on_message = came
+        listener.on_message = on_message
         abandon(listener.begin(listen(self.uri)))
         async with asyncio.timeout(60):
             await acknowledged.wait()
 
-    def listened(self, message: Message) -> None:
-        """Something on the stream of its subscription, which has the id that everybody's has."""
+    def subscription_message(self, message: Message) -> None:
+        """A message arrived on the stream of its subscription, which has the same id as all others."""
         if message.get("method") not in (ACKNOWLEDGED, UPDATED):
-            self.tally.theirs(f"an unexpected {message} reached the subscription of {self.name}")
+            self.tally.count_crossed(f"an unexpected {message} reached the subscription of {self.name}")
         elif subscription_of(message) != 1:
-            self.tally.theirs(f"a notification of subscription {subscription_of(message)!r} reached {self.name}")
+            self.tally.count_crossed(f"a notification of subscription {subscription_of(message)!r} reached {self.name}")
         elif message["method"] == UPDATED:
             self.updated(message)
 
     async def close(self) -> None:
-        """Its subscription ends with its connection; nothing else is to be ended."""
+        """End the subscription by closing its connection; nothing else has to be ended."""
 
 
 class ModernLine(Line):
-    """Everything on the stream of a call is that call's own."""
+    """Everything on the stream of a call belongs to that call."""
 
-    def came(self, message: Message) -> None:
+    def message_arrived(self, message: Message) -> None:
         method = message.get("method")
         if method is None:
             return
         if method == "notifications/progress":
             self.progressed(message)
         elif method == "notifications/message":
-            self.caller.tally.mine("logs", message["params"]["data"], self.caller.name, self.number)
+            self.caller.tally.check_owner("logs", message["params"]["data"], self.caller.name, self.number)
         else:
-            self.caller.tally.theirs(f"an unexpected {message} reached {self.whose}")
+            self.caller.tally.count_crossed(f"an unexpected {message} reached {self.call_name}")
 
     async def _call(self, tool: str) -> None:
         params: Message = {"name": tool, "arguments": arguments(self.caller, self.number)}
@@ -71,15 +71,15 @@ class ModernLine(Line):
         reply = await self.connection.ask(modern("tools/call", params, ASKABLE, **meta))
         result = reply.messages[-1].get("result", {}) if reply.messages else {}
         if result.get("resultType") == "input_required":
-            reply = await self._told(params, meta, result)
-        self.judge(tool, reply)
+            reply = await self._retry(params, meta, result)
+        self.check_answer(tool, reply)
 
-    async def _told(self, params: Message, meta: Message, result: Message) -> Reply:
-        """Answer the question that came in place of an answer."""
+    async def _retry(self, params: Message, meta: Message, result: Message) -> Reply:
+        """Answer the input requests that came instead of a result."""
         answers = {}
         for key, question in result["inputRequests"].items():
-            whose = said(question)
-            self.caller.tally.mine("questions", whose, self.caller.name, self.number)
+            whose = caller_named_in(question)
+            self.caller.tally.check_owner("questions", whose, self.caller.name, self.number)
             answers[key] = answer(whose)
         more = {"requestState": result["requestState"], "inputResponses": answers}
         return await self.connection.ask(modern("tools/call", params | more, ASKABLE, **meta))

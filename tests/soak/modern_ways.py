@@ -1,4 +1,4 @@
-"""The ways in which a modern client leaves: it has no session to drop, but calls, listens and questions."""
+"""The ways in which a modern client leaves: it drops calls, subscriptions and input requests."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _names = count(1)
 
 
 def call(tool: str, capabilities: Message | None = None, **arguments: int) -> bytes:
-    """A tool call of somebody new."""
+    """A tool call of a new caller."""
     given = {"who": f"modern-{next(_names)}", "n": 1, **arguments}
     return modern("tools/call", {"name": tool, "arguments": given}, capabilities, progressToken=1)
 
 
 async def calling(port: int) -> Connection:
-    """In a call that has begun at its server, and is never answered."""
+    """A connection with a call that has begin_call at its server and is never answered."""
     connection = await Connection.open(port)
     message = await first_message(connection, call("hang"))
     assert message.get("method") == "notifications/progress", message
@@ -27,7 +27,7 @@ async def calling(port: int) -> Connection:
 
 
 async def listening(port: int) -> Connection:
-    """With a subscription that was acknowledged."""
+    """A connection with a subscription that was acknowledged."""
     connection = await Connection.open(port)
     message = await first_message(connection, listen(f"soak://{next(_names)}"))
     assert message.get("method") == "notifications/subscriptions/acknowledged", message
@@ -35,42 +35,42 @@ async def listening(port: int) -> Connection:
 
 
 async def call_reset(port: int) -> None:
-    """Resets its connection in a call."""
+    """Reset the connection in a call."""
     reset(await calling(port))
 
 
 async def call_closed(port: int) -> None:
-    """Closes it with a FIN."""
+    """Close the connection with a FIN."""
     (await calling(port)).close()
 
 
 async def call_vanished(port: int) -> None:
-    """Is gone without a word in a call."""
+    """Vanish in a call."""
     vanish(await calling(port))
 
 
 async def listen_reset(port: int) -> None:
-    """Resets the connection of a subscription."""
+    """Reset the connection of a subscription."""
     reset(await listening(port))
 
 
 async def listen_closed(port: int) -> None:
-    """Closes it with a FIN."""
+    """Close the connection with a FIN."""
     (await listening(port)).close()
 
 
 async def listen_vanished(port: int) -> None:
-    """Is gone without a word, subscribed to something."""
+    """Vanish with a subscription."""
     vanish(await listening(port))
 
 
 async def input_never_retried(port: int) -> None:
-    """Gets a question in place of an answer and does not come back with one."""
+    """Get input requests instead of a result, and do not retry."""
     assert await _asked(port) == "input_required"
 
 
 async def input_refused_or_never_retried(port: int) -> None:
-    """The same where it may be that nobody can tell whose question it is."""
+    """The same where the server request may be refused, since its caller is unclear."""
     assert await _asked(port) in ("input_required", "complete")
 
 
@@ -84,18 +84,18 @@ async def _asked(port: int) -> str:
 
 
 async def unread_answer(port: int) -> None:
-    """Asks for a long answer, does not read it, and resets."""
+    """Request a long answer, do not read it, and reset."""
     connection, other = await Connection.open(port), await Connection.open(port)
     assert connection.transport is not None
     connection.transport.pause_reading()
     abandon(connection.begin(call("big", bytes=1 << 20)))
-    await other.ask(call("who"))  # so the shim has had the first one
+    await other.ask(call("who"))  # so the shim has the first one
     other.close()
     reset(connection)
 
 
 async def half_a_call(port: int) -> None:
-    """Sends half of a call, and closes."""
+    """Send half of a call, and close."""
     connection = await Connection.open(port)
     connection.write(call("who")[:-20])
     connection.close()
@@ -116,7 +116,7 @@ WAYS: list[Way] = [
 
 
 async def server_dies(port: int) -> None:
-    """Its server dies in its call, and in those of all who share it."""
+    """Kill the server in a call, and so in the calls of all callers that share it."""
     others = [await calling(port), await listening(port)]
     connection = await Connection.open(port)
     await connection.ask(call("die"))
@@ -125,7 +125,7 @@ async def server_dies(port: int) -> None:
 
 
 async def drop(port: int, way: Way) -> None:
-    """One client that comes and goes."""
+    """Run one client that leaves in this way."""
     try:
         await way(port)
     except Dropped as error:

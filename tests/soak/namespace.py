@@ -1,4 +1,4 @@
-"""Leave to let a connection vanish: CAP_NET_ADMIN here, or in a network namespace of our own.
+"""The permission to let a connection vanish: CAP_NET_ADMIN here, or in a network namespace of its own.
 
 The kernel closes a socket without a word to its peer (TCP_REPAIR) only for who
 may administer the network. Where we may not, this process moves into a user
@@ -24,11 +24,11 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 
 
 class NotAllowed(Exception):
-    """Neither way is open; the message is one sentence that says what would help."""
+    """Neither is possible; the message is one sentence that says what would help."""
 
 
 def may_vanish() -> bool:
-    """Whether the kernel lets this process do it."""
+    """Whether the kernel permits it to this process."""
     with socket.socket() as sock:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
@@ -39,7 +39,7 @@ def may_vanish() -> bool:
 
 
 def let_vanish() -> None:
-    """See to it; called before this process has a thread or a connection. Raises NotAllowed."""
+    """Obtain the permission, before this process has a thread or a connection. Raises NotAllowed."""
     if may_vanish():
         return
     try:
@@ -53,7 +53,7 @@ def let_vanish() -> None:
 
 
 def _move() -> None:
-    """Into a user and a network namespace, as who we are, with loopback up; raises OSError."""
+    """Move into a user and a network namespace with the same user and loopback up; raises OSError."""
     user, group = os.geteuid(), os.getegid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,4 +1,4 @@
-"""The soaks' MCP server, built once for a run."""
+"""The MCP server of the soak tests, built once for a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def built() -> Iterator[str]:
-    """Its program; Go's own cache makes the second build quick."""
+    """Build it and return its path; Go's cache makes the second build quick."""
     with tempfile.TemporaryDirectory(prefix="mcpmesh-soak-") as folder:
         program = Path(folder, "soak-server")
         subprocess.run(["go", "build", "-o", str(program), "."], cwd=Path(__file__).parent / "server", check=True)

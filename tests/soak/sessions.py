@@ -1,4 +1,4 @@
-"""Callers opened and dropped in every impolite way, and what is left of them, counted through /proc.
+"""Callers are dropped in every way without being ended; what is left of them is counted through /proc.
 
 Callers of both eras, in every isolation, over servers of both eras. The start
 is a shim that has served: after a warm-up in which each way was gone as often
@@ -25,41 +25,41 @@ from tests.soak.stages import STAGES, Running, Stage, running, settle
 
 @dataclass(frozen=True)
 class Size:
-    """How many callers are dropped how."""
+    """How many callers are dropped in which way."""
 
     warm_up: int
-    """Times each way at each stage, before the start is counted."""
+    """Repetitions of each way at each stage in the warm-up, before the first count."""
     each_way: int
-    """Times each way at each stage."""
-    alone: int
-    """Times each way that needs the shim for itself; before the start as often."""
+    """Repetitions of each way at each stage."""
+    exclusive: int
+    """Repetitions of each way that needs the shim for itself, in the warm-up and after it."""
     clients: int
-    """Client processes that are killed, and as many that are stopped first."""
+    """Client processes that are killed; as many more are stopped before."""
     client_sessions: int
-    """Legacy sessions of each such client at each stage; a modern call and a subscription beside each."""
+    """Legacy sessions of each such client at each stage, each with a modern call and a subscription."""
     shims: int
-    """Shims that end with each signal."""
+    """Shims that are ended by each signal."""
     shim_callers: int
     """Callers of each such shim."""
 
     def callers(self, stages: list[Stage]) -> int:
-        """All but the warm-up's."""
-        dropped = sum(len(stage.drops) * self.each_way + len(stage.alone) * self.alone for stage in stages)
+        """The number of callers without the warm-up."""
+        dropped = sum(len(stage.drops) * self.each_way + len(stage.exclusive) * self.exclusive for stage in stages)
         killed = len(stages) * 2 * self.clients * self.client_sessions * CALLERS
         return dropped + killed + len(ENDS) * self.shims * self.shim_callers
 
 
-FULL = Size(warm_up=30, each_way=30, alone=10, clients=5, client_sessions=4, shims=9, shim_callers=6)
-SHORT = Size(warm_up=5, each_way=5, alone=1, clients=1, client_sessions=1, shims=1, shim_callers=3)
+FULL = Size(warm_up=30, each_way=30, exclusive=10, clients=5, client_sessions=4, shims=9, shim_callers=6)
+SHORT = Size(warm_up=5, each_way=5, exclusive=1, clients=1, client_sessions=1, shims=1, shim_callers=3)
 
 
 def soak(server: str, size: Size, stages: list[Stage] = STAGES) -> Report:
-    """All of it."""
+    """Run the whole soak test."""
     report = Report()
     began = time.monotonic()
     with running(server, stages) as shims:
         for each in shims:
-            each.drop_alone(size.alone)
+            each.drop_exclusively(size.exclusive)
             each.drop(size.warm_up)
         settle(shims)
         for each in shims:
@@ -69,14 +69,14 @@ def soak(server: str, size: Size, stages: list[Stage] = STAGES) -> Report:
         kill_clients(shims, size)
         settle(shims)
         for each in shims:
-            each.judge(report, "the end")
-        # Only now, since the end of a server makes a shim give back all that is free.
-        alone = [each for each in shims if each.stage.alone]
-        for each in alone:
-            each.drop_alone(size.alone)
-        settle(alone)
-        for each in alone:
-            each.judge(report, "after its server died")
+            each.compare_with_start(report, "the end")
+        # Not earlier, since after a server's exit a shim returns all its free memory.
+        exclusive = [each for each in shims if each.stage.exclusive]
+        for each in exclusive:
+            each.drop_exclusively(size.exclusive)
+        settle(exclusive)
+        for each in exclusive:
+            each.compare_with_start(report, "after its server died")
         report.bound("processes left after they stopped", sum(each.stop() for each in shims), 0)
         report.bugs(line for each in shims for line in each.shim.lines)
     report.bound("processes left of shims that were ended", end_shims(server, size.shims, size.shim_callers, report), 0)
@@ -85,7 +85,7 @@ def soak(server: str, size: Size, stages: list[Stage] = STAGES) -> Report:
 
 
 def kill_clients(shims: list[Running], size: Size) -> None:
-    """Client processes killed with all that they had open; some were stopped before, as a laptop that is shut."""
+    """Kill client processes with all that they have open; some were stopped before, like a closed laptop."""
     with client_processes(shims, size) as killed, client_processes(shims, size) as stopped:
         for client in stopped:
             client.send_signal(signal.SIGSTOP)
@@ -95,7 +95,7 @@ def kill_clients(shims: list[Running], size: Size) -> None:
 
 @contextmanager
 def client_processes(shims: list[Running], size: Size) -> Iterator[list[subprocess.Popen[str]]]:
-    """Clients with all that they hold open at every stage."""
+    """Client processes with sessions, calls and subscriptions open at every stage."""
     ports = [str(each.shim.port) for each in shims]
     argv = [sys.executable, "-m", "tests.soak.client", str(size.client_sessions), *ports]
     clients = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(size.clients)]

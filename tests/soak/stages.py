@@ -1,4 +1,4 @@
-"""A shim in one isolation over a server of one era, and all that can be dropped at it."""
+"""A shim in one isolation over a server of one era, and the callers that are dropped at it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.soak.wire import disconnect
 AT_ONCE = 16
 SETTLE_SECONDS = 60.0
 MEMORY_PERCENT = 5.0
-# A shim looks once a second whether there is memory that it can give back.
+# A shim checks once a second whether it can return memory.
 GIVE_BACK_SECONDS = 1.2
-# What is over a bound behind that is looked at for so long; on a machine that stands still, a second is nothing.
+# A count over its bound is repeated for this long (seconds): the machine may stand still for a second.
 STILL_SECONDS = 15.0
-# So that a soak need not wait half an hour; the timers are the same ones.
+# Short times, so that a soak need not wait half an hour; the timers are the same.
 SOON = {
     "session_idle_seconds": 1.0,
     "silent_peer_seconds": 1.0,
@@ -38,50 +38,50 @@ SOON = {
 
 
 Drop: TypeAlias = Callable[[int], Awaitable[None]]
-"""Somebody who comes to a shim, given its port, and goes."""
+"""A function that connects to a shim's port as a client and drops it."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What callers of both eras are dropped at."""
+    """A configuration at which callers of both eras are dropped."""
 
     isolation: str
     era: str
-    """The server's."""
+    """The server's era."""
 
     def __str__(self) -> str:
         return f"{self.isolation}, {self.era} server"
 
     @property
     def legacy_ways(self) -> list[legacy_ways.Way]:
-        """A server dies here only where it is one session's or one call's own."""
+        """The ways of legacy clients; the server is killed only if it belongs to one session or one call."""
         own = self.isolation == "request" or (self.isolation, self.era) == ("session", "legacy")
         return [*legacy_ways.WAYS, *([legacy_ways.server_dies] if own else [])]
 
     @property
-    def knows_whom(self) -> bool:
-        """Whether a question of the server's has one caller whom it can be for, however many there are."""
+    def has_one_caller(self) -> bool:
+        """Whether a server request can belong to one caller only, however many there are."""
         return self.era == "modern" or self.isolation == "request"
 
     @property
     def modern_ways(self) -> list[modern_ways.Way]:
-        """The same; and a question is refused where several could be meant."""
-        asked = modern_ways.input_never_retried if self.knows_whom else modern_ways.input_refused_or_never_retried
+        """The ways of modern clients; a server request may be refused if it could belong to several callers."""
+        asked = modern_ways.input_never_retried if self.has_one_caller else modern_ways.input_refused_or_never_retried
         own = self.isolation == "request"
         return [*modern_ways.WAYS, asked, *([modern_ways.server_dies] if own else [])]
 
     @property
     def drops(self) -> list[Drop]:
-        """Every way, a few of which go on at once."""
+        """Every way that may run beside others."""
         return [
             *(partial(legacy_ways.drop, way=way) for way in self.legacy_ways),
             *(partial(modern_ways.drop, way=way) for way in self.modern_ways),
         ]
 
     @property
-    def alone(self) -> list[Drop]:
-        """Ways that need the shim for themselves: its server is everybody's and dies, or asks and can mean but one."""
-        asked = [] if self.knows_whom else [modern_ways.input_never_retried]
+    def exclusive(self) -> list[Drop]:
+        """Ways that need the shim for themselves: they kill a shared server, or its request needs a clear caller."""
+        asked = [] if self.has_one_caller else [modern_ways.input_never_retried]
         dies = [] if self.isolation == "request" else [modern_ways.server_dies]
         return [partial(modern_ways.drop, way=way) for way in (*asked, *dies)]
 
@@ -90,7 +90,7 @@ STAGES = [Stage(isolation, era) for isolation in ("session", "shared", "request"
 
 
 class Running:
-    """A stage's shim."""
+    """The running shim of a stage."""
 
     def __init__(self, stage: Stage, shim: Shim) -> None:
         self.stage = stage
@@ -101,22 +101,22 @@ class Running:
         self._processes = 0
 
     def drop(self, times: int) -> None:
-        """Each way so many times, a few at once."""
+        """Drop callers `times` times in each way, a few at once."""
         uvloop.run(_all(self.shim.port, self.stage.drops * times))
         self.dropped += len(self.stage.drops) * times
         self.sessions += len(self.stage.legacy_ways) * times
 
-    def drop_alone(self, times: int) -> None:
-        """Those that need the shim for themselves, one after the other."""
-        for drop in self.stage.alone * times:
+    def drop_exclusively(self, times: int) -> None:
+        """Drop callers in the ways that need the shim for themselves, one after the other."""
+        for drop in self.stage.exclusive * times:
             uvloop.run(_all(self.shim.port, [drop]))
             self.shim.wait_ready()
             until(lambda: self.shim.info()["in_flight"] == 0)
             self.dropped += 1
 
     def settle(self) -> None:
-        """Wait until every trace of its clients is gone; fails with what is left where that takes long."""
-        # The one kept server; the connection is the one that asks.
+        """Wait until every trace of its clients is gone; fails with what is left if that takes long."""
+        # The main server, and the connection of this query.
         quiet = {"sessions": 0, "in_flight": 0, "children": 1, "suspended": 0, "connections": 1}
         seen: dict[str, float] = {}
 
@@ -131,13 +131,13 @@ class Running:
         assert seen == quiet, f"{self.stage}: after {SETTLE_SECONDS:g} s there still is {seen}"
 
     def begin(self, report: Report) -> None:
-        """Count the start."""
+        """Take the first count."""
         self._start = count(self.shim.process.pid)
         self._processes = len(marked(self.shim.mark))
         report.say(f"{self.stage}: the start, {self.dropped} callers later: {self._start}, {self._processes} processes")
 
-    def judge(self, report: Report, when: str) -> None:
-        """Count an end."""
+    def compare_with_start(self, report: Report, when: str) -> None:
+        """Take a count and compare it with the first."""
         shim, start, (end, left) = self.shim, self._start, self._end()
         opened, refused = shim.metric("sessions_opened_total"), shim.metric("refused_requests_total")
         report.say(f"{self.stage}: {when}, {self.dropped} callers, {opened:.0f} sessions: {end}")
@@ -148,9 +148,9 @@ class Running:
         report.bound("memory over the start", end.grown(start), MEMORY_PERCENT, " %")
 
     def _end(self) -> tuple[Count, int]:
-        """What it has, and how many processes more than at the start: once that is within the bounds, or as it stays.
+        """The counts, and how many processes there are more than at the start, once within bounds or for good.
 
-        A shim that stood still gives back later than others; what leaks is never given back.
+        A shim that stood still returns memory later than others; a leak is never returned.
         """
         latest = time.monotonic() + STILL_SECONDS
         while True:
@@ -161,13 +161,13 @@ class Running:
             time.sleep(0.2)
 
     def stop(self) -> int:
-        """How many processes are left when it stopped."""
+        """Stop the shim; returns how many processes are left."""
         self.shim.stop()
         return len(marked(self.shim.mark))
 
 
 def settle(shims: list[Running]) -> None:
-    """All of them are quiet, and have been for long enough to give back what is free."""
+    """Wait until all shims are idle, long enough for them to return free memory."""
     for each in shims:
         each.settle()
     time.sleep(GIVE_BACK_SECONDS)
@@ -188,7 +188,7 @@ async def _all(port: int, drops: list[Drop]) -> None:
 
 @contextmanager
 def running(server: str, stages: list[Stage]) -> Iterator[list[Running]]:
-    """All of them at the same time, so that they settle at the same time."""
+    """Run the shims of all stages at the same time, so that they settle at the same time."""
     shims: list[Running] = []
     try:
         for stage in stages:

@@ -1,4 +1,4 @@
-"""The soaks in short, and that they would see what they look for. `make soak` runs them in full."""
+"""The soak tests in short, and tests that they detect what they look for. `make soak` runs them in full."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ def server() -> Iterator[str]:
         yield program
 
 
-def test_sessions_dropped_in_every_impolite_way_leave_nothing() -> None:
-    # A process of its own, since it may have to move into another network namespace.
+def test_dropped_sessions_leave_nothing() -> None:
+    # In a process of its own, which may have to move into another network namespace.
     done = subprocess.run([sys.executable, "-m", "tests.soak", "--short", "sessions"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_callers_of_one_id_and_one_token_get_nothing_of_each_other(server: str) -> None:
+def test_callers_with_the_same_id_and_token_get_nothing_of_each_other(server: str) -> None:
     assert isolation.soak(server, isolation.SHORT).broken == []
 
 
-def test_the_full_soaks_are_as_large_as_they_say() -> None:
+def test_the_full_soaks_have_the_size_that_is_documented() -> None:
     assert sessions.FULL.callers(STAGES) >= 2_000
     assert sum(each.calls for each in isolation.FULL) >= 1_000_000
 
 
 @pytest.fixture
 def buggy(server: str, tmp_path: Path) -> str:
-    """The server with a line on its stderr, and so on the shim's, that asyncio would write."""
+    """The server with a line on its stderr, and so on the shim's, as asyncio would write it."""
     program = tmp_path / "buggy"
     program.write_text(f'#!/bin/sh\necho "Task exception was never retrieved" >&2\nexec {server} "$@"\n')
     program.chmod(0o755)
     return str(program)
 
 
-def test_a_bug_that_a_shim_tells_of_breaks_either_soak(buggy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_that_a_shim_logs_breaks_either_soak(buggy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "GIVE_BACK_SECONDS", 0.0)  # nothing was taken
     nobody = sessions.Size(0, 0, 0, 0, 0, 0, 0)
-    told = [
+    broken = [
         sessions.soak(buggy, nobody, [Stage("shared", "legacy")]).broken,
         isolation.soak(buggy, [isolation.Round("legacy", "legacy", "session", 2_000)]).broken,
     ]
-    assert told == [["lines of stderr that tell of a bug"]] * 2
+    assert broken == [["lines of stderr that tell of a bug"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_bug_that_a_shim_tells_of_breaks_either_soak(buggy: str, monkeypatch: 
         "Future exception was never retrieved",
     ],
 )
-def test_each_word_for_a_bug_is_known(line: str) -> None:
+def test_each_kind_of_bug_report_is_recognized(line: str) -> None:
     report = Report()
     report.bugs(["mcpmesh-shim: test listens on 127.0.0.1:1", line])
     assert len(report.broken) == 1
@@ -91,10 +91,10 @@ def reply(words: str, id: object = 1) -> Reply:
     return Reply(status=200, messages=[{"id": id, "result": {"content": [{"type": "text", "text": words}]}}])
 
 
-def test_what_is_ones_own_is_not_taken_for_crossed() -> None:
+def test_a_callers_own_messages_are_not_counted_as_crossed() -> None:
     tally = Tally()
-    legacy_line(tally).judge("who", reply("me#7"))
-    legacy_line(tally).judge("ask", reply("me#7 heard to me#7"))
+    legacy_line(tally).check_answer("who", reply("me#7"))
+    legacy_line(tally).check_answer("ask", reply("me#7 heard to me#7"))
     assert (tally.counts["calls"], tally.crossed) == (2, [])
 
 
@@ -108,9 +108,9 @@ def test_what_is_ones_own_is_not_taken_for_crossed() -> None:
         ("fail", Reply(messages=[{"id": 1, "error": {"message": "you#7"}}])),
     ],
 )
-def test_anothers_answer_is_seen(tool: str, answer: Reply) -> None:
+def test_the_answer_of_another_call_is_detected(tool: str, answer: Reply) -> None:
     tally = Tally()
-    legacy_line(tally).judge(tool, answer)
+    legacy_line(tally).check_answer(tool, answer)
     assert len(tally.crossed) == 1
 
 
@@ -127,10 +127,10 @@ def note(method: str, **params: object) -> dict[str, object]:
         note("notifications/message", data="you#7"),
     ],
 )
-def test_anothers_notification_is_seen(message: dict[str, object]) -> None:
+def test_the_notification_of_another_caller_is_detected(message: dict[str, object]) -> None:
     for line in (legacy_line, modern_line):
         tally = Tally()
-        line(tally).came(message)
+        line(tally).message_arrived(message)
         assert len(tally.crossed) == 1
 
 
@@ -140,52 +140,52 @@ def update(uri: str, subscription: int = 1) -> dict[str, object]:
     )
 
 
-def test_a_change_of_ones_own_is_ones_own_and_anothers_is_seen() -> None:
+def test_a_change_of_another_callers_resource_is_detected() -> None:
     tally = Tally()
     session, client = LegacyCaller(0, "me", tally), ModernCaller(0, "me", tally)
     session.subscribed = client.subscribed = True
-    for hear in (session.heard, client.listened):
+    for hear in (session.session_message, client.subscription_message):
         hear(update("soak://me"))
     assert (session.updates, client.updates, tally.crossed) == (1, 1, [])
-    for hear in (session.heard, client.listened):
+    for hear in (session.session_message, client.subscription_message):
         hear(update("soak://you"))
-    client.listened(update("soak://me", subscription=2))
+    client.subscription_message(update("soak://me", subscription=2))
     assert len(tally.crossed) == 3
 
 
-def test_a_change_that_reaches_who_did_not_subscribe_is_seen() -> None:
+def test_a_change_that_reaches_a_caller_without_a_subscription_is_detected() -> None:
     tally = Tally()
-    LegacyCaller(0, "me", tally).heard(update("soak://me"))
+    LegacyCaller(0, "me", tally).session_message(update("soak://me"))
     assert len(tally.crossed) == 1
 
 
 @pytest.mark.parametrize(("updates", "each", "wrong"), [(1, True, 1), (3, True, 1), (3, False, 1), (1, False, 0)])
-async def test_a_change_that_is_not_told_once_is_seen(
+async def test_a_change_that_is_not_notified_exactly_once_is_detected(
     updates: int, each: bool, wrong: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(isolation, "TOLD_SECONDS", 0.05)
     tally = Tally()
     caller = ModernCaller(0, "me", tally)
     caller.subscribed, caller.touched, caller.updates = True, 2, updates
-    await isolation.told([caller], tally, each)
+    await isolation.check_changes([caller], tally, each)
     assert len(tally.wrong) == wrong
 
 
-async def test_anothers_question_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_request_of_another_caller_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LegacyCaller, "_answer", Mock(side_effect=lambda *_: _nothing()))
     tally = Tally()
     question = note("sampling/createMessage", messages=[{"content": {"text": "you#7"}}]) | {"id": 1}
-    legacy_line(tally).came(question)
+    legacy_line(tally).message_arrived(question)
     assert len(tally.crossed) == 1
 
 
 async def _nothing() -> None:
-    """The question is not answered."""
+    """Leave the server request unanswered."""
 
 
-def test_a_lost_answer_and_a_bound_that_is_passed_are_told() -> None:
+def test_a_lost_answer_and_a_broken_bound_are_reported() -> None:
     tally = Tally()
-    legacy_line(tally).judge("who", Reply(messages=[{"id": 1, "error": {"message": "no"}}]))
+    legacy_line(tally).check_answer("who", Reply(messages=[{"id": 1, "error": {"message": "no"}}]))
     assert len(tally.wrong) == 1
     report = Report()
     report.bound("memory", Count(10, 1060, 1000).grown(Count(10, 1000, 1000)), 5.0, " %")

@@ -1,6 +1,6 @@
 """A lean HTTP client for MCP: one connection, one request at a time, messages as they come.
 
-Lean because a million calls shall not take an hour; httptools parses, msgspec decodes.
+It is lean, so that a million calls don't take an hour; httptools parses, msgspec decodes.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ decode: Callable[[bytes], Message] = msgspec.json.Decoder().decode
 
 
 class Dropped(Exception):
-    """The connection ended before the answer was whole."""
+    """The connection ended before the answer was complete."""
 
 
 @dataclass
 class Reply:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int = 0
     session: str = ""
     streamed: bool = False
     messages: list[Message] = field(default_factory=list)
-    """Those of a JSON body; those of an event stream went to `on_message` already, the last one stands here too."""
+    """The messages of a JSON body. Those of an event stream went to `on_message` already; the last one is here too."""
     body: bytes = b""
 
 
@@ -110,13 +110,13 @@ class Connection(asyncio.Protocol):
     # Requests
 
     def write(self, data: bytes) -> None:
-        """Bytes as they are."""
+        """Send bytes unchanged."""
         if self.transport is None:
             raise Dropped("closed")
         self.transport.write(data)
 
     def begin(self, request: bytes) -> asyncio.Future[Reply]:
-        """Send a request; the future is its answer. Raises Dropped, as the future does."""
+        """Send a request; returns a future of its answer. Both may raise Dropped."""
         self._done = asyncio.get_running_loop().create_future()
         self.write(request)
         return self._done
@@ -127,12 +127,12 @@ class Connection(asyncio.Protocol):
             return await self.begin(request)
 
     def close(self) -> None:
-        """FIN."""
+        """Close with a FIN."""
         if self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
-        """Without waiting for what was not sent."""
+        """Close at once; unsent bytes are dropped."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -141,7 +141,7 @@ _connected: set[Connection] = set()
 
 
 async def disconnect() -> None:
-    """Abort every connection that is left; returns when all are gone, as a loop has to have it before it is closed."""
+    """Abort every open connection; returns when all are closed, which is needed before the loop is closed."""
     for connection in list(_connected):
         connection.abort()
     async with asyncio.timeout(60):
@@ -159,7 +159,7 @@ def request(body: bytes, *lines: str, verb: str = "POST") -> bytes:
 
 
 def rpc(method: str | None, params: Any = None, id: Any = 1, **more: Any) -> bytes:
-    """A JSON-RPC message; a notification where the id is None, a response where the method is."""
+    """A JSON-RPC message: a notification if the id is None, a response if the method is None."""
     message: Message = {"jsonrpc": "2.0"}
     if id is not None:
         message["id"] = id
@@ -191,7 +191,7 @@ ASKABLE: Message = {"sampling": {}}
 
 
 def modern(method: str, params: Message, capabilities: Message | None = None, **meta: Any) -> bytes:
-    """A modern request; always with the same id. Its client can be asked nothing unless it says so."""
+    """A modern request, always with the same id; its client has no capabilities unless they are given."""
     envelope = {
         "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": capabilities or {},
@@ -209,5 +209,5 @@ def listen(*uris: str) -> bytes:
 
 
 def subscription_of(message: Message) -> Any:
-    """The subscription that a message says it belongs to."""
+    """The id of the subscription that a message names."""
     return message["params"].get("_meta", {}).get("io.modelcontextprotocol/subscriptionId")
