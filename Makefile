@@ -1,5 +1,5 @@
-# Everything that a person or the CI does here goes through these targets; `make help` lists them.
-# Nothing is installed outside this folder but Consul, which is kept in ~/.cache/mcpmesh.
+# People and the CI do everything through these targets; `make help` lists them.
+# Everything is installed in this folder, except Consul, which is kept in ~/.cache/mcpmesh.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,24 +9,26 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .SILENT:
 
-# The catalog that `make up` starts, and what is handed to pytest: options, and paths that replace the target's own
-# (its testpaths): make test ARGS='-k intention', make test ARGS='tests/unit -x'.
+# FILE is the catalog that `make up` starts. ARGS are arguments for pytest: options, and paths that replace the target's
+# own (its testpaths): make test ARGS='-k intention', make test ARGS='tests/unit -x'.
 FILE ?= examples/mesh.yaml
 ARGS ?=
-# Processes that run the tests side by side; most of them wait for a mesh, so more than there are cores. 0 is this one.
+# The number of processes that run tests at the same time. It is more than the cores, since most tests wait for a mesh.
+# With 0, one process runs all tests.
 WORKERS ?= 3
 
 BIN := .venv/bin
 
-# Folders with targets of their own. `make test` runs them only when ARGS names them: pytest ignores no path that it is given.
+# These folders have targets of their own. `make test` runs them only if ARGS names them: pytest does not ignore a path
+# that it is given.
 NOT_IN_TEST := $(addprefix --ignore=,tests/e2e tests/integration/docker tests/integration/twenty)
 
-# The first Python that is new enough; empty where there is none.
+# The first Python that is new enough; empty if there is none.
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; done)
 
-# $(call slow,what is done,command): a line every five seconds says how long it
-# takes and what the command said last; its end is shown if it fails by itself.
+# $(call slow,TITLE,COMMAND) runs a command. Every five seconds a line shows the
+# time and the last line of its output. If it fails, the end of its output is shown.
 define slow
 printf '%s\n' "$(1)"; log=$$(mktemp); \
 ( exec 9<> <(:); while ! read -rt 5 -u 9; do \
@@ -35,66 +37,66 @@ trap 'kill "$$ticker" 2>/dev/null || true; rm -f "$$log"' EXIT; \
 trap 'exit 130' INT; { $(2); } >"$$log" 2>&1 || { tail -n 25 "$$log" >&2; exit 1; }
 endef
 
-# $(call venv,folder): one with a pip that works is kept, half of one is not.
+# $(call venv,FOLDER) makes a virtual environment, unless there is one whose pip works.
 venv = { $(1)/bin/python -m pip --version 2>/dev/null || "$(PYTHON)" -m venv --clear $(1); }
 
 .PHONY: help
-help: ## this list
+help: ## list the targets
 	printf 'make TARGET\n\n'
 	sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 15
 
 .PHONY: setup
-setup: $(BIN)/.installed examples/.venv/.installed npm-servers consul-binary ## prepare all that the mesh needs: packages, example servers, Consul
+setup: $(BIN)/.installed examples/.venv/.installed npm-servers consul-binary ## install everything that the mesh needs: packages, example servers, Consul
 
 .PHONY: up
-up: setup ## start the mesh of FILE (examples/mesh.yaml) here; Ctrl-C stops it
+up: setup ## start the mesh of FILE (default examples/mesh.yaml) in the foreground; Ctrl-C stops it
 	exec $(BIN)/mcpmesh up -f $(FILE)
 
 .PHONY: test
-test: setup tests/conformance/node_modules/.installed ## run all tests against the real parts; ARGS go to pytest
+test: setup tests/conformance/node_modules/.installed ## run all tests with the real Consul, Envoy and servers; ARGS go to pytest
 	exec $(BIN)/python -m pytest $(NOT_IN_TEST) -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
-soak: $(BIN)/.installed ## drop 4,000 callers impolitely, make a million calls of one id (3 minutes; ARGS: sessions, isolation)
+soak: $(BIN)/.installed ## drop 4,000 callers impolitely and make a million calls with one id (3 minutes; ARGS: sessions, isolation)
 	exec $(BIN)/python -m tests.soak $(ARGS)
 
-# Their npm packages alone are 900 MB, so neither `make setup` nor `make test` asks for them.
+# Their npm packages alone are 900 MB, so neither `make setup` nor `make test` installs them.
 .PHONY: twenty
-twenty: | python-found ## install the servers of examples/twenty, as far as this machine can
+twenty: | python-found ## install the servers of examples/twenty that this machine can run
 	PYTHON=$(PYTHON) exec examples/twenty/install
 
 .PHONY: test-twenty
-test-twenty: setup twenty ## bring them up in one mesh, print the table and write it into docs/servers.md
+test-twenty: setup twenty ## start the servers of examples/twenty in one mesh and write their table into docs/servers.md
 	exec $(BIN)/python -m pytest -o testpaths=tests/integration/twenty $(ARGS)
 
 .PHONY: conformance
-conformance: setup tests/conformance/node_modules/.installed ## the official suite against the shim, alone and in a whole mesh
+conformance: setup tests/conformance/node_modules/.installed ## run the official suite on the shim, alone and in a mesh
 	exec $(BIN)/python -m tests.conformance $(ARGS)
 
 .PHONY: bench-shim
-bench-shim: $(BIN)/.installed ## measure the shim beside other bridges (8 minutes; ARGS: --only WORD, --quick)
+bench-shim: $(BIN)/.installed ## measure the shim and other bridges (8 minutes; ARGS: --only WORD, --quick)
 	exec $(BIN)/python -m bench.shim $(ARGS)
 
-# What needs a Docker Engine has a target of its own.
+# Tests that need a Docker Engine have a target of their own.
 .PHONY: e2e
-e2e: setup ## run compose.yaml and the container runtime on a real Docker, which is installed where there is none; ARGS go to pytest
+e2e: setup ## test compose.yaml and containers on a real Docker, which is installed if it is missing; ARGS go to pytest
 	tests/e2e/machine/engine >/dev/null
 	tests/e2e/machine/images "$$(cat $(BIN)/.consul)"
 	exec $(BIN)/python -m pytest -o testpaths='tests/integration/docker tests/e2e' $(ARGS)
 
 .PHONY: mutants
-mutants: setup ## do the unit and contract tests notice 200 changed operators? (ARGS: --only PATH, --seed N, --count N, --help)
+mutants: setup ## count the changed operators, of 200, that unit and contract tests notice (ARGS: --only PATH, --seed N, --count N)
 	exec $(BIN)/python -m tests.mutants $(ARGS)
 
 .PHONY: check
-check: $(BIN)/.installed ## format, lint, strict types, import contracts
+check: $(BIN)/.installed ## check format, lint, strict types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
 .PHONY: clean
-clean: ## remove what setup and the tools made in this folder
+clean: ## remove everything that setup and the tools made in this folder
 	rm -rf .venv examples/.venv examples/node_modules tests/conformance/node_modules dist
 	rm -rf examples/twenty/{.venv,bin,.installed,node_modules,claude-flow/node_modules,ruv-swarm/node_modules}
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .mutants
@@ -117,7 +119,7 @@ examples/.venv/.installed: examples/requirements.txt | python-found
 		$(call venv,examples/.venv) && examples/.venv/bin/python -m pip install --disable-pip-version-check --progress-bar off -r examples/requirements.txt)
 	touch $@
 
-# Without Node only the services that need it fail, so the rest is set up all the same.
+# Without Node, only the services that need it fail. So the rest is installed all the same.
 .PHONY: npm-servers
 npm-servers:
 	if command -v npm >/dev/null && command -v node >/dev/null; then \
@@ -131,14 +133,14 @@ examples/node_modules/.installed: examples/package.json examples/package-lock.js
 		npm ci --prefix examples --no-audit --no-fund --ignore-scripts)
 	touch $@
 
-# The suite, the inspector and the Node that they need; their scripts are not run.
+# The conformance suite, the inspector and their Node. Their install scripts are not run.
 tests/conformance/node_modules/.installed: tests/conformance/package.json tests/conformance/package-lock.json
 	command -v npm >/dev/null || { echo 'npm is not on PATH: the conformance suite is installed with it (https://nodejs.org)' >&2; exit 1; }
 	$(call slow,installing the conformance suite into tests/conformance/node_modules,\
 		npm ci --prefix tests/conformance --no-audit --no-fund --ignore-scripts --loglevel error)
 	touch $@
 
-# The path is remembered until the pinned version changes, so that a second start does not even ask.
+# The path is remembered until the pinned version changes, so that a second start need not look for it.
 .PHONY: consul-binary
 consul-binary: $(BIN)/.installed
 	test $(BIN)/.consul -nt consul/build/go.mod && test -x "$$(cat $(BIN)/.consul)" || { \

@@ -1,5 +1,6 @@
-# again COMMAND...: up to three times, for what goes over a network. Sourced. In
-# a function that it is given, errexit is off: its last command decides.
+# again COMMAND...: runs a command that uses the network, up to three times. This
+# file is sourced. Inside a function given as COMMAND, errexit is off: the
+# function's last command decides.
 again() {
   "$@" || { sleep 5 && "$@"; } || { sleep 20 && "$@"; }
 }
