@@ -115,6 +115,11 @@ def test_a_conflict_with_the_mesh_is_an_error_with_file_and_entity(tmp_path: Pat
     "text",
     [
         "routes:\n- {name: x, paths: [/mcp/files], hosts: [files.example]}\n",
+        "routes:\n- {name: x, paths: [/mcp/files], methods: [PUT]}\n",
+        "routes:\n- {name: x, paths: [/mcp/files], headers: {x-team: [a]}}\n",
+        "routes:\n- {name: x, paths: [/mcp/files], snis: [files.example]}\n",
+        "routes:\n- {name: x, paths: [/mcp/files], sources: [{ip: 10.0.0.1}]}\n",
+        "routes:\n- {name: x, paths: [/mcp/files], destinations: [{port: 1}]}\n",
         "routes:\n- {name: x, paths: [/mcp/files/special]}\n",
         "plugins:\n- {name: prometheus, service: files}\n",
         "plugins:\n- {name: key-auth, service: files}\n- {name: key-auth, service: other}\n",
@@ -154,3 +159,29 @@ def test_the_fingerprint_differs_for_a_changed_a_new_and_a_removed_document(tmp_
     changed = fingerprint(tmp_path)
     (tmp_path / "a.yml").unlink()
     assert before != written != changed and fingerprint(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("services:\n- {name: a, id: x, host: a}\n- {name: b, id: x, host: b}\n", 'service id "x" is taken'),
+        ("consumers:\n- custom_id: x\n- custom_id: x\n", 'consumer custom_id "x" is taken'),
+        (
+            "plugins:\n- {name: acl, service: files, consumer: ada}\n"
+            "- {name: acl, service: {name: files}, consumer: ada}\n",
+            'plugin name "acl" on service files and consumer ada is taken',
+        ),
+        (
+            "services:\n- {name: a, host: a, plugins: [{name: acl}]}\nplugins:\n- {name: acl, service: a}\n",
+            'plugin name "acl" on service a is taken',
+        ),
+        ("routes:\n- {name: a, paths: ['~/a[.]b$']}\n- {name: b, paths: [/a.b/]}\n", 'route path "/a.b" is taken'),
+    ],
+)
+def test_a_conflict_is_described_by_what_both_want(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        documents_in(tmp_path, a=text).check_conflicts(OURS)
+    (problem,) = caught.value.problems
+    step = "put this one on a service or route" if "plugin" in expected else "rename one of them"
+    assert problem.message.startswith(f"{expected}: it stands at {tmp_path / 'a.yml'}:")
+    assert problem.message.endswith(step)
