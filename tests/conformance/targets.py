@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.conformance.suite import HERE
-from tests.integration.shim.shim_running import running, until
+from tests.integration.shim.running_shim import running, until
 from tests.support.mesh import RealMesh, real_mesh, wait_for
 
 START_SECONDS = 60.0

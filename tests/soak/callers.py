@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
-from tests.soak.wire import Connection, Dropped, Message, Reply
+from tests.soak.http_client import Connection, Dropped, Message, Reply
 
 UPDATED = "notifications/resources/updated"
 

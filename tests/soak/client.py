@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from tests.soak.legacy_ways import Client
-from tests.soak.modern_ways import calling, listening
-from tests.soak.wire import legacy
+from tests.soak.http_client import legacy
+from tests.soak.legacy_drops import Client
+from tests.soak.modern_drops import calling, listening
 
 # A session, a modern call, a subscription.
 CALLERS = 3

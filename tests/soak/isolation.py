@@ -23,12 +23,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import uvloop
-from tests.integration.shim.shim_running import Shim
+from tests.integration.shim.running_shim import Shim
 from tests.soak.callers import Caller, Line, Tally
+from tests.soak.http_client import disconnect
 from tests.soak.legacy_caller import LegacyCaller
 from tests.soak.modern_caller import ModernCaller
 from tests.soak.report import Report
-from tests.soak.wire import disconnect
 
 # One of this many callers has a subscription.
 SUBSCRIBE_EVERY = 3

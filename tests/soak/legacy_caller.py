@@ -6,7 +6,7 @@ import asyncio
 from typing import Self
 
 from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, caller_named_in
-from tests.soak.wire import INITIALIZE, Connection, Message, legacy, rpc
+from tests.soak.http_client import INITIALIZE, Connection, Message, legacy, rpc
 
 
 class LegacyCaller(Caller):

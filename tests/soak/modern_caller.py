@@ -6,8 +6,8 @@ import asyncio
 from typing import Self
 
 from tests.soak.callers import UPDATED, Caller, Line, Tally, answer, arguments, caller_named_in
-from tests.soak.leaving import abandon
-from tests.soak.wire import ASKABLE, Connection, Message, Reply, listen, modern, subscription_of
+from tests.soak.disconnects import abandon
+from tests.soak.http_client import ASKABLE, Connection, Message, Reply, listen, modern, subscription_of
 
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 LOG_LEVEL = "io.modelcontextprotocol/logLevel"

@@ -15,7 +15,7 @@ import socket
 import struct
 from pathlib import Path
 
-from tests.soak.leaving import TCP_REPAIR
+from tests.soak.disconnects import TCP_REPAIR
 
 # From linux/sched.h, linux/sockios.h and linux/if.h.
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000

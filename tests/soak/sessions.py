@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.soak.client import CALLERS
-from tests.soak.ends import ENDS, end_shims
 from tests.soak.report import Report
+from tests.soak.shim_exits import ENDS, end_shims
 from tests.soak.stages import STAGES, Running, Stage, running, settle
 
 

@@ -11,11 +11,11 @@ from functools import partial
 from typing import TypeAlias
 
 import uvloop
-from tests.integration.shim.shim_running import Shim, marked, until
-from tests.soak import legacy_ways, modern_ways
-from tests.soak.counting import Count, count
+from tests.integration.shim.running_shim import Shim, marked, until
+from tests.soak import legacy_drops, modern_drops
+from tests.soak.http_client import disconnect
+from tests.soak.process_counts import Count, count
 from tests.soak.report import Report
-from tests.soak.wire import disconnect
 
 AT_ONCE = 16
 SETTLE_SECONDS = 60.0
@@ -53,10 +53,10 @@ class Stage:
         return f"{self.isolation}, {self.era} server"
 
     @property
-    def legacy_ways(self) -> list[legacy_ways.Way]:
+    def legacy_ways(self) -> list[legacy_drops.Way]:
         """The ways of legacy clients; the server is killed only if it belongs to one session or one call."""
         own = self.isolation == "request" or (self.isolation, self.era) == ("session", "legacy")
-        return [*legacy_ways.WAYS, *([legacy_ways.server_dies] if own else [])]
+        return [*legacy_drops.WAYS, *([legacy_drops.server_dies] if own else [])]
 
     @property
     def has_one_caller(self) -> bool:
@@ -64,26 +64,26 @@ class Stage:
         return self.era == "modern" or self.isolation == "request"
 
     @property
-    def modern_ways(self) -> list[modern_ways.Way]:
+    def modern_ways(self) -> list[modern_drops.Way]:
         """The ways of modern clients; a server request may be refused if it could belong to several callers."""
-        asked = modern_ways.input_never_retried if self.has_one_caller else modern_ways.input_refused_or_never_retried
+        asked = modern_drops.input_never_retried if self.has_one_caller else modern_drops.input_refused_or_never_retried
         own = self.isolation == "request"
-        return [*modern_ways.WAYS, asked, *([modern_ways.server_dies] if own else [])]
+        return [*modern_drops.WAYS, asked, *([modern_drops.server_dies] if own else [])]
 
     @property
     def drops(self) -> list[Drop]:
         """Every way that may run beside others."""
         return [
-            *(partial(legacy_ways.drop, way=way) for way in self.legacy_ways),
-            *(partial(modern_ways.drop, way=way) for way in self.modern_ways),
+            *(partial(legacy_drops.drop, way=way) for way in self.legacy_ways),
+            *(partial(modern_drops.drop, way=way) for way in self.modern_ways),
         ]
 
     @property
     def exclusive(self) -> list[Drop]:
         """Ways that need the shim for themselves: they kill a shared server, or its request needs a clear caller."""
-        asked = [] if self.has_one_caller else [modern_ways.input_never_retried]
-        dies = [] if self.isolation == "request" else [modern_ways.server_dies]
-        return [partial(modern_ways.drop, way=way) for way in (*asked, *dies)]
+        asked = [] if self.has_one_caller else [modern_drops.input_never_retried]
+        dies = [] if self.isolation == "request" else [modern_drops.server_dies]
+        return [partial(modern_drops.drop, way=way) for way in (*asked, *dies)]
 
 
 STAGES = [Stage(isolation, era) for isolation in ("session", "shared", "request") for era in ("legacy", "modern")]

@@ -11,13 +11,13 @@ from unittest.mock import Mock
 import pytest
 from tests.soak import isolation, sessions, stages
 from tests.soak.callers import Tally
-from tests.soak.counting import Count
+from tests.soak.http_client import Connection, Reply
 from tests.soak.legacy_caller import LegacyCaller, LegacyLine
 from tests.soak.modern_caller import ModernCaller, ModernLine
+from tests.soak.process_counts import Count
 from tests.soak.report import Report
 from tests.soak.server import built
 from tests.soak.stages import STAGES, Stage
-from tests.soak.wire import Connection, Reply
 
 
 @pytest.fixture(scope="module")

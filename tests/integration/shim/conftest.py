@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from shim_running import Gate, Legacy, Modern, Shim, running
+from running_shim import Gate, Legacy, Modern, Shim, running
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from shim_running import ACCEPT, events, until
+from running_shim import ACCEPT, events, until
 
 MIB = 1 << 20
 GIB = 1 << 30

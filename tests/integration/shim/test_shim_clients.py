@@ -7,7 +7,7 @@ import os
 import subprocess
 
 import pytest
-from shim_running import program, running
+from running_shim import program, running
 from tests.conformance.suite import INSPECTOR, node
 
 SERVERS = {

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shim_running import FAKE, ROOT, SHIM, descendants, until
+from running_shim import FAKE, ROOT, SHIM, descendants, until
 
 
 def test_health_is_200_whatever_the_server_does(start):

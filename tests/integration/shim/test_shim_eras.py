@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from shim_running import MODERN, events, until
+from running_shim import MODERN, events, until
 
 # A legacy server's requests, each with the capability that it needs and an answer.
 QUESTIONS = {

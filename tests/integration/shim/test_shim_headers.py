@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from shim_running import ACCEPT, MODERN
+from running_shim import ACCEPT, MODERN
 
 ENCODED = {"plain": "eu", "accented": "=?base64?w7w=?="}
 

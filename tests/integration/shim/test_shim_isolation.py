@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shim_running import events, running, until
+from running_shim import events, running, until
 
 
 @pytest.fixture(scope="module", params=[[], ["--modern"]], ids=["legacy server", "modern server"])

@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shim_running import ACCEPT, events, initialize, posted, until
+from running_shim import ACCEPT, events, initialize, posted, until
 
 
 def test_a_session_has_its_own_process_and_the_servers_own_answer(plain, legacy):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from shim_running import until
+from running_shim import until
 
 from mcpmesh.shim.server.stdio_process import WIDE_PIPE_BYTES
 

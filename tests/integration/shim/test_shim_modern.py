@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shim_running import MODERN, events, messages, posted, until
+from running_shim import MODERN, events, messages, posted, until
 
 VERSION = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
@@ -18,7 +18,7 @@ BOTH = pytest.mark.parametrize("era", [[], ["--modern"]], ids=["legacy server", 
 @pytest.fixture(scope="module", params=[[], ["--modern"]], ids=["legacy server", "modern server"])
 def either(request):
     """A shim over a server of each era."""
-    from shim_running import running
+    from running_shim import running
 
     with running(*request.param) as shim:
         yield shim.wait_ready()

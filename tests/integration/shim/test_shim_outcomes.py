@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from shim_running import FAKE, events, impatient, posted, until
+from running_shim import FAKE, events, impatient, posted, until
 
 ISOLATIONS = pytest.mark.parametrize("isolation", ["session", "shared"])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from shim_running import ACCEPT, SECONDS, Shim, descendants, initialize, marked, until
+from running_shim import ACCEPT, SECONDS, Shim, descendants, initialize, marked, until
 
 
 def test_a_call_whose_server_dies_fails_at_once_and_says_how(plain, legacy):
@@ -242,7 +242,7 @@ def test_a_wrapper_that_is_killed_does_not_orphan_its_server(start):
     # As with npx: the server is a child of the program that was started.
     import sys
 
-    from shim_running import FAKE
+    from running_shim import FAKE
 
     script = f"exec 3<&0; {sys.executable} {FAKE} --ignore-eof --ignore-term <&3 & wait"
     shim = start(

@@ -7,7 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shim_running import events, running, until
+from running_shim import events, running, until
 
 
 @pytest.fixture(scope="module", params=[[], ["--modern"]], ids=["legacy remote", "modern remote"])

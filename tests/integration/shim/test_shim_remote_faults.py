@@ -7,8 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from remote_standin import INITIALIZED, Answer, standing
-from shim_running import running, until
+from fake_remote import INITIALIZED, Answer, standing
+from running_shim import running, until
 
 MODERN_RESULT = {
     "resultType": "complete",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from mcp import Client, MCPError
-from shim_running import descendants, running
+from running_shim import descendants, running
 from tests.integration.twenty.servers import SERVERS, TWENTY, shim_config
 from tests.integration.twenty.table import Row, publish, summary, table
 from tests.support.mesh import RealMesh

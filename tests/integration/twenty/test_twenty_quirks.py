@@ -1,4 +1,4 @@
-"""The manners of the real servers, at the servers themselves. With a fake: tests/integration/shim/test_quirks.py."""
+"""Quirks of the real servers, with the real ones. With a fake: tests/integration/shim/test_shim_server_quirks.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shim_running import Legacy, Modern, Shim, events, marked, running, until
+from running_shim import Legacy, Modern, Shim, events, marked, running, until
 from tests.integration.twenty.postgres import programs
 from tests.integration.twenty.servers import SERVERS, TWENTY, shim_config
 

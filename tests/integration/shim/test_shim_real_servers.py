@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from mcp import Client
-from shim_running import ROOT, program
+from running_shim import ROOT, program
 
 MODES = ["auto", "legacy", "2026-07-28"]
 SERVERS = {
@@ -65,7 +65,7 @@ def test_a_real_server_answers_the_official_client_in_every_mode(start, place, t
 @pytest.fixture(scope="module", params=["both", "legacy", "modern"])
 def conformant(request):
     """The SDK's own server, in both eras or in one only."""
-    from shim_running import running
+    from running_shim import running
 
     server = str(ROOT / "tests/conformance/server")
     with running(command=sys.executable, args=[server, request.param]) as shim:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 
-from tests.soak.wire import Connection, Dropped, Message, Reply
+from tests.soak.http_client import Connection, Dropped, Message, Reply
 
 # From linux/tcp.h: a socket in repair mode is closed without telling its peer.
 TCP_REPAIR = 19

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from shim_running import ACCEPT, FAKE, descendants, messages, running, until
+from running_shim import ACCEPT, FAKE, descendants, messages, running, until
 
 from mcpmesh.shim.server.rlimits import MAX_OPEN_FILES
 

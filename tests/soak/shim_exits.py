@@ -9,12 +9,12 @@ import time
 from itertools import cycle
 
 import uvloop
-from tests.integration.shim.shim_running import SECONDS, Shim, children, descendants, marked
-from tests.soak.leaving import abandon, begin_call
-from tests.soak.legacy_ways import Client
-from tests.soak.modern_ways import calling, listening
+from tests.integration.shim.running_shim import SECONDS, Shim, children, descendants, marked
+from tests.soak.disconnects import abandon, begin_call
+from tests.soak.http_client import disconnect
+from tests.soak.legacy_drops import Client
+from tests.soak.modern_drops import calling, listening
 from tests.soak.report import Report
-from tests.soak.wire import disconnect
 
 # How a shim is ended: by a signal to it or to its guard; and its exit code.
 ENDS = {"SIGTERM": 0, "SIGINT": 0, "SIGKILL": -9, "guard SIGKILL": 4}

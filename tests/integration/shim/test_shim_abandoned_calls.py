@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from shim_running import events, impatient, initialize, messages, running, until, within
+from running_shim import events, impatient, initialize, messages, running, until, within
 
 # How long an impatient client waits for an answer (seconds).
 IMPATIENT = httpx.Timeout(60, read=0.5)

@@ -7,7 +7,7 @@ import threading
 from itertools import product
 
 import pytest
-from shim_running import events
+from running_shim import events
 
 MINE = 424242
 SPELLINGS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from tests.soak.leaving import abandon, begin_call, reset, vanish
-from tests.soak.wire import INITIALIZE, Connection, Dropped, legacy, rpc
+from tests.soak.disconnects import abandon, begin_call, reset, vanish
+from tests.soak.http_client import INITIALIZE, Connection, Dropped, legacy, rpc
 
 
 class Client:

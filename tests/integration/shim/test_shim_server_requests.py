@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from shim_running import events, until
+from running_shim import events, until
 
 from mcpmesh.shim.sessions.session import MAX_SERVER_REQUESTS
 

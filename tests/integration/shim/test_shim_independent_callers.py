@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from shim_running import FAKE, events, impatient, running, until
+from running_shim import FAKE, events, impatient, running, until
 
 SAMPLING = {"sampling": {}}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from shim_running import ROOT, running, until
+from running_shim import ROOT, running, until
 
 FIXTURE = str(ROOT / "tests/conformance/server")
 OWNER = "127.0.0.1:4711"

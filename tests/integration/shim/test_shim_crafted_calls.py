@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from shim_running import FAKE, events, impatient, messages, running, until
+from running_shim import FAKE, events, impatient, messages, running, until
 
 
 def test_a_legacy_call_with_a_second_name_in_other_letters_is_refused(plain, legacy):

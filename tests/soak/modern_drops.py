@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TypeAlias
 
-from tests.soak.leaving import abandon, first_message, reset, vanish
-from tests.soak.wire import ASKABLE, Connection, Dropped, Message, listen, modern
+from tests.soak.disconnects import abandon, first_message, reset, vanish
+from tests.soak.http_client import ASKABLE, Connection, Dropped, Message, listen, modern
 
 _names = count(1)
 

@@ -31,7 +31,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shim_running import events, until
+from running_shim import events, until
 
 
 def test_a_list_that_the_server_announces_but_lacks_is_only_an_error(start, legacy, modern):

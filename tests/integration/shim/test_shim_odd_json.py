@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from shim_running import MODERN, running, until
+from running_shim import MODERN, running, until
 
 # Each in its JSON text, since Python can't write some of them.
 ODD = {
