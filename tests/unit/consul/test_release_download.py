@@ -174,6 +174,7 @@ async def test_a_zip_of_another_checksum_is_never_unzipped(site: Site, cache: Ca
 async def test_a_missing_release_is_an_error_with_its_status(site: Site, cache: Cache) -> None:
     with pytest.raises(MeshError, match=f"cannot download {site.url}/{VERSION}/{SUMS}: HTTP 404"):
         await cache.prepare(site)
+    assert [line.rpartition("; ")[2] for line in cache.progress] == ["building it instead"]
     assert cache.files() == set()
 
 

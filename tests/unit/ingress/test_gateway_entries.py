@@ -1,10 +1,11 @@
-"""Consul's API gateway as the ingress."""
+"""What Consul knows of an ingress: the API gateway, or Kong with its sidecar."""
 
 from __future__ import annotations
 
 import pytest
 
 from mcpmesh.ingress.api_gateway import ApiGateway, gateway_registration, route_entry
+from mcpmesh.ingress.kong.kong_ingress import KongIngress
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Timeouts
 
 GATEWAY = ApiGateway("m", "m-ingress", "ingress", "127.0.0.1", 8000, "lua")
@@ -35,6 +36,17 @@ def test_a_gateway_is_checked_where_it_listens(host: str, checked: str) -> None:
             }
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("", "127.0.0.1"), ("10.0.0.5", "10.0.0.5")]
+)
+def test_kong_is_registered_where_its_sidecar_reaches_it(host: str, address: str) -> None:
+    kong = KongIngress("m", "m-ingress", "ingress", host, 8000, 6000, "lua", "10.0.0.9")
+    instance, sidecar = kong.registrations({"web": 2, "files": 1})
+    assert (instance["Address"], instance["Port"], sidecar["Address"]) == (address, 8000, "10.0.0.9")
+    assert [item["DestinationName"] for item in sidecar["Proxy"]["Upstreams"]] == ["files", "web"]
+    assert kong.route(ServiceSpec("files", Stdio("server"), route="/mcp/files")) is None
 
 
 def test_a_gateway_has_one_registration_whatever_it_leads_to() -> None:
