@@ -40,6 +40,12 @@ _CONNECTION_HEADERS = {
 }
 
 
+def duration_text(seconds: float) -> str:
+    """A duration as a catalog has it: `24h`, `90s`, `0.5s`."""
+    hours = seconds / _UNIT_SECONDS["h"]
+    return f"{hours:g}h" if hours >= 1 else f"{seconds:g}s"
+
+
 def _refused(message: str) -> PydanticCustomError:
     """An error whose message is shown as it is."""
     # Braces are doubled because pydantic takes the message for a template.

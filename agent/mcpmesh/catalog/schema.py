@@ -34,6 +34,7 @@ from mcpmesh.catalog.field_types import (
     Text,
     Url,
     UrlPath,
+    duration_text,
 )
 from mcpmesh.model.service import Balance, Health, ServiceSpec, Stdio, Timeouts, default_route
 
@@ -90,30 +91,27 @@ class ListeningKeys(Keys):
     args: list[Argument] | None = Field(None, description="Arguments of the program.")
 
 
-def _short(seconds: float) -> str:
-    """A duration as it is written in a catalog."""
-    return f"{seconds / 3600:g}h" if seconds >= 3600 else f"{seconds:g}s"
-
-
 class TimeoutKeys(Keys):
     """How long things may take: 30s, 5m, 1m30s, or a number of seconds."""
 
     start: Seconds | None = Field(
-        None, description=f"From the launch to the first answer. Default {_short(Timeouts.start)}."
+        None, description=f"From the launch to the first answer. Default {duration_text(Timeouts.start)}."
     )
     request: Seconds | None = Field(
-        None, description=f"One call, its streams included. Default {_short(Timeouts.request)}."
+        None, description=f"One call, its streams included. Default {duration_text(Timeouts.request)}."
     )
     drain: Seconds | None = Field(
         None,
-        description=f"How long an instance that stops waits for calls to end. Default {_short(Timeouts.drain)}.",
+        description=f"How long an instance that stops waits for calls to end. Default {duration_text(Timeouts.drain)}.",
     )
 
 
 class HealthKeys(Keys):
     """How the service is checked."""
 
-    interval: Interval | None = Field(None, description=f"Time between checks. Default {_short(Health.interval)}.")
+    interval: Interval | None = Field(
+        None, description=f"Time between checks. Default {duration_text(Health.interval)}."
+    )
     path: UrlPath | None = Field(
         None, description="Of a plain HTTP service: the path that answers 2xx while the service is healthy."
     )

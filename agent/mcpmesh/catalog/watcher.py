@@ -1,8 +1,8 @@
-"""Tells when a catalog may read differently: its files, or the secret files they name.
+"""Changes of a catalog's files, and of the secret files that it names.
 
-What counts is content. Editors that replace a file, swapped symbolic links (as
-Kubernetes mounts them), folders that go and come back are all seen; a file
-that was only touched is no change.
+Only the content counts: a file with a new time and the old content is no change. An editor may replace a file, a
+symbolic link may point elsewhere (as Kubernetes does with mounted files), and a folder may be removed and made again:
+each of these is noticed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 
@@ -20,55 +20,60 @@ from mcpmesh.catalog.loader import secret_files
 from mcpmesh.catalog.parse import MAX_BYTES
 from mcpmesh.kit.regular_files import read_regular_file
 
-# Looked at this often even without an event: folders that come back, network file systems.
-_LOOK_SECONDS = 1.0
-# A save is several writes; it is over when nothing differs for this long, and taken as it is after so many tries.
+# The files are read this often even without an event of the kernel. Network file systems send none, and neither does
+# a folder that is made again.
+_POLL_SECONDS = 1.0
+# A save is several writes. It is complete when the content stays the same for this long.
 _SETTLE_SECONDS = 0.1
-_SETTLE_TRIES = 8
+# After this many readings a save counts as complete in any case.
+SETTLE_READINGS = 8
 
-# The content of each file in few bytes, None where it can't be read.
-Fingerprint = Mapping[Path, bytes | None]
+# The digest of each file's content; None for a file that cannot be read.
+Digests = Mapping[Path, bytes | None]
 
 
 def changes(paths: Sequence[Path], environ: Mapping[str, str] | None = None) -> AsyncIterator[None]:
-    """Yields once for each change, within about a second; changes close together are one.
+    """Yields once for each change of the files `paths`, within about a second. Changes close together count as one.
 
-    Counts from the moment of the call: called before the catalog is loaded, it
-    misses nothing. `environ` fills in the names of secret files.
+    The files are compared with their content at the time of the call. Call it before the catalog is loaded, so that no
+    change is missed. `environ` has the variables in the names of secret files.
     """
-    look = _Look(tuple(paths), environ or {})
-    return _changes(look, look({}))
+    reader = _DigestReader(tuple(paths), environ or {})
+    return _changes(reader, reader.read({}))
 
 
-async def _changes(look: _Look, known: Fingerprint) -> AsyncGenerator[None, None]:
+async def _changes(reader: _DigestReader, known: Digests) -> AsyncGenerator[None, None]:
     while True:
         async with aclosing(_ticks(known)) as ticks:
             async for _ in ticks:
-                if await asyncio.to_thread(look, known) != known:
+                if await asyncio.to_thread(reader.read, known) != known:
                     break
-        known = await _settled(look, known)
+        known = await read_until_settled(reader.read, known)
         yield
 
 
-async def _settled(look: _Look, known: Fingerprint) -> Fingerprint:
-    for _ in range(_SETTLE_TRIES):
+async def read_until_settled(
+    read: Callable[[Digests], Digests], known: Digests, pause_seconds: float = _SETTLE_SECONDS
+) -> Digests:
+    """The digests after the end of a save: those of the first two readings in a row that agree."""
+    for _ in range(SETTLE_READINGS):
         before = known
-        known = await asyncio.to_thread(look, before)
+        known = await asyncio.to_thread(read, before)
         if known == before:
             break
-        await asyncio.sleep(_SETTLE_SECONDS)
+        await asyncio.sleep(pause_seconds)
     return known
 
 
-async def _ticks(watched: Fingerprint) -> AsyncGenerator[None, None]:
-    """Ticks at once, on events in the folders of `watched`, and every second without."""
+async def _ticks(watched: Digests) -> AsyncGenerator[None, None]:
+    """Yields at once, then at each event in the folders of `watched`, and every second without one."""
     yield
     try:
         events = awatch(
             *_folders(watched),
             watch_filter=None,
             debounce=200,
-            rust_timeout=int(_LOOK_SECONDS * 1000),
+            rust_timeout=int(_POLL_SECONDS * 1000),
             yield_on_timeout=True,
             recursive=False,
         )
@@ -76,35 +81,37 @@ async def _ticks(watched: Fingerprint) -> AsyncGenerator[None, None]:
             async for _ in events:
                 yield
     except (OSError, RuntimeError, ValueError):
-        # No inotify watches left, or a folder went while it was asked for: the regular look has to do.
+        # The kernel has no inotify watches left, or a folder was removed at this moment. Polling remains.
         while True:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
             yield
 
 
 def _folders(paths: Iterable[Path]) -> set[Path]:
-    """Where a change of `paths` is seen: their folders, and those of the files that links lead to."""
+    """The folders of `paths`, and of the files that symbolic links among them lead to. A change of `paths` is an event
+    there."""
     found = {folder for path in paths for folder in (path.absolute().parent, Path(os.path.realpath(path)).parent)}
     return {folder for folder in found if folder.is_dir()}
 
 
-class _Look:
-    """Reads what there is to watch; called with what was read last, it parses the catalog only where that changed."""
+class _DigestReader:
+    """Reads the catalog's files and the secret files that it names."""
 
     def __init__(self, paths: tuple[Path, ...], environ: Mapping[str, str]) -> None:
         self._paths = paths
         self._environ = environ
 
-    def __call__(self, known: Fingerprint) -> Fingerprint:
-        catalog = {path: _content(path) for path in self._paths}
-        if all(known.get(path, b"") == content for path, content in catalog.items()):
+    def read(self, known: Digests) -> Digests:
+        """The digests of all files. The catalog is parsed only if it differs from `known`, the digests read before."""
+        catalog = {path: _digest(path) for path in self._paths}
+        if all(known.get(path, b"") == digest for path, digest in catalog.items()):
             secrets = frozenset(known.keys() - catalog.keys())
         else:
             secrets = secret_files(self._paths, self._environ)
-        return {**catalog, **{path: _content(path) for path in secrets}}
+        return {**catalog, **{path: _digest(path) for path in secrets}}
 
 
-def _content(path: Path) -> bytes | None:
+def _digest(path: Path) -> bytes | None:
     try:
         return hashlib.sha256(read_regular_file(path, MAX_BYTES)[0]).digest()
     except (OSError, ValueError):

@@ -133,7 +133,7 @@ _SERVER = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(servers=st.dictionaries(st.sampled_from(["a", "B c", "1", "on", "null", "x-y"]), _SERVER, max_size=4))
 def test_an_imported_file_loads_to_the_same_catalog(tmp_path: Path, servers: dict[str, Any]) -> None:
     environ = {"HOME": "/home/me", "HOST": "example.com"}

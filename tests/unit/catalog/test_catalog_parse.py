@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcpmesh.catalog.parse import LOADERS, MAX_BYTES, parse_file, parse_text
-from mcpmesh.catalog.yaml_composer import MAX_DEPTH
+from mcpmesh.catalog.yaml_composer import MAX_DEPTH, MAX_NODES
 
 if TYPE_CHECKING:
     from conftest import Folder
@@ -85,14 +85,38 @@ def test_what_cannot_be_read_is_told_with_its_line(text: str, line: int | None, 
         "a: &a [x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}]\n" for n in range(25)),
         "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
         + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join(['*' + chr(97 + n)] * 10)}]\n" for n in range(9)),
-        "[" + "x, " * 60_000 + "]",
     ],
-    ids=["deep", "very-deep", "deep-by-aliases", "billion-laughs", "many"],
+    ids=["deep", "very-deep", "deep-by-aliases", "billion-laughs"],
 )
 def test_a_file_beyond_the_bounds_is_refused_at_once(text: str, loader: type) -> None:
     root, problems = parse_text(FILE, text, loader)
     assert root is None
     assert len(problems) == 1
+
+
+def test_the_number_of_values_has_a_limit_with_aliases_counted_in_full(loader: type) -> None:
+    thousand = f"[&a [{'x, ' * 999}], {'*a, ' * (MAX_NODES // 1000 - 2)}"  # a list is a value too
+    assert parse_text(FILE, f"{thousand}[{'x, ' * 998}]]", loader)[1] == []
+    root, [problem] = parse_text(FILE, f"{thousand}\n[{'x, ' * 999}]]", loader)
+    assert root is None
+    assert str(problem) == (
+        f"mesh.yaml:2: [49]: has more than {MAX_NODES} values or {MAX_DEPTH} levels, aliases counted in full"
+    )
+
+
+def test_the_levels_have_a_limit_with_aliases_counted_in_full(loader: type) -> None:
+    deepest = "[" * MAX_DEPTH + "x" + "]" * MAX_DEPTH
+    assert parse_text(FILE, deepest, loader)[1] == []
+    root, [problem] = parse_text(FILE, f"\n[{deepest}]", loader)
+    assert root is None
+    assert (problem.line, problem.message) == (
+        2,
+        f"is nested more than {MAX_DEPTH} levels deep; a catalog needs six",
+    )
+    inner = "[" * 12 + "x" + "]" * 12
+    for levels, problems in ((MAX_DEPTH - 13, 0), (MAX_DEPTH - 12, 1)):
+        text = f"[&a {inner}, {'[' * levels}*a{']' * levels}]"
+        assert len(parse_text(FILE, text, loader)[1]) == problems
 
 
 def test_half_a_surrogate_pair_is_refused(loader: type) -> None:

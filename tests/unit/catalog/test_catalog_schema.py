@@ -24,6 +24,13 @@ def test_the_published_schema_is_what_the_models_say() -> None:
     assert PUBLISHED.read_text() == published()
 
 
+def test_the_full_example_has_every_key() -> None:
+    document = yaml.safe_load(Path(__file__).with_name("full.yaml").read_text())
+    assert document.keys() >= MeshKeys.model_fields.keys()
+    written = {key for service in (document["defaults"], *document["services"].values()) for key in service}
+    assert written >= ServiceKeys.model_fields.keys()
+
+
 def test_the_schema_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
 

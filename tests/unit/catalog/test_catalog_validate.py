@@ -58,76 +58,152 @@ def test_each_service_starts_in_exactly_one_way(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "field"),
+    ("service", "field", "message"),
     [
-        ("{url: 'http://x/', env: {A: b}}", "env"),
-        ("{url: 'http://x/', cwd: x}", "cwd"),
-        ("{url: 'http://x/', isolation: shared}", "isolation"),
-        ("{command: x, headers: {A: b}}", "headers"),
-        ("{command: x, health: {path: /x}}", "health.path"),
-        ("{tcp: 'x:1', route: /x}", "route"),
-        ("{http: 'x:1', route: true}", "route"),
-        ("{http: 'x:1', instances: 2}", "instances"),
-        ("{http: {command: x}, env: {PORT: 1}}", "env.PORT"),
-        ("{tcp: {command: x, env: {}}}", "tcp.env"),
+        ("{url: 'http://x/', env: {A: b}}", "env", "applies to a program, and this service runs elsewhere; remove it"),
+        ("{url: 'http://x/', cwd: x}", "cwd", "applies to a program, and this service runs elsewhere; remove it"),
+        (
+            "{url: 'http://x/', isolation: shared}",
+            "isolation",
+            "applies to command or image, and this service has url; remove it",
+        ),
+        ("{command: x, headers: {A: b}}", "headers", "applies to url, and this service has command; remove it"),
+        (
+            "{command: x, health: {path: /x}}",
+            "health.path",
+            "applies to http alone; other services are checked in their own protocol",
+        ),
+        ("{tcp: 'x:1', route: /x}", "route", "applies to HTTP; TCP services are reached inside the mesh alone"),
+        ("{http: 'x:1', route: true}", "route", "has to be a path such as /api; only MCP servers have one by default"),
+        (
+            "{http: 'x:1', instances: 2}",
+            "instances",
+            "applies to a program that is launched; a service at an address is one instance",
+        ),
+        (
+            "{http: {command: x}, env: {PORT: 1}}",
+            "env.PORT",
+            "is set by the mesh for each instance; remove it and listen on that port",
+        ),
+        (
+            "{tcp: {command: x, env: {}}}",
+            "tcp.env",
+            'is not a key of this mapping; put "env" one level up, beside the other keys of the service',
+        ),
     ],
 )
-def test_a_key_that_belongs_to_another_kind_of_service_is_refused(folder: Folder, service: str, field: str) -> None:
-    assert folder.places(folder.services(f"a: {service}")) == [(3, f"services.a.{field}")]
+def test_a_key_that_belongs_to_another_kind_of_service_is_refused(
+    folder: Folder, service: str, field: str, message: str
+) -> None:
+    assert folder.refused(folder.services(f"a: {service}")) == [(3, f"services.a.{field}", message)]
 
 
 @pytest.mark.parametrize(
-    ("service", "field"),
+    ("service", "field", "message"),
     [
-        ("{command: ''}", "command"),
-        ("{command: []}", "command"),
-        ("{command: x, args: y}", "args"),
-        ("{command: x, args: [[y]]}", "args[0]"),
-        ('{command: x, args: ["a\\0b"]}', "args[0]"),
-        ("{command: x, env: [A=b]}", "env"),
-        ("{command: x, env: {'A=B': c}}", "env"),
-        ("{command: x, env: {A: [b]}}", "env.A"),
-        ('{command: x, env: {A: "\\0"}}', "env"),
-        ("{command: x, instances: 1.5}", "instances"),
-        ("{command: x, instances: true}", "instances"),
-        ("{command: x, instances: 101}", "instances"),
-        ("{command: x, tags: x}", "tags"),
-        ("{command: x, timeouts: 5s}", "timeouts"),
-        ("{command: x, timeouts: {start: true}}", "timeouts.start"),
-        ("{command: x, timeouts: {start: -1}}", "timeouts.start"),
-        ("{command: x, timeouts: {start: 1e999}}", "timeouts.start"),
-        ("{command: x, timeouts: {start: .nan}}", "timeouts.start"),
-        ("{command: x, timeouts: {request: 400d}}", "timeouts.request"),
-        ("{command: x, health: {interval: 10ms}}", "health.interval"),
-        ("{command: x, balance: least_requests}", "balance"),
-        ("{command: x, allow: '*'}", "allow"),
-        ("{command: x, allow: [Nobody]}", "allow[0]"),
-        ("{command: x, route: api}", "route"),
-        ("{command: x, route: /}", "route"),
-        ("{command: x, route: /mcp/}", "route"),
-        ("{command: x, route: /a/../b}", "route"),
-        ("{command: x, route: '/a?b'}", "route"),
-        ("{command: x, route: no}", "route"),
-        ("{command: x, disabled: yes}", "disabled"),
-        ("{http: '127.0.0.1'}", "http"),
-        ("{http: '127.0.0.1:0'}", "http"),
-        ("{http: 'a@b:1'}", "http"),
-        ("{http: '[::1:80'}", "http"),
-        ("{tcp: 5432}", "tcp"),
-        ("{http: {address: 'x:99999'}}", "http.address"),
-        ("{http: 'x:1', health: {path: up}}", "health.path"),
-        ("{url: 'ftp://x/'}", "url"),
-        ("{url: 'http:///x'}", "url"),
-        ("{url: 'http://[x'}", "url"),
-        ("{url: 'http://x/#y'}", "url"),
-        ("{url: 'http://x/', headers: {'A B': c}}", "headers"),
-        ("{url: 'http://x/', headers: {Host: c}}", "headers"),
-        ("{url: 'http://x/', headers: {A: b, a: c}}", "headers"),
-        ('{url: "http://x/", headers: {A: "b\\nc"}}', "headers"),
+        ("{command: ''}", "command", "has to name a program"),
+        ("{command: []}", "command", "has to name a program"),
+        ("{command: x, args: y}", "args", "has to be a list, such as [one, two]"),
+        ("{command: x, args: [[y]]}", "args[0]", "has to be a text"),
+        ('{command: x, args: ["a\\0b"]}', "args[0]", "holds a NUL character, which no program can be given; remove it"),
+        ("{command: x, env: [A=b]}", "env", "has to be a mapping of keys to values"),
+        (
+            "{command: x, env: {'A=B': c}}",
+            "env",
+            "has a name that no environment variable can have; use letters, digits and _",
+        ),
+        ("{command: x, env: {A: [b]}}", "env.A", "has to be a text"),
+        ('{command: x, env: {A: "\\0"}}', "env", "has a NUL character in A, which no program can be given; remove it"),
+        ("{command: x, instances: 1.5}", "instances", "has to be a whole number"),
+        ("{command: x, instances: true}", "instances", "has to be a whole number"),
+        ("{command: x, instances: 101}", "instances", "has to be at most 100"),
+        ("{command: x, tags: x}", "tags", "has to be a list, such as [one, two]"),
+        ("{command: x, timeouts: 5s}", "timeouts", "has to be a mapping of keys to values"),
+        (
+            "{command: x, timeouts: {start: true}}",
+            "timeouts.start",
+            "has to be a duration such as 30s, 5m or 1m30s, or a number of seconds",
+        ),
+        ("{command: x, timeouts: {start: -1}}", "timeouts.start", "has to be longer than 0 seconds and at most a year"),
+        (
+            "{command: x, timeouts: {start: 1e999}}",
+            "timeouts.start",
+            "has to be longer than 0 seconds and at most a year",
+        ),
+        (
+            "{command: x, timeouts: {start: .nan}}",
+            "timeouts.start",
+            "has to be a duration such as 30s, 5m or 1m30s, or a number of seconds",
+        ),
+        (
+            "{command: x, timeouts: {request: 400d}}",
+            "timeouts.request",
+            "has to be longer than 0 seconds and at most a year",
+        ),
+        ("{command: x, health: {interval: 10ms}}", "health.interval", "has to be at least 100ms"),
+        (
+            "{command: x, balance: least_requests}",
+            "balance",
+            'has to be least_request, round_robin or random; did you mean "least_request"?',
+        ),
+        ("{command: x, allow: '*'}", "allow", "has to be a list, such as [one, two]"),
+        ("{command: x, allow: [Nobody]}", "allow[0]", 'has to be the name of a service, or "*" for everybody'),
+        (
+            "{command: x, route: api}",
+            "route",
+            "has to be a path such as /api (letters, digits and -._~ between slashes), or false for none",
+        ),
+        (
+            "{command: x, route: /}",
+            "route",
+            "has to be a path such as /api (letters, digits and -._~ between slashes), or false for none",
+        ),
+        ("{command: x, route: /mcp/}", "route", "is the folder of all servers; choose a path below it, or another"),
+        (
+            "{command: x, route: /a/../b}",
+            "route",
+            "has to be a path such as /api (letters, digits and -._~ between slashes), or false for none",
+        ),
+        (
+            "{command: x, route: '/a?b'}",
+            "route",
+            "has to be a path such as /api (letters, digits and -._~ between slashes), or false for none",
+        ),
+        (
+            "{command: x, route: no}",
+            "route",
+            "has to be a path such as /api (letters, digits and -._~ between slashes), or false for none",
+        ),
+        ("{command: x, disabled: yes}", "disabled", "has to be true or false"),
+        ("{http: '127.0.0.1'}", "http", "has to be an address such as 127.0.0.1:8080"),
+        ("{http: '127.0.0.1:0'}", "http", "has to be an address such as 127.0.0.1:8080"),
+        ("{http: 'a@b:1'}", "http", "has to be an address such as 127.0.0.1:8080"),
+        ("{http: '[::1:80'}", "http", "has to be an address such as 127.0.0.1:8080"),
+        ("{tcp: 5432}", "tcp", "has to be an address such as 127.0.0.1:8080"),
+        ("{http: {address: 'x:99999'}}", "http.address", "has to be an address such as 127.0.0.1:8080"),
+        ("{http: 'x:1', health: {path: up}}", "health.path", "has to be a path such as /healthz"),
+        ("{url: 'ftp://x/'}", "url", "has to be a URL such as https://example.com/mcp"),
+        ("{url: 'http:///x'}", "url", "has to be a URL such as https://example.com/mcp"),
+        ("{url: 'http://[x'}", "url", "has to be a URL such as https://example.com/mcp"),
+        ("{url: 'http://x/#y'}", "url", "has a part after #, which is never sent to a server; remove it"),
+        (
+            "{url: 'http://x/', headers: {'A B': c}}",
+            "headers",
+            "has a name that no HTTP header can have; use letters, digits and -",
+        ),
+        ("{url: 'http://x/', headers: {Host: c}}", "headers", "sets Host, which belongs to the connection; remove it"),
+        (
+            "{url: 'http://x/', headers: {A: b, a: c}}",
+            "headers",
+            "has one header twice, in upper and lower case; keep one",
+        ),
+        ('{url: "http://x/", headers: {A: "b\\nc"}}', "headers", "has a line break in A; a header is one line"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_where_it_stands(folder: Folder, service: str, field: str) -> None:
-    assert folder.places(folder.services(f"a: {service}")) == [(3, f"services.a.{field}")]
+def test_a_value_that_cannot_be_used_is_refused_where_it_stands(
+    folder: Folder, service: str, field: str, message: str
+) -> None:
+    assert folder.refused(folder.services(f"a: {service}")) == [(3, f"services.a.{field}", message)]
 
 
 @pytest.mark.parametrize("name", ["ingress", "mcpmesh-agent", "mcpmesh-stranger", "consul", "a-sidecar-proxy"])
@@ -185,24 +261,29 @@ def test_a_mistake_in_the_defaults_is_told_once_and_there(folder: Folder) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "field"),
+    ("text", "line", "field", "message"),
     [
-        ("services: {a: {command: x}}", 1, ""),
-        ("version: 2\nservices: {}", 1, "version"),
-        ("version: true\nservices: {}", 1, "version"),
-        ("version: 1\nservices:", 2, "services"),
-        ("version: 1\nservices: [a]", 2, "services"),
-        ("version: 1\nservices:\n  a:", 3, "services.a"),
-        ("version: 1\nservices:\n  a: x", 3, "services.a"),
-        ("version: 1\ndefaults: 3", 2, "defaults"),
-        ("version: 1\nmcpserver: {}", 2, "mcpserver"),
-        ("- a", 1, ""),
-        ("a", 1, ""),
-        ('{"mcpServers": []}', 1, "mcpServers"),
+        ("services: {a: {command: x}}", 1, "", "has no version; write `version: 1` in its first line"),
+        ("version: 2\nservices: {}", 1, "version", "has to be 1, the one format that this mcpmesh reads"),
+        ("version: true\nservices: {}", 1, "version", "has to be 1, the one format that this mcpmesh reads"),
+        ("version: 1\nservices:", 2, "services", "has to be a mapping of services by name; it is empty"),
+        ("version: 1\nservices: [a]", 2, "services", "has to be a mapping of services by name"),
+        (
+            "version: 1\nservices:\n  a:",
+            3,
+            "services.a",
+            "is empty, and no earlier file has it to be removed; say how it starts",
+        ),
+        ("version: 1\nservices:\n  a: x", 3, "services.a", "has to be a mapping of keys to values"),
+        ("version: 1\ndefaults: 3", 2, "defaults", "has to be a mapping of keys of services"),
+        ("version: 1\nmcpserver: {}", 2, "mcpserver", 'is no key of a mesh.yaml; did you mean "mcpServers"?'),
+        ("- a", 1, "", "has to be a mapping with `version: 1` and `services:`, or with mcpServers"),
+        ("a", 1, "", "has to be a mapping with `version: 1` and `services:`, or with mcpServers"),
+        ('{"mcpServers": []}', 1, "mcpServers", "has to be a mapping of server names to servers"),
     ],
 )
-def test_a_file_of_another_shape_is_refused(folder: Folder, text: str, line: int, field: str) -> None:
-    assert folder.places(folder.write("mesh.yaml", text)) == [(line, field)]
+def test_a_file_of_another_shape_is_refused(folder: Folder, text: str, line: int, field: str, message: str) -> None:
+    assert folder.refused(folder.write("mesh.yaml", text)) == [(line, field, message)]
 
 
 def test_no_file_is_a_problem_and_no_service_a_warning(folder: Folder) -> None:

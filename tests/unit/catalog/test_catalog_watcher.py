@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcpmesh.catalog.loader import load
-from mcpmesh.catalog.watcher import changes
+from mcpmesh.catalog.watcher import SETTLE_READINGS, Digests, changes, read_until_settled
 
 if TYPE_CHECKING:
     from conftest import Folder
@@ -181,3 +181,25 @@ async def test_a_save_in_many_writes_is_told_once(folder: Folder, watch: Watch) 
     assert len(load([folder.path / "mesh.yaml"], {}).services) == 40
     await watch.none_until(folder.path / "mesh.yaml")
     assert list(load([folder.path / "mesh.yaml"], {}).services) == ["marker"]
+
+
+class Readings:
+    """A file whose content differs in each reading, up to a last one."""
+
+    def __init__(self, last: int) -> None:
+        self.count = 0
+        self._last = last
+
+    def read(self, known: Digests) -> Digests:
+        self.count += 1
+        return {Path("mesh.yaml"): b"%d" % min(self.count, self._last)}
+
+
+@pytest.mark.parametrize(
+    ("last", "digest", "count"),
+    [(0, b"0", 1), (1, b"1", 2), (3, b"3", 4), (SETTLE_READINGS + 5, b"%d" % SETTLE_READINGS, SETTLE_READINGS)],
+)
+async def test_a_save_is_over_when_two_readings_agree_or_after_many(last: int, digest: bytes, count: int) -> None:
+    readings = Readings(last)
+    settled = await read_until_settled(readings.read, {Path("mesh.yaml"): b"0"}, pause_seconds=0)
+    assert (settled, readings.count) == ({Path("mesh.yaml"): digest}, count)
