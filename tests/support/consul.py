@@ -25,7 +25,7 @@ from tests.support.ports import CONSUL_PORTS
 
 from mcpmesh.consul.binary import find_or_make
 from mcpmesh.consul.client import Consul
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.settings import read_settings
 
 

@@ -22,8 +22,8 @@ from mcpmesh.api.ndjson_streams import Streams, StreamTiming
 from mcpmesh.api.operations import Operations
 from mcpmesh.api.responses import ErrorResponse, JsonResponse, NdjsonDescription, ProblemResponse
 from mcpmesh.errors import MeshError
+from mcpmesh.model.agent_reports import Claim, Event
 from mcpmesh.model.mesh_status import MeshStatus
-from mcpmesh.model.report_items import Claim, Event
 
 # The arguments of a tool may hold a file. A larger one belongs on a disk from which the server reads it.
 BODY_BYTES = 16 * 1024 * 1024

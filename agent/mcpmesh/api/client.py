@@ -23,8 +23,8 @@ from mcpmesh.api import agent_lock, agent_record, json_codec
 from mcpmesh.api.agent_lookup import find_agent, no_agent_error
 from mcpmesh.api.problem_documents import NoAgent, error_from
 from mcpmesh.errors import Broken, Refused
+from mcpmesh.model.agent_reports import Claim, Event, Step, Tool
 from mcpmesh.model.mesh_status import MeshStatus
-from mcpmesh.model.report_items import Claim, Event, Step, Tool
 
 # The agent answers most requests from memory. Those for which it asks servers first have `SLOW_SECONDS`.
 ANSWER_SECONDS = 15.0

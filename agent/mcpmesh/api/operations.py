@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from mcpmesh.model.agent_reports import Claim, Event, Step, Tool
 from mcpmesh.model.mesh_status import MeshStatus
-from mcpmesh.model.report_items import Claim, Event, Step, Tool
 
 
 class Operations(Protocol):

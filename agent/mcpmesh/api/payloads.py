@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mcpmesh.model.report_items import Step, Tool
+from mcpmesh.model.agent_reports import Step, Tool
 
 
 def _absolute(path: Path) -> Path:

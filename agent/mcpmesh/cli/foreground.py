@@ -10,7 +10,7 @@ from mcpmesh.api.agent_lookup import AgentDied, AgentNeverStarted
 from mcpmesh.cli import exit_codes
 from mcpmesh.cli.interrupts import Interrupts, discard_output, is_closed_output
 from mcpmesh.cli.invocation import Invocation
-from mcpmesh.cli.render.crash_report import crash_report
+from mcpmesh.cli.render.agent_crash_report import crash_report
 from mcpmesh.cli.render.live_progress import Progress
 from mcpmesh.cli.render.status_table import print_status
 from mcpmesh.cli.status_checks import all_ready

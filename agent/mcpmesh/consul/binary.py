@@ -27,7 +27,7 @@ from pathlib import Path
 from mcpmesh.consul.go_build import build, end_process_group
 from mcpmesh.consul.release_download import Progress, download
 from mcpmesh.errors import Broken, MeshError, SettingsError, Unreachable
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.settings import ConsulSettings, read_settings
 
 # From the first, below the second. The tests run the pinned version; its neighbours

@@ -18,8 +18,8 @@ from pathlib import Path
 from mcpmesh.consul.client import Consul
 from mcpmesh.errors import PeerError, WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, find_marked, spawn, stop, wait_for_any_end
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.kit.private_files import private_folder, write_private
-from mcpmesh.kit.resources import resource_path
 
 ROLE = "consul"
 PORTS = ("http", "grpc", "serf_lan", "server")

@@ -11,7 +11,7 @@ from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.watcher import changes
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.service import Catalog
 
 

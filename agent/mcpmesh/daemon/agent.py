@@ -19,7 +19,7 @@ from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import CatalogError, MeshError, PeerError, Refused
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import release_expired
-from mcpmesh.model.report_items import Event, Level
+from mcpmesh.model.agent_reports import Event, Level
 from mcpmesh.model.service import Catalog
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop

@@ -18,9 +18,9 @@ from mcpmesh.daemon.mesh_consul import ConsulConnection
 from mcpmesh.daemon.tool_calls import Sidecar, call_tool, list_tools
 from mcpmesh.errors import Refused, Unreachable
 from mcpmesh.ingress.kong.masking import masked
+from mcpmesh.model.agent_reports import Claim, Event, Level, Step, Tool
 from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
 from mcpmesh.model.observed_state import Unknown
-from mcpmesh.model.report_items import Claim, Event, Level, Step, Tool
 from mcpmesh.model.service import Catalog, ServiceSpec
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.verify.target import Target

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from mcpmesh.daemon.active_catalog import ActiveCatalog
-from mcpmesh.daemon.compose_signal import ComposeSignal
+from mcpmesh.daemon.compose_marker_files import ComposeMarkerFiles
 from mcpmesh.daemon.intervals import DEFAULT_INTERVALS, Intervals
 from mcpmesh.daemon.mesh import Mesh
 from mcpmesh.errors import MeshError
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 
 # Servers that drain longer are ended: `docker compose down` waits 60 s, and then leaves them behind.
 _STOP_SECONDS = 40.0
@@ -20,7 +20,7 @@ class ComposeFollower:
     """Makes the mesh follow what compose does."""
 
     def __init__(self, mesh: Mesh, catalog: ActiveCatalog, intervals: Intervals = DEFAULT_INTERVALS) -> None:
-        self.signal = ComposeSignal(mesh.settings.containers.sockets)
+        self.signal = ComposeMarkerFiles(mesh.settings.containers.sockets)
         self._mesh = mesh
         self._catalog = catalog
         self._intervals = intervals

@@ -21,7 +21,7 @@ from mcpmesh.errors import MeshError, PeerError
 from mcpmesh.ingress.kong import kong_process
 from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.reserved_names import AGENT
 from mcpmesh.model.service import Catalog
 from mcpmesh.plan.desired_state import DesiredState
@@ -35,7 +35,7 @@ from mcpmesh.reconcile.journal import Journal
 from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.program_starter import ProgramStarter
-from mcpmesh.reconcile.proof_exchange import prove_through_sidecar
+from mcpmesh.reconcile.proof_attempt import prove_through_sidecar
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.reconcile.retry_budgets import RetryBudgets

@@ -16,7 +16,7 @@ from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
 from mcpmesh.reconcile.journal import Journal
 from mcpmesh.settings import Settings

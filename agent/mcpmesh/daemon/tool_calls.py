@@ -12,7 +12,7 @@ from mcpmesh.daemon.credentials import Credentials
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import messages, parameter_headers
 from mcpmesh.mcp.through_sidecar import SidecarAddress, exchange_through
-from mcpmesh.model.report_items import Tool
+from mcpmesh.model.agent_reports import Tool
 
 # A server with more pages than this answers by mistake.
 _MAX_PAGES = 100

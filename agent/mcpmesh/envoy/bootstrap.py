@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import base_environment
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 
 # `consul connect envoy -bootstrap` takes 0.1 s; this long means that Consul hangs.
 _SECONDS = 15.0

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.instance import sidecar_id
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, CloseKong, Deregister, Register, StartSidecar, StopKong, StopSidecar
 from mcpmesh.plan.desired_state import DesiredIngress
-from mcpmesh.plan.mesh_state import MeshState, matches
+from mcpmesh.plan.planner_input import PlannerInput, matches
 
 
-def set_up_gateway(state: MeshState, ingress: DesiredIngress) -> Iterator[Action | Step]:
+def set_up_gateway(state: PlannerInput, ingress: DesiredIngress) -> Iterator[Action | Step]:
     """Actions that bring the API gateway up, in place of a Kong that was the ingress before."""
     conflicts = list(state.conflicting_entries(ingress.entries))
     if conflicts:
@@ -31,7 +31,7 @@ def set_up_gateway(state: MeshState, ingress: DesiredIngress) -> Iterator[Action
     yield from _envoy(state, ingress)
 
 
-def _envoy(state: MeshState, ingress: DesiredIngress) -> Iterator[Action | Step]:
+def _envoy(state: PlannerInput, ingress: DesiredIngress) -> Iterator[Action | Step]:
     service, held_back = state.desired.ingress_service, state.observed.held_back.get(ingress.id)
     envoy = state.observed.sidecars.get(ingress.id)
     if envoy is None and held_back is not None:

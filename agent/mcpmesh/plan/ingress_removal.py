@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.instance import sidecar_id
 from mcpmesh.model.observed_state import Kong
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, CloseKong, DeleteEntry, Deregister, Drain, StopKong, StopSidecar
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 
 
-def remove_ingress(state: MeshState) -> Iterator[Action | Step]:
+def remove_ingress(state: PlannerInput) -> Iterator[Action | Step]:
     """Actions that remove the ingress of either kind."""
     id_, service, kong = state.desired.ingress_id, state.desired.ingress_service, state.observed.kong
     drained = id_ in state.observed.drained
@@ -38,7 +38,7 @@ def remove_ingress(state: MeshState) -> Iterator[Action | Step]:
                 yield DeleteEntry(kind, service)
 
 
-def _external_kong_may_call(state: MeshState, kong: Kong | None) -> bool:
+def _external_kong_may_call(state: PlannerInput, kong: Kong | None) -> bool:
     """Whether a Kong that we don't run may have routes to our sidecar.
 
     Once the ingress is not even registered, an external Kong that is gone for
@@ -49,7 +49,7 @@ def _external_kong_may_call(state: MeshState, kong: Kong | None) -> bool:
     return kong is not None and kong.pid is None and bool(state.kong_unknown_reason) and exists
 
 
-def _drain(state: MeshState) -> Iterator[Action | Step]:
+def _drain(state: PlannerInput) -> Iterator[Action | Step]:
     if not state.observed.ingress_draining:
         yield Drain(state.desired.ingress_id)
     yield Step(state.desired.ingress_service, "wait until the ingress has finished its calls", waiting=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.instance import sidecar_id
 from mcpmesh.model.observed_state import Kong, KongContent, Unknown
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import (
     Action,
     DeleteEntry,
@@ -23,10 +23,10 @@ from mcpmesh.plan.actions import (
     StopSidecar,
 )
 from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
-from mcpmesh.plan.mesh_state import MeshState, matches
+from mcpmesh.plan.planner_input import PlannerInput, matches
 
 
-def set_up_kong(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+def set_up_kong(state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
     """Actions that bring Kong and its sidecar up."""
     conflicts = list(state.conflicting_entries(ingress.entries))
     if conflicts:
@@ -47,7 +47,7 @@ def set_up_kong(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) 
 
 
 def _process(
-    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
+    state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
 ) -> Iterator[Action | Step]:
     service, held_back = state.desired.ingress_service, state.observed.held_back.get(ingress.id)
     if kong is None and held_back:
@@ -65,7 +65,7 @@ def _process(
 
 
 def _registration(
-    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
+    state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong, kong: Kong | None
 ) -> Iterator[Action | Step]:
     registration = state.registrations.get(ingress.id)
     unregistered = registration is None or registration.sidecar_port is None
@@ -78,7 +78,7 @@ def _registration(
     yield from _sidecar(state, ingress, wanted)
 
 
-def _sidecar(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+def _sidecar(state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
     service, held_back = state.desired.ingress_service, state.observed.held_back.get(ingress.id)
     envoy = state.observed.sidecars.get(ingress.id)
     if envoy is None and held_back:
@@ -91,7 +91,7 @@ def _sidecar(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> 
         yield Step(service, "wait for the ingress's sidecar", waiting=True)
 
 
-def post_document(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
+def post_document(state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong) -> Iterator[Action | Step]:
     """Posts the document where Kong has another one: an earlier one of ours, one of somebody else's, or none."""
     kong = state.observed.kong
     if kong is None or isinstance(kong.content, Unknown):
@@ -104,7 +104,7 @@ def post_document(state: MeshState, ingress: DesiredIngress, wanted: DesiredKong
 
 
 def _may_have_route(
-    state: MeshState, ingress: DesiredIngress, wanted: DesiredKong, service: str, content: KongContent
+    state: PlannerInput, ingress: DesiredIngress, wanted: DesiredKong, service: str, content: KongContent
 ) -> bool:
     """Whether Kong may have a route to a service: it has it already, or the sidecar and an instance can take calls."""
     port = wanted.ports[service]

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.observed_state import ObservedState, Unknown
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, STRAYS, ActionGroup, ingress_group, service_group
 from mcpmesh.plan.actions import Action, EndStray, StartWorkload
 from mcpmesh.plan.desired_state import DesiredService, DesiredState
 from mcpmesh.plan.gateway_setup import set_up_gateway
 from mcpmesh.plan.ingress_removal import remove_ingress
 from mcpmesh.plan.kong_setup import post_document, set_up_kong
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 from mcpmesh.plan.service_removal import remove_surplus
 from mcpmesh.plan.service_setup import set_up_service
 
@@ -47,7 +47,7 @@ _Items = tuple[ActionGroup, Iterable[Action | Step]]
 
 def plan(desired: DesiredState, observed: ObservedState) -> Plan:
     """The next actions; none once the observed state is the desired one."""
-    state = MeshState.of(desired, observed)
+    state = PlannerInput.of(desired, observed)
     parts = _without_consul(desired, observed) if state is None else _with_consul(state)
     actions: dict[ActionGroup, list[Action]] = {}
     waiting: list[Step] = []
@@ -69,7 +69,7 @@ def _without_consul(desired: DesiredState, observed: ObservedState) -> Iterator[
     yield service_group("consul"), [Step("consul", f"wait for Consul: {reason}", waiting=True)]
 
 
-def _with_consul(state: MeshState) -> Iterator[_Items]:
+def _with_consul(state: PlannerInput) -> Iterator[_Items]:
     desired = state.desired
     group, ingress = ingress_group(desired.ingress_service), desired.ingress
     if ingress is None:
@@ -87,7 +87,7 @@ def _with_consul(state: MeshState) -> Iterator[_Items]:
         yield service_group(name), remove_surplus(state, name, desired.services.get(name))
 
 
-def _ingress_still_runs(state: MeshState) -> bool:
+def _ingress_still_runs(state: PlannerInput) -> bool:
     """Whether an unwanted ingress still runs: it goes first, so that no caller meets a half-stopped mesh."""
     kong = state.observed.kong
     kong_runs = kong is not None and kong.pid is not None

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.instance import sidecar_id
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, DeleteEntry, Deregister, Drain, StopSidecar, StopWorkload
 from mcpmesh.plan.desired_state import DesiredService
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 
 
-def remove_surplus(state: MeshState, service: str, wanted: DesiredService | None) -> Iterator[Action | Step]:
+def remove_surplus(state: PlannerInput, service: str, wanted: DesiredService | None) -> Iterator[Action | Step]:
     """Actions that remove the surplus of a service: all of it where it is not wanted."""
     if state.own_entry("http-route", service) and not (wanted and wanted.route):
         yield DeleteEntry("http-route", service)
@@ -33,7 +33,7 @@ def remove_surplus(state: MeshState, service: str, wanted: DesiredService | None
         yield from _remove_policy(state, service)
 
 
-def _kong_may_call(state: MeshState, service: str) -> str:
+def _kong_may_call(state: PlannerInput, service: str) -> str:
     """Why an unwanted service has to stay for now: Kong, as the wanted ingress, may still have a route to it."""
     ingress = state.desired.ingress
     if ingress and service in state.kong_ports:
@@ -43,7 +43,7 @@ def _kong_may_call(state: MeshState, service: str) -> str:
     return ""
 
 
-def _remove_instance(state: MeshState, service: str, id_: str) -> Iterator[Action | Step]:
+def _remove_instance(state: PlannerInput, service: str, id_: str) -> Iterator[Action | Step]:
     registration, has_sidecar = state.registrations.get(id_), id_ in state.observed.sidecars
     if registration and has_sidecar and id_ not in state.observed.drained:
         if not registration.draining:
@@ -58,7 +58,7 @@ def _remove_instance(state: MeshState, service: str, id_: str) -> Iterator[Actio
         yield StopWorkload(id_)
 
 
-def _remove_policy(state: MeshState, service: str) -> Iterator[Action]:
+def _remove_policy(state: PlannerInput, service: str) -> Iterator[Action]:
     yield from state.intention_changes(service, ())
     # Consul refuses to change the protocol of a service with a router: the defaults go last.
     for kind in ("service-router", "service-resolver", "service-defaults"):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import ObservedState, Registration, Workload
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import (
     Action,
     DeleteEntry,
@@ -18,10 +18,10 @@ from mcpmesh.plan.actions import (
     StopWorkload,
 )
 from mcpmesh.plan.desired_state import DesiredService
-from mcpmesh.plan.mesh_state import MeshState, matches
+from mcpmesh.plan.planner_input import PlannerInput, matches
 
 
-def set_up_service(state: MeshState, wanted: DesiredService) -> Iterator[Action | Step]:
+def set_up_service(state: PlannerInput, wanted: DesiredService) -> Iterator[Action | Step]:
     """Actions that bring the wanted instances of a service up, as far as is possible now."""
     name = wanted.spec.name
     conflicts = list(state.conflicting_entries((*wanted.entries, *((wanted.route,) if wanted.route else ()))))
@@ -42,7 +42,7 @@ def set_up_service(state: MeshState, wanted: DesiredService) -> Iterator[Action 
         yield Step(name, "wait until its callers know its instances", waiting=True)
 
 
-def _instance(state: MeshState, wanted: DesiredService, instance: Instance) -> Iterator[Action | Step]:
+def _instance(state: PlannerInput, wanted: DesiredService, instance: Instance) -> Iterator[Action | Step]:
     name, held_back = wanted.spec.name, state.observed.held_back.get(instance.id)
     workload = state.observed.workloads.get(instance.id)
     registration = state.registrations.get(instance.id)
@@ -65,7 +65,11 @@ def _instance(state: MeshState, wanted: DesiredService, instance: Instance) -> I
 
 
 def _registration(
-    state: MeshState, wanted: DesiredService, instance: Instance, workload: Workload, registration: Registration | None
+    state: PlannerInput,
+    wanted: DesiredService,
+    instance: Instance,
+    workload: Workload,
+    registration: Registration | None,
 ) -> Iterator[Action]:
     # The server info is part of a registration and can be read only from a ready
     # instance, so registrations are compared, and renewed, only then. Registering
@@ -77,7 +81,11 @@ def _registration(
 
 
 def _sidecar(
-    state: MeshState, wanted: DesiredService, instance: Instance, workload: Workload, registration: Registration | None
+    state: PlannerInput,
+    wanted: DesiredService,
+    instance: Instance,
+    workload: Workload,
+    registration: Registration | None,
 ) -> Iterator[Action | Step]:
     name, held_back = wanted.spec.name, state.observed.held_back.get(instance.id)
     sidecar = state.observed.sidecars.get(instance.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from mcpmesh.errors import PeerError
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.plan.action_groups import KONG_DOCUMENT
 from mcpmesh.plan.actions import (
     Action,

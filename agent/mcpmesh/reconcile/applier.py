@@ -13,7 +13,7 @@ from typing import Protocol
 
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.backoff import Backoff
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.plan.action_groups import ActionGroup, ingress_group, service_group
 from mcpmesh.plan.actions import Action
 from mcpmesh.plan.desired_state import DesiredState

@@ -12,7 +12,7 @@ from mcpmesh.ingress.interface import Ingress
 from mcpmesh.ingress.kong.document import Content, Document, document_from_content, render_content
 from mcpmesh.ingress.kong.kong_ingress import KongIngress
 from mcpmesh.ingress.kong.user_documents import UserDocuments
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.model.instance import Instance, instances
 from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.reserved_names import AGENT_IDENTITY

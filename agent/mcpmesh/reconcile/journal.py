@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 
-from mcpmesh.model.report_items import Event, Level
+from mcpmesh.model.agent_reports import Event, Level
 
 log = logging.getLogger("mcpmesh")
 

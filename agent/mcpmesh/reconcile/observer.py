@@ -26,15 +26,15 @@ from mcpmesh.model.observed_state import (
     Workload,
 )
 from mcpmesh.plan.desired_state import DesiredState
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.envoy_observer import EnvoyObserver
 from mcpmesh.reconcile.external_services import observe_external
 from mcpmesh.reconcile.liveness import Liveness
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import ProcessIndex, ProcessKind, index_processes, kong_of
-from mcpmesh.reconcile.proof_exchange import ProofTarget
-from mcpmesh.reconcile.propagation import Propagation
+from mcpmesh.reconcile.proof_attempt import ProofTarget
+from mcpmesh.reconcile.propagation_delay import Propagation
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.stray_detector import StrayDetector
 from mcpmesh.workload.runtime import Runtime
@@ -124,7 +124,7 @@ class Observer:
             ingress_draining=self._drains.is_draining(desired.ingress_id),
             kong=kong,
         )
-        late = self._propagation.late(desired, MeshState.of(desired, state))
+        late = self._propagation.late(desired, PlannerInput.of(desired, state))
         return Observation(replace(state, not_propagated=late), index)
 
     async def wait_for_any_end(self, processes: ProcessIndex) -> None:

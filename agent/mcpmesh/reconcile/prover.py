@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from mcpmesh.model.observed_state import Proof
-from mcpmesh.reconcile.proof_exchange import ProofTarget
+from mcpmesh.reconcile.proof_attempt import ProofTarget
 
 # A failed proof is repeated sooner than a good one.
 RETRY_SECONDS = 1.0

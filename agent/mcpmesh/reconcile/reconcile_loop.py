@@ -11,9 +11,9 @@ from contextlib import suppress
 
 from mcpmesh.errors import MeshError
 from mcpmesh.kit.marked_process import Process
+from mcpmesh.model.agent_reports import Level, Step
 from mcpmesh.model.mesh_status import ServiceStatus, State
 from mcpmesh.model.observed_state import ObservedState, Unknown
-from mcpmesh.model.report_items import Level, Step
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, ingress_group, service_group
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan, plan

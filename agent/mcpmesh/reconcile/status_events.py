@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.mesh_status import ServiceStatus, State
-from mcpmesh.model.report_items import Level
 
 
 def status_event(before: ServiceStatus | None, now: ServiceStatus) -> tuple[Level, str] | None:

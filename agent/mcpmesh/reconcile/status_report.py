@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mcpmesh.model.mesh_status import InstanceStatus, ServiceStatus, State
 from mcpmesh.model.observed_state import ObservedState, ServerInfo, Workload
 from mcpmesh.plan.desired_state import DesiredService, DesiredState
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 
 # States of a shim from which an instance does not become ready by waiting.
 _HOPELESS = ("failed", "crash-loop", "unreachable")
@@ -21,7 +21,7 @@ def service_statuses(
     `failures` has the failed actions by service; `ingress_url` is None while
     the ingress accepts no calls.
     """
-    mesh = MeshState.of(desired, observed)
+    mesh = PlannerInput.of(desired, observed)
     if mesh is None:
         return [
             ServiceStatus(name, State.UNKNOWN, len(wanted.instances), 0, "Consul cannot be read")
@@ -34,7 +34,7 @@ def service_statuses(
     return [*wanted_ones, *(_draining_service(mesh, name) for name in sorted(running - desired.services.keys()))]
 
 
-def _service(mesh: MeshState, wanted: DesiredService, failure: str, ingress_url: str | None) -> ServiceStatus:
+def _service(mesh: PlannerInput, wanted: DesiredService, failure: str, ingress_url: str | None) -> ServiceStatus:
     spec = wanted.spec
     instances = [_instance(mesh, instance.id, failure) for instance in wanted.instances]
     surplus = sorted(mesh.instances_of(spec.name) - {instance.id for instance in wanted.instances})
@@ -64,24 +64,24 @@ def _service_state(instances: list[InstanceStatus], old_ones_serve: bool) -> Sta
     return State.FAILED if State.FAILED in states else State.STARTING
 
 
-def _draining_service(mesh: MeshState, name: str) -> ServiceStatus:
+def _draining_service(mesh: PlannerInput, name: str) -> ServiceStatus:
     instances = tuple(_draining_instance(mesh, id_) for id_ in sorted(mesh.instances_of(name)))
     return ServiceStatus(name, State.DRAINING, 0, 0, "no longer wanted", instances=instances)
 
 
-def _server_info(mesh: MeshState, id_: str) -> ServerInfo | None:
+def _server_info(mesh: PlannerInput, id_: str) -> ServerInfo | None:
     workload = mesh.observed.workloads.get(id_)
     return workload.info if workload else None
 
 
-def _instance(mesh: MeshState, id_: str, failure: str) -> InstanceStatus:
+def _instance(mesh: PlannerInput, id_: str, failure: str) -> InstanceStatus:
     workload = mesh.observed.workloads.get(id_)
     if mesh.is_serving(id_) and workload and workload.ready:
         return _instance_status(mesh, id_, State.READY, "")
     return _instance_status(mesh, id_, *_state_and_reason(mesh, id_, workload, failure))
 
 
-def _state_and_reason(mesh: MeshState, id_: str, workload: Workload | None, failure: str) -> tuple[State, str]:
+def _state_and_reason(mesh: PlannerInput, id_: str, workload: Workload | None, failure: str) -> tuple[State, str]:
     """The state of an instance that is not ready, and why."""
     if failure:
         return State.FAILED, failure
@@ -96,11 +96,11 @@ def _state_and_reason(mesh: MeshState, id_: str, workload: Workload | None, fail
     return State.STARTING, ""
 
 
-def _draining_instance(mesh: MeshState, id_: str) -> InstanceStatus:
+def _draining_instance(mesh: PlannerInput, id_: str) -> InstanceStatus:
     return _instance_status(mesh, id_, State.DRAINING, "finishing its calls")
 
 
-def _instance_status(mesh: MeshState, id_: str, state: State, detail: str) -> InstanceStatus:
+def _instance_status(mesh: PlannerInput, id_: str, state: State, detail: str) -> InstanceStatus:
     workload, sidecar = mesh.observed.workloads.get(id_), mesh.observed.sidecars.get(id_)
     return InstanceStatus(
         id=id_,

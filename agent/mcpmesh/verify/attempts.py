@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from mcpmesh.errors import MeshError
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 from mcpmesh.verify.finding import CannotTry, Diagnosis, Finding, conclude, fails
 from mcpmesh.verify.time_limits import CLAIM_SECONDS
 

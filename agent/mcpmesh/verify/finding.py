@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from mcpmesh.kit.unix_http import http_client
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 from mcpmesh.verify.attempts import try_claim
 from mcpmesh.verify.claim_list import ClaimToTry, claims_to_try
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog

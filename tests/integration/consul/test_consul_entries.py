@@ -26,7 +26,7 @@ from mcpmesh.consul.registration import registration
 from mcpmesh.envoy.bootstrap import ConsulAddress, render_bootstrap
 from mcpmesh.envoy.envoy_program import find_envoy
 from mcpmesh.ingress.api_gateway import gateway_registration, ingress_entries, route_entry
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.model.service import Plain, Protocol, ServiceSpec, Stdio, Upstream
 from mcpmesh.settings import read_settings
 

@@ -23,7 +23,7 @@ from tests.support.mesh import GIT_SERVER, TIME_SERVER, RealMesh, need, real_mes
 from tests.support.ports import OWN_PORTS
 
 from mcpmesh.kit.marked_process import VARIABLE, Mark, Process
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 
 PROGRAMS = Path(__file__).parent / "programs"
 

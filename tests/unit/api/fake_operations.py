@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mcpmesh.errors import MeshError
+from mcpmesh.model.agent_reports import Claim, Event, Level, Step, Tool
 from mcpmesh.model.mesh_status import InstanceStatus, MeshStatus, ServiceStatus, State
-from mcpmesh.model.report_items import Claim, Event, Level, Step, Tool
 
 FILES = ServiceStatus(
     name="files",

@@ -21,7 +21,7 @@ from mcpmesh.errors import (
     Unreachable,
     WorkloadError,
 )
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

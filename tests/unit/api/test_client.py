@@ -29,7 +29,7 @@ from mcpmesh.errors import (
     Unreachable,
     WorkloadError,
 )
-from mcpmesh.model.report_items import Event, Level, Step
+from mcpmesh.model.agent_reports import Event, Level, Step
 
 
 def operations(client: AgentClient, standin: FakeOperations) -> list[Operations]:

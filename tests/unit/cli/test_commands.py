@@ -11,7 +11,7 @@ import pytest
 from tests.unit.cli.conftest import SECONDS, Agent, Mesh, read_until
 
 from mcpmesh.errors import CatalogError, Problem, Refused, Unreachable
-from mcpmesh.model.report_items import Claim, Step, Tool
+from mcpmesh.model.agent_reports import Claim, Step, Tool
 
 FAILED = Claim("time", "its port is the shim's", False, "connected to 11105: nobody listens", "mcpmesh logs time")
 

@@ -17,8 +17,8 @@ from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import EAGER, FAST, SECONDS, Agent, Mesh
 
 from mcpmesh.cli.clock import Clock
+from mcpmesh.model.agent_reports import Claim, Level, Tool
 from mcpmesh.model.mesh_status import State
-from mcpmesh.model.report_items import Claim, Level, Tool
 
 LONG = replace(
     FILES, name="sequentialthinking", address="http://127.0.0.1:8000/mcp/sequentialthinking", wanted=12, ready=12

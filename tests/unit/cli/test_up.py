@@ -14,8 +14,8 @@ from tests.unit.api.fake_operations import FILES, POSTGRES, STATUS
 from tests.unit.cli.conftest import FAST, SECONDS, Agent, Command, Mesh, read_until, until
 
 from mcpmesh.kit.marked_process import Mark, find_marked, spawn
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.mesh_status import State
-from mcpmesh.model.report_items import Level
 
 STARTING = replace(FILES, state=State.STARTING)
 

@@ -7,7 +7,7 @@ import pytest
 from mcpmesh.consul.binary import Sources, find_or_make, is_supported, version_of
 from mcpmesh.consul.release_download import expected_sum
 from mcpmesh.errors import Broken, MeshError, SettingsError
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.settings import ConsulSettings
 
 VERSION = "1.22.5"

@@ -14,8 +14,8 @@ import pytest
 
 from mcpmesh.consul.embedded_consul import PORTS, EmbeddedConsul
 from mcpmesh.errors import WorkloadError
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.kit.resources import resource_path
 
 # Answers what a start asks of Consul: a leader, a trust domain, and one intention to write.
 _PROGRAM = """#!{python} -SE

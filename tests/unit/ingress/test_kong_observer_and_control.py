@@ -16,8 +16,8 @@ from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.ingress.kong.kong_control import KongControl
 from mcpmesh.ingress.kong.kong_observer import KongObserver
 from mcpmesh.kit.marked_process import Mark, Process
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.kit.ports import PortAllocator
-from mcpmesh.kit.resources import resource_path
 from mcpmesh.model.observed_state import Kong, KongContent, Unknown
 from mcpmesh.settings import IngressSettings, KongSettings
 

@@ -19,7 +19,7 @@ from mcpmesh.ingress.kong.kong_process import (
     start,
 )
 from mcpmesh.kit.marked_process import Mark
-from mcpmesh.kit.resources import resource_path
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.settings import KongSettings
 
 

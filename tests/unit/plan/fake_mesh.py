@@ -18,6 +18,7 @@ from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.ingress.kong.document import Document
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
+from mcpmesh.model.agent_reports import Event, Level
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import (
     Entry,
@@ -32,7 +33,6 @@ from mcpmesh.model.observed_state import (
     Stray,
     Workload,
 )
-from mcpmesh.model.report_items import Event, Level
 from mcpmesh.model.service import ServiceSpec
 from mcpmesh.plan.actions import Action
 from mcpmesh.plan.desired_state import DesiredState

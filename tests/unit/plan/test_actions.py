@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.plan.samples import INGRESS, INGRESS_ID, desired, kong_document, spec
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.observed_state import Intention, Stray
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, STRAYS, service_group
 from mcpmesh.plan.actions import (
     Action,

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.plan.fake_mesh import FakeMesh
 from tests.unit.plan.samples import INGRESS, INGRESS_ID, NOTHING, behind_kong, desired, spec
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.observed_state import Entry, Intention, Kong, KongContent, ObservedState, Proof, Unknown
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.action_groups import ingress_group, service_group
 from mcpmesh.plan.actions import (
     DeleteEntry,
@@ -23,8 +23,8 @@ from mcpmesh.plan.actions import (
     StopWorkload,
 )
 from mcpmesh.plan.desired_state import DesiredState
-from mcpmesh.plan.mesh_state import MeshState
 from mcpmesh.plan.planner import plan
+from mcpmesh.plan.planner_input import PlannerInput
 
 FILES = spec("files")
 WANTED, WITH_KONG = desired(FILES), behind_kong(FILES)
@@ -212,8 +212,8 @@ async def test_a_service_stays_until_kong_has_no_route_to_it() -> None:
     assert Step("files", "keep it until Kong's routes can be read: no answer", waiting=True) in steps
 
 
-def state(observed: ObservedState) -> MeshState:
-    found = MeshState.of(WANTED, observed)
+def state(observed: ObservedState) -> PlannerInput:
+    found = PlannerInput.of(WANTED, observed)
     assert found is not None
     return found
 

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.plan.fake_mesh import LONG_SECONDS, FakeMesh
 from tests.unit.plan.samples import INGRESS, MESH, NOTHING, desired, spec
 
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.observed_state import Entry, Intention, Stray, Unknown
-from mcpmesh.model.report_items import Step
 from mcpmesh.model.service import Plain, Protocol
 from mcpmesh.plan.action_groups import STRAYS, service_group
 from mcpmesh.plan.actions import (

@@ -11,8 +11,8 @@ from tests.unit.reconcile.recording import HOME, RecordingTargets
 
 from mcpmesh.errors import Broken, MeshError, Unreachable, WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.observed_state import Intention, Stray
-from mcpmesh.model.report_items import Level
 from mcpmesh.model.service import Timeouts
 from mcpmesh.plan.actions import (
     Action,

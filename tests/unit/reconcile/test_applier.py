@@ -10,7 +10,7 @@ import pytest
 from tests.unit.plan.samples import INGRESS, INGRESS_ID, desired, spec
 
 from mcpmesh.errors import MeshError, Refused, Unreachable
-from mcpmesh.model.report_items import Level
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, STRAYS, ActionGroup, ingress_group, service_group
 from mcpmesh.plan.actions import Action, Allow, Drain, StopWorkload
 from mcpmesh.plan.desired_state import DesiredState

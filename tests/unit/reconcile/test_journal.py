@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from mcpmesh.model.report_items import Event, Level
+from mcpmesh.model.agent_reports import Event, Level
 from mcpmesh.reconcile.journal import KEPT_EVENTS, Journal
 
 

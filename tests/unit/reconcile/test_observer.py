@@ -30,7 +30,7 @@ from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.observer import Observation, Observer, proof_targets
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import ProcessIndex, kong_of, sidecar_of, workload_of
-from mcpmesh.reconcile.proof_exchange import ProofTarget
+from mcpmesh.reconcile.proof_attempt import ProofTarget
 
 FILES = spec("files")
 WANTED = desired(FILES)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from mcpmesh.errors import Unreachable
 from mcpmesh.model.observed_state import Proof
 from mcpmesh.model.service import Health, Plain, Protocol, ServiceSpec, Stdio
-from mcpmesh.reconcile.proof_exchange import ProofTarget, prove_through_sidecar
+from mcpmesh.reconcile.proof_attempt import ProofTarget, prove_through_sidecar
 
 MCP = ServiceSpec("files", Stdio("server"))
 WEB = ServiceSpec("files", Plain(Protocol.HTTP, command="web"))

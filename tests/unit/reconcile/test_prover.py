@@ -10,7 +10,7 @@ import pytest
 
 from mcpmesh.model.observed_state import Proof
 from mcpmesh.model.service import ServiceSpec, Stdio
-from mcpmesh.reconcile.proof_exchange import ProofTarget
+from mcpmesh.reconcile.proof_attempt import ProofTarget
 from mcpmesh.reconcile.prover import Prover
 
 TARGET = ProofTarget(ServiceSpec("files", Stdio("server")), "127.0.0.1", 20002)

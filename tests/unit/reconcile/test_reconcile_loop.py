@@ -12,9 +12,9 @@ from tests.unit.plan.fake_mesh import FakeMesh
 from tests.unit.plan.samples import INGRESS_ID, NOTHING, behind_kong, desired, spec
 
 from mcpmesh.errors import MeshError, SettingsError, Unreachable, WorkloadError
+from mcpmesh.model.agent_reports import Level, Step
 from mcpmesh.model.mesh_status import State
 from mcpmesh.model.observed_state import Proof, Unknown
-from mcpmesh.model.report_items import Level, Step
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, ActionGroup, ingress_group, service_group
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan

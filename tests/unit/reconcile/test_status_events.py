@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.mesh_status import ServiceStatus, State
-from mcpmesh.model.report_items import Level
 from mcpmesh.reconcile.status_events import status_event
 
 READY = ServiceStatus("files", State.READY, 2, 2, tools=4)

@@ -10,10 +10,10 @@ from tests.unit.reconcile.recording import CountingAllocator
 
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.model.observed_state import ObservedState, Registration, Sidecar, Stray
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import index_processes
-from mcpmesh.reconcile.propagation import Propagation
+from mcpmesh.reconcile.propagation_delay import Propagation
 from mcpmesh.reconcile.stray_detector import StrayDetector
 
 
@@ -62,7 +62,7 @@ FILES = desired(spec("files"))
 (INSTANCE,) = FILES.services["files"].instances
 
 
-def state(endpoints: int) -> MeshState:
+def state(endpoints: int) -> PlannerInput:
     """One exposed instance, and a caller whose Envoy knows so many."""
     registration = Registration(INSTANCE.id, "files", 1, 2, "d", draining=False, passing=True)
     caller = Sidecar("caller", "notes", 8, 4, "a", ready=True, endpoints={"files": endpoints})
@@ -72,7 +72,7 @@ def state(endpoints: int) -> MeshState:
         (),
         sidecars={INSTANCE.id: Sidecar(INSTANCE.id, "files", 7, 2, "a", ready=True), "caller": caller},
     )
-    found = MeshState.of(FILES, observed)
+    found = PlannerInput.of(FILES, observed)
     assert found is not None
     return found
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from mcpmesh.errors import Unreachable
-from mcpmesh.model.report_items import Claim
+from mcpmesh.model.agent_reports import Claim
 from mcpmesh.verify.attempts import try_claim, try_each
 from mcpmesh.verify.finding import CannotTry, Diagnosis, Finding, conclude, fails, holds
 

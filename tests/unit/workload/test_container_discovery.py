@@ -11,10 +11,10 @@ import pytest
 
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import EnvironmentReader
 from mcpmesh.workload.containers.container_ids import PAIR, ContainerIds
-from mcpmesh.workload.containers.discovery import ContainerDiscovery
+from mcpmesh.workload.containers.container_listing import ContainerDiscovery
 from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 from mcpmesh.workload.containers.log_copier import LogCopier
 
@@ -82,7 +82,7 @@ async def discovery(docker: ListedContainers, ids: ContainerIds, tmp_path: Path)
 def container(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def make(id_: str, role: str, running: bool = True, **labels: str) -> dict[str, Any]:
         mark = Mark("test", str(tmp_path), role, "test-time-1", "time")
-        named = layout.labels(str(tmp_path), mark, **labels)
+        named = container_naming.labels(str(tmp_path), mark, **labels)
         state = {"Running": running, "StartedAt": "1", "Pid": 7}
         return {"Id": id_, "State": state, "Config": {"Labels": named}, "NetworkSettings": {}}
 

@@ -14,7 +14,7 @@ from mcpmesh.errors import SettingsError, WorkloadError
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.model.service import ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings, read_settings
-from mcpmesh.workload.containers.layout import HostPaths
+from mcpmesh.workload.containers.container_naming import HostPaths
 from mcpmesh.workload.containers.mounts import create_envoy_mounts, create_instance_mounts
 
 SPEC = ServiceSpec("time", Stdio(command="", image="mcp/time", cwd=Path("/mesh")))

@@ -11,10 +11,10 @@ from docker.errors import APIError, DockerException, ImageNotFound
 
 from mcpmesh.errors import Broken, MeshError, NotOurs, Refused, Unreachable, WorkloadError
 from mcpmesh.kit.marked_process import Mark
-from mcpmesh.workload.containers import inventory, layout
+from mcpmesh.workload.containers import container_naming, inventory
+from mcpmesh.workload.containers.container_naming import HostPaths
 from mcpmesh.workload.containers.container_spec import program_of
 from mcpmesh.workload.containers.docker_engine import translated
-from mcpmesh.workload.containers.layout import HostPaths
 from mcpmesh.workload.runtime import PublishedPort
 
 HOST_PATHS = HostPaths({"/mesh": "/home/me/mesh", "/data": "/var/lib/docker/volumes/d/_data", "/mesh/big": "/srv/big"})
@@ -37,7 +37,7 @@ def test_the_hosts_path_of_a_folder_follows_from_the_nearest_mount(inside: str, 
 
 def test_the_path_of_a_socket_is_short_however_long_the_instances_name() -> None:
     mark = Mark("m", "/home", "shim", "m-" + "x" * 80 + "-12-01234567")
-    assert len(f"/run/mcpmesh/{layout.folder(mark)}/admin.sock") < 60
+    assert len(f"/run/mcpmesh/{container_naming.folder(mark)}/admin.sock") < 60
 
 
 # --- inventory
@@ -116,11 +116,11 @@ def test_an_image_runs_its_entrypoint_with_the_catalogs_arguments_or_its_own() -
 def test_a_published_port_is_the_ingress_ours_or_another_of_the_project() -> None:
     port = {"IP": "127.0.0.1", "PublicPort": 8000, "PrivatePort": 8000, "Type": "tcp"}
     closed = {"PrivatePort": 8001, "Type": "tcp"}
-    edge = {"Names": ["/kong"], "Ports": [port, closed], "Labels": {layout.INGRESS: "kong"}}
-    ours = {"Names": ["/x"], "Ports": [port], "Labels": {layout.OWNER: "me"}}
-    assert list(layout.published_ports(edge, "me")) == [
+    edge = {"Names": ["/kong"], "Ports": [port, closed], "Labels": {container_naming.INGRESS: "kong"}}
+    ours = {"Names": ["/x"], "Ports": [port], "Labels": {container_naming.OWNER: "me"}}
+    assert list(container_naming.published_ports(edge, "me")) == [
         PublishedPort("kong", "127.0.0.1", 8000, 8000, ours=False, ingress=True)
     ]
-    assert list(layout.published_ports(ours, "me")) == [
+    assert list(container_naming.published_ports(ours, "me")) == [
         PublishedPort("x", "127.0.0.1", 8000, 8000, ours=True, ingress=False)
     ]

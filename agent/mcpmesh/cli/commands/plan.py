@@ -13,7 +13,7 @@ from mcpmesh.cli.render.text import count, wrap
 
 if TYPE_CHECKING:
     from mcpmesh.cli.render.output import Output
-    from mcpmesh.model.report_items import Step
+    from mcpmesh.model.agent_reports import Step
 
 
 def plan(

@@ -13,7 +13,7 @@ from mcpmesh.cli.shell_completion import complete_service
 
 if TYPE_CHECKING:
     from mcpmesh.cli.render.output import Output
-    from mcpmesh.model.report_items import Tool
+    from mcpmesh.model.agent_reports import Tool
 
 # A longer name shifts the description of its own line only.
 _MAX_NAME_WIDTH = 32

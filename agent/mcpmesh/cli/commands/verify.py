@@ -14,7 +14,7 @@ from mcpmesh.cli.shell_completion import complete_service
 
 if TYPE_CHECKING:
     from mcpmesh.cli.render.output import Output
-    from mcpmesh.model.report_items import Claim
+    from mcpmesh.model.agent_reports import Claim
 
 
 def verify(

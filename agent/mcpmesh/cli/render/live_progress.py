@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mcpmesh.cli.render.output import Output
 from mcpmesh.cli.render.text import first_line
+from mcpmesh.model.agent_reports import Event, Level
 from mcpmesh.model.mesh_status import MeshStatus, ServiceStatus, State
-from mcpmesh.model.report_items import Event, Level
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -10,8 +10,8 @@ from mcpmesh.ingress.kong import kong_process
 from mcpmesh.ingress.kong.document import Document, document_from_text
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.kit.marked_process import Mark, Process
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.kit.ports import PortAllocator, is_free
-from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import IngressSettings, KongSettings
 
 

@@ -19,8 +19,8 @@ from shutil import rmtree, which
 
 from mcpmesh.errors import SettingsError, WorkloadError
 from mcpmesh.kit.marked_process import Mark, Process, spawn, stop
+from mcpmesh.kit.packaged_files import resource_path
 from mcpmesh.kit.private_files import private_folder
-from mcpmesh.kit.resources import resource_path
 from mcpmesh.settings import KongSettings
 
 ROLE = "kong"

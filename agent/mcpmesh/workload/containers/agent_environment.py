@@ -8,8 +8,8 @@ from typing import Any
 
 from mcpmesh.errors import SettingsError
 from mcpmesh.settings import ContainerSettings
+from mcpmesh.workload.containers.container_naming import HostPaths
 from mcpmesh.workload.containers.docker_engine import DockerEngine, own_container
-from mcpmesh.workload.containers.layout import HostPaths
 
 # The label with which compose names the project of a container.
 PROJECT = "com.docker.compose.project"

@@ -15,10 +15,10 @@ from mcpmesh.model.instance import Instance
 from mcpmesh.model.observed_state import Workload
 from mcpmesh.model.service import ServiceSpec
 from mcpmesh.settings import Settings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import EnvironmentReader
 from mcpmesh.workload.containers.container_ids import ContainerIds
-from mcpmesh.workload.containers.discovery import ContainerDiscovery
+from mcpmesh.workload.containers.container_listing import ContainerDiscovery
 from mcpmesh.workload.containers.docker_engine import DockerEngine
 from mcpmesh.workload.containers.exposure import Exposure
 from mcpmesh.workload.containers.ingress_container import IngressContainer
@@ -83,7 +83,7 @@ class ContainerRuntime:
     async def run_in_namespace_of(self, envoy: Process, arguments: Sequence[str]) -> str:
         """See Runtime."""
         id_ = self._ids.get(envoy.mark.role, envoy.mark.instance)
-        return await self._engine.run_in(id_, [layout.PYTHON, *arguments]) if id_ else ""
+        return await self._engine.run_in(id_, [container_naming.PYTHON, *arguments]) if id_ else ""
 
     async def published_ports(self) -> list[PublishedPort]:
         """See Runtime."""

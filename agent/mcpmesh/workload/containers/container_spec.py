@@ -10,7 +10,7 @@ from docker import APIClient
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import AgentEnvironment
 from mcpmesh.workload.containers.docker_engine import Json
 from mcpmesh.workload.runtime import SERVER
@@ -45,11 +45,11 @@ def create_container(api: APIClient, spec: ContainerSpec, environment: AgentEnvi
         # Both are given, so that the image's own entrypoint and command never run.
         entrypoint=list(spec.command[:1]),
         command=list(spec.command[1:]),
-        name=layout.name(environment.project or "mcpmesh", spec.mark),
+        name=container_naming.name(environment.project or "mcpmesh", spec.mark),
         user=spec.user,
         stdin_open=spec.stdin is not None,
         environment=dict(spec.environment),
-        labels=layout.labels(environment.owner, spec.mark, spec.joined, spec.served_image),
+        labels=container_naming.labels(environment.owner, spec.mark, spec.joined, spec.served_image),
         healthcheck={"test": ["NONE"]},
         host_config=api.create_host_config(**spec.limits),
     )["Id"]
@@ -62,11 +62,11 @@ def server_container(
     image: str, mark: Mark, program: Sequence[str], limits: Mapping[str, Any], joined: str
 ) -> ContainerSpec:
     """The program of an image, next to its shim; its secrets come with each connection, not with the container."""
-    stdio = f"{layout.PROGRAMS_INSIDE}/mcpmesh-stdio"
+    stdio = f"{container_naming.PROGRAMS_INSIDE}/mcpmesh-stdio"
     return ContainerSpec(
         mark=replace(mark, role=SERVER, ports={}),
         image=image,
-        command=[stdio, "serve", f"{layout.STDIO_INSIDE}/stdio.sock", *program],
+        command=[stdio, "serve", f"{container_naming.STDIO_INSIDE}/stdio.sock", *program],
         limits=limits,
         environment={},
         joined=joined,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import PROJECT, EnvironmentReader, address_on
 from mcpmesh.workload.containers.docker_engine import DockerEngine
 from mcpmesh.workload.runtime import Neighbour, PublishedPort
@@ -28,7 +28,7 @@ class Exposure:
         if not project:
             return []
         listed = await self._engine.labelled(f"{PROJECT}={project}")
-        ids = [item["Id"] for item in listed if layout.OWNER not in (item.get("Labels") or {})]
+        ids = [item["Id"] for item in listed if container_naming.OWNER not in (item.get("Labels") or {})]
         inspected = [item for item in await asyncio.gather(*map(self._engine.inspect, ids)) if item]
         network = self._settings.network
         running = [item for item in inspected if item["State"]["Running"] and address_on(item, network)]
@@ -41,10 +41,10 @@ class Exposure:
     async def published_ports(self) -> list[PublishedPort]:
         """Every port of the host that leads into a container of the mesh or of its compose project."""
         environment = await self._environment.read()
-        labels = [f"{layout.OWNER}={environment.owner}"]
+        labels = [f"{container_naming.OWNER}={environment.owner}"]
         labels += [f"{PROJECT}={environment.project}"] if environment.project else []
         listed = [item for label in labels for item in await self._engine.labelled(label)]
         return sorted(
-            {port for item in listed for port in layout.published_ports(item, environment.owner)},
+            {port for item in listed for port in container_naming.published_ports(item, environment.owner)},
             key=lambda port: (port.container, port.port),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mcpmesh.errors import WorkloadError
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import PROJECT, EnvironmentReader, address_on
 from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 
@@ -20,13 +20,14 @@ class IngressContainer:
     async def inspect(self) -> Json:
         """Docker's description of it; raises WorkloadError where it does not run."""
         project = (await self._environment.read()).project
-        for listed in await self._engine.labelled(layout.INGRESS):
+        for listed in await self._engine.labelled(container_naming.INGRESS):
             labels = listed.get("Labels") or {}
             in_project = not project or labels.get(PROJECT) == project
             if in_project and listed.get("State") == "running" and (found := await self._engine.inspect(listed["Id"])):
                 return found
         raise WorkloadError(
-            f"cannot open the ingress: no container with the label {layout.INGRESS} runs; see: docker compose ps"
+            f"cannot open the ingress: no container with the label {container_naming.INGRESS} runs; "
+            "see: docker compose ps"
         )
 
     async def hosts(self) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.docker_engine import DockerEngine, Json
 from mcpmesh.workload.runtime import SERVER
 
@@ -31,7 +31,7 @@ def label(inspected: Json, name: str) -> str:
 
 def namespace_holder(inspected: Json) -> str:
     """The id of the container whose network namespace this one shares; "" where it has its own."""
-    return label(inspected, layout.JOINED).partition("@")[0]
+    return label(inspected, container_naming.JOINED).partition("@")[0]
 
 
 def is_over(inspected: Json, inventory: Inventory) -> bool:
@@ -44,14 +44,14 @@ def is_over(inspected: Json, inventory: Inventory) -> bool:
 
 
 def _has_namespace(inspected: Json, inventory: Inventory) -> bool:
-    joined, holder = label(inspected, layout.JOINED), inventory.get(namespace_holder(inspected))
-    return not joined or bool(holder and holder["State"]["Running"] and layout.run_id(holder) == joined)
+    joined, holder = label(inspected, container_naming.JOINED), inventory.get(namespace_holder(inspected))
+    return not joined or bool(holder and holder["State"]["Running"] and container_naming.run_id(holder) == joined)
 
 
 def _lacks_server(inspected: Json, inventory: Inventory) -> bool:
     """Whether a shim's server has to run in a container of its own, and does not."""
-    if not label(inspected, layout.IMAGE):
+    if not label(inspected, container_naming.IMAGE):
         return False
-    run_id = layout.run_id(inspected)
-    joined = [item for item in inventory.values() if item and label(item, layout.JOINED) == run_id]
-    return not any(item["State"]["Running"] and label(item, layout.ROLE) == SERVER for item in joined)
+    run_id = container_naming.run_id(inspected)
+    joined = [item for item in inventory.values() if item and label(item, container_naming.JOINED) == run_id]
+    return not any(item["State"]["Running"] and label(item, container_naming.ROLE) == SERVER for item in joined)

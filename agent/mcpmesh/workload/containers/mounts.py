@@ -14,8 +14,8 @@ from mcpmesh.errors import WorkloadError
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.model.service import ServiceSpec, Stdio
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
-from mcpmesh.workload.containers.layout import HostPaths
+from mcpmesh.workload.containers import container_naming
+from mcpmesh.workload.containers.container_naming import HostPaths
 from mcpmesh.workload.runtime import SERVER
 
 
@@ -36,7 +36,7 @@ def create_instance_mounts(
     mark: Mark,
     settings: ContainerSettings,
     host_paths: HostPaths,
-    stdio_program: Path = Path(layout.STDIO_PROGRAM),
+    stdio_program: Path = Path(container_naming.STDIO_PROGRAM),
 ) -> InstanceMounts:
     """Creates the folders; raises WorkloadError where one of the catalog's is missing or can't be shared."""
     start = spec.start
@@ -46,8 +46,8 @@ def create_instance_mounts(
     if cwd is not None and not cwd.is_dir():
         raise WorkloadError(f'cannot start "{spec.name}": its working directory {cwd} does not exist')
     uid, gid = _user(settings, cwd)
-    data, sockets = settings.data / spec.name, settings.sockets / layout.folder(mark)
-    stdio, programs = settings.sockets / layout.folder(replace(mark, role=SERVER)), settings.sockets / "bin"
+    data, sockets = settings.data / spec.name, settings.sockets / container_naming.folder(mark)
+    stdio, programs = settings.sockets / container_naming.folder(replace(mark, role=SERVER)), settings.sockets / "bin"
     image = start.image if isinstance(start, Stdio) else None
     with _reporting_failure(mark, settings):
         for folder in (data, sockets, *((stdio,) if image else ())):
@@ -59,34 +59,34 @@ def create_instance_mounts(
             stdio.chmod(0o777)
             programs.mkdir(exist_ok=True)
             _install(stdio_program, programs)
-    data_binds = [f"{on_host(host_paths, data)}:{layout.DATA_INSIDE}"]
+    data_binds = [f"{on_host(host_paths, data)}:{container_naming.DATA_INSIDE}"]
     data_binds += [f"{on_host(host_paths, cwd)}:{cwd}"] if cwd else []
     return InstanceMounts(
         user=f"{uid}:{gid}",
-        cwd=str(cwd) if cwd else layout.DATA_INSIDE,
-        shim=[f"{on_host(host_paths, sockets)}:{layout.SOCKETS_INSIDE}"],
-        stdio=[f"{on_host(host_paths, stdio)}:{layout.STDIO_INSIDE}"],
+        cwd=str(cwd) if cwd else container_naming.DATA_INSIDE,
+        shim=[f"{on_host(host_paths, sockets)}:{container_naming.SOCKETS_INSIDE}"],
+        stdio=[f"{on_host(host_paths, stdio)}:{container_naming.STDIO_INSIDE}"],
         data=data_binds,
-        programs=[f"{on_host(host_paths, programs)}:{layout.PROGRAMS_INSIDE}:ro"],
+        programs=[f"{on_host(host_paths, programs)}:{container_naming.PROGRAMS_INSIDE}:ro"],
     )
 
 
 def create_envoy_mounts(mark: Mark, bootstrap: str, settings: ContainerSettings, host_paths: HostPaths) -> list[str]:
     """Creates an Envoy's folder with its bootstrap (0600, since it holds Consul's token); returns the binds."""
-    folder = settings.sockets / layout.folder(mark)
+    folder = settings.sockets / container_naming.folder(mark)
     with _reporting_failure(mark, settings):
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "admin.sock").unlink(missing_ok=True)
-        path = folder / layout.BOOTSTRAP
+        path = folder / container_naming.BOOTSTRAP
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(bootstrap)
         for created in (folder, path):
-            os.chown(created, layout.NOBODY, layout.NOBODY)
+            os.chown(created, container_naming.NOBODY, container_naming.NOBODY)
     consul = settings.sockets / "consul"
     return [
-        f"{on_host(host_paths, folder)}:{layout.SOCKETS_INSIDE}",
-        f"{on_host(host_paths, consul)}:{layout.CONSUL_INSIDE}:ro",
+        f"{on_host(host_paths, folder)}:{container_naming.SOCKETS_INSIDE}",
+        f"{on_host(host_paths, consul)}:{container_naming.CONSUL_INSIDE}:ro",
     ]
 
 
@@ -125,4 +125,4 @@ def _user(settings: ContainerSettings, cwd: Path | None) -> tuple[int, int]:
         return int(user), int(group or user)
     if cwd is not None and (owner := cwd.stat()).st_uid:
         return owner.st_uid, owner.st_gid
-    return layout.NOBODY, layout.NOBODY
+    return container_naming.NOBODY, container_naming.NOBODY

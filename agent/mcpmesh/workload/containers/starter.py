@@ -12,7 +12,7 @@ from mcpmesh.kit.marked_process import Mark
 from mcpmesh.model.instance import Instance
 from mcpmesh.model.service import Plain, Remote, ServiceSpec, Stdio
 from mcpmesh.settings import Settings
-from mcpmesh.workload.containers import host_config, layout
+from mcpmesh.workload.containers import container_naming, host_config
 from mcpmesh.workload.containers.agent_environment import AgentEnvironment, EnvironmentReader, address_on
 from mcpmesh.workload.containers.container_ids import PAIR, ContainerIds
 from mcpmesh.workload.containers.container_spec import ContainerSpec, create_container, program_of, server_container
@@ -23,7 +23,7 @@ from mcpmesh.workload.containers.mounts import InstanceMounts, create_envoy_moun
 from mcpmesh.workload.runtime import SHIM, EnvoyLaunch
 from mcpmesh.workload.shim_config import shim_config, upstream_environment
 
-_SHIM_COMMAND = [layout.PYTHON, "-m", "mcpmesh.shim", "--config", "-"]
+_SHIM_COMMAND = [container_naming.PYTHON, "-m", "mcpmesh.shim", "--config", "-"]
 
 
 class ContainerStarter:
@@ -77,15 +77,15 @@ class ContainerStarter:
         environment = await self._environment.read()
         mark = replace(envoy.mark, ports={**envoy.mark.ports, "admin": 80})
         holder = await self._namespace_holder(mark)
-        bootstrap = await envoy.bootstrap(Path(layout.SOCKETS_INSIDE, "admin.sock"))
+        bootstrap = await envoy.bootstrap(Path(container_naming.SOCKETS_INSIDE, "admin.sock"))
         binds = await asyncio.to_thread(create_envoy_mounts, mark, bootstrap, self._settings, environment.host_paths)
         spec = ContainerSpec(
             mark=mark,
             image=environment.image,
-            command=envoy.arguments(Path(layout.SOCKETS_INSIDE, layout.BOOTSTRAP)),
+            command=envoy.arguments(Path(container_naming.SOCKETS_INSIDE, container_naming.BOOTSTRAP)),
             limits=host_config.for_envoy(self._settings, holder["Id"], binds),
-            user=f"{layout.NOBODY}:{layout.NOBODY}",
-            joined=layout.run_id(holder),
+            user=f"{container_naming.NOBODY}:{container_naming.NOBODY}",
+            joined=container_naming.run_id(holder),
         )
         await self._run(spec, environment)
 
@@ -104,15 +104,15 @@ class ContainerStarter:
         if isinstance(start, Stdio) and image:
             # The shim starts mcpmesh-stdio, which connects to the image's program and hands it these variables.
             variables = (*start.env, *upstream_environment(spec, mark.ports))
-            connect = ("connect", f"{layout.STDIO_INSIDE}/stdio.sock", *variables)
-            spec = replace(spec, start=replace(start, command=layout.STDIO_PROGRAM, args=connect))
+            connect = ("connect", f"{container_naming.STDIO_INSIDE}/stdio.sock", *variables)
+            spec = replace(spec, start=replace(start, command=container_naming.STDIO_PROGRAM, args=connect))
 
         def configuration(inspected: Json) -> bytes:
             host, names = address_on(inspected, self._settings.network), self._ingress_settings.names
             affinity = f"{host}:{mark.ports['sidecar']}"
             config = shim_config(spec, instance, mark.ports, affinity, {host, *names})
             cwd = "/" if image else mounts.cwd
-            return json.dumps({**config, "cwd": cwd, "socket": f"{layout.SOCKETS_INSIDE}/shim.sock"}).encode()
+            return json.dumps({**config, "cwd": cwd, "socket": f"{container_naming.SOCKETS_INSIDE}/shim.sock"}).encode()
 
         binds = [*mounts.shim, *(mounts.stdio if image else mounts.data)]
         return ContainerSpec(
@@ -130,7 +130,7 @@ class ContainerStarter:
         inspected = await self._engine.inspect(id_)
         if inspected is None:
             raise WorkloadError("cannot start it: its shim was gone at once; its log says why")
-        return layout.run_id(inspected)
+        return container_naming.run_id(inspected)
 
     async def _namespace_holder(self, mark: Mark) -> Json:
         """The container whose network namespace an Envoy shares."""

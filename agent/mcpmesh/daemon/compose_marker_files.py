@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 
-class ComposeSignal:
+class ComposeMarkerFiles:
     """The three files in `folder`."""
 
     def __init__(self, folder: Path) -> None:

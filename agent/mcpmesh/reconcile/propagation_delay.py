@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from mcpmesh.plan.desired_state import DesiredState
-from mcpmesh.plan.mesh_state import MeshState
+from mcpmesh.plan.planner_input import PlannerInput
 
 # Consul tells callers of a change within half a second. But its agent may not
 # synchronise with the catalog for up to half a minute when a registration comes
@@ -21,7 +21,7 @@ class Propagation:
         self._clock = clock
         self._behind_since: dict[str, float] = {}
 
-    def late(self, desired: DesiredState, state: MeshState | None) -> frozenset[str]:
+    def late(self, desired: DesiredState, state: PlannerInput | None) -> frozenset[str]:
         """The services with a caller that has been behind for too long, each once per `LIMIT_SECONDS`."""
         now = self._clock()
         behind = [name for name in desired.services if state and not state.has_propagated(name)]

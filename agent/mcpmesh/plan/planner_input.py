@@ -9,8 +9,8 @@ from typing import Any
 from mcpmesh.consul.config_entries import with_reconnect_digest
 from mcpmesh.consul.intention_changes import missing_and_stale, policy_digest
 from mcpmesh.consul.ownership import DIGEST, POLICY
+from mcpmesh.model.agent_reports import Step
 from mcpmesh.model.observed_state import Entry, Intention, ObservedState, Registration, Unknown
-from mcpmesh.model.report_items import Step
 from mcpmesh.plan.actions import Action, Allow, Revoke, WriteEntry
 from mcpmesh.plan.desired_state import DesiredService, DesiredState
 
@@ -18,7 +18,7 @@ Payload = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class MeshState:
+class PlannerInput:
     """Both states; `registrations` also holds the ingress."""
 
     desired: DesiredState
@@ -28,7 +28,7 @@ class MeshState:
     intentions: tuple[Intention, ...]
 
     @classmethod
-    def of(cls, desired: DesiredState, observed: ObservedState) -> MeshState | None:
+    def of(cls, desired: DesiredState, observed: ObservedState) -> PlannerInput | None:
         """None where Consul could not be read."""
         registrations, entries, intentions = observed.registrations, observed.entries, observed.intentions
         if isinstance(registrations, Unknown) or isinstance(entries, Unknown) or isinstance(intentions, Unknown):

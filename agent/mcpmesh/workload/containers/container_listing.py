@@ -15,7 +15,7 @@ from pathlib import Path
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.unix_http import socket_host
 from mcpmesh.settings import ContainerSettings
-from mcpmesh.workload.containers import layout
+from mcpmesh.workload.containers import container_naming
 from mcpmesh.workload.containers.agent_environment import EnvironmentReader, address_on
 from mcpmesh.workload.containers.container_ids import ContainerIds, Key
 from mcpmesh.workload.containers.docker_engine import DockerEngine
@@ -60,7 +60,7 @@ class ContainerDiscovery:
         # Two at once would both remove the same, and the later one the folder of what was started again since.
         async with self._listing:
             owner = (await self._environment.read()).owner
-            owner_label, ids_before = f"{layout.OWNER}={owner}", self._ids.copy()
+            owner_label, ids_before = f"{container_naming.OWNER}={owner}", self._ids.copy()
             self._changes.start(owner_label)
             inventory = await take_inventory(self._engine, owner_label)
             running, over = _sorted_out(inventory, owner)
@@ -83,7 +83,9 @@ class ContainerDiscovery:
         """Removes a container that has ended, once all its output is in the mesh's logs."""
         await self._log_copier.finish(id_, self._log_of(mark))
         await self._engine.remove(id_)
-        await asyncio.to_thread(shutil.rmtree, self._settings.sockets / layout.folder(mark), ignore_errors=True)
+        await asyncio.to_thread(
+            shutil.rmtree, self._settings.sockets / container_naming.folder(mark), ignore_errors=True
+        )
 
     async def _remove_over(self, over: Mapping[str, Mark], owner_label: str) -> None:
         """Removes what a second inventory finds over too: at the first, what it needs may have been starting."""
@@ -100,7 +102,7 @@ class ContainerDiscovery:
         inspected = inventory[id_]
         assert inspected is not None
         holder = inventory.get(namespace_holder(inspected)) or inspected
-        private_host = socket_host(layout.folder(mark), "shim" if mark.role == SHIM else "admin")
+        private_host = socket_host(container_naming.folder(mark), "shim" if mark.role == SHIM else "admin")
         pid = int(inspected["State"]["Pid"])
         return Process(pid, mark, address_on(holder, self._settings.network), private_host)
 
@@ -116,9 +118,9 @@ def _sorted_out(inventory: Inventory, owner: str) -> tuple[dict[str, Mark], dict
     running: dict[str, Mark] = {}
     over: dict[str, Mark] = {}
     for id_, inspected in inventory.items():
-        if inspected is None or label(inspected, layout.OWNER) != owner:
+        if inspected is None or label(inspected, container_naming.OWNER) != owner:
             continue
-        mark = Mark.parse(label(inspected, layout.MARK))
+        mark = Mark.parse(label(inspected, container_naming.MARK))
         if mark is not None:
             (over if is_over(inspected, inventory) else running)[id_] = mark
     return running, over
