@@ -75,6 +75,60 @@ def test_a_literal_secret_is_named_in_a_warning_and_not_shown(folder: Folder) ->
     )
 
 
+def test_an_imported_file_stays_readable(folder: Folder) -> None:
+    long = "a long text " * 20 + "end"
+    server = {"env": {"A": "é"}, "args": [long], "command": "x", "note": [["a"], {"b": []}], "cwd": "work"}
+    path = folder.write(".mcp.json", json.dumps({"$schema": "x", "mcpServers": {"a": server}}))
+    assert (
+        import_file(path, folder.path / "elsewhere").text
+        == f"""\
+# Made from .mcp.json by `mcpmesh import`; docs/catalog.md explains every key.
+version: 1
+
+services:
+  a:
+    command: x
+    args: [{long}]
+    env:
+      A: é
+    cwd: {folder.path}/work
+    x-note:
+    - [a]
+    - b: []
+"""
+    )
+
+
+def test_a_file_without_servers_is_imported_as_one_without_services(folder: Folder) -> None:
+    imported = import_file(folder.write(".mcp.json", '{"mcpServers": {}}'))
+    assert imported.text.endswith("version: 1\n\nservices: {}\n")
+
+
+@pytest.mark.parametrize(
+    ("server", "field"),
+    [
+        ({"command": "x", "args": ["--token=t"]}, "args[0]"),
+        ({"url": "http://x/", "headers": {"Authorization": "Bearer t"}}, "headers.Authorization"),
+        ({"command": "x", "env": {"API_KEY": "t"}}, "env.API_KEY"),
+        ({"command": "x", "env": {"API_KEY": "${KEY}", "PASSWORD": "", "REGION": "eu"}}, None),
+        ({"command": "x", "args": ["--token=${T}", "--token", "token=t", "--region=eu"]}, None),
+    ],
+)
+def test_only_literal_values_of_secret_names_are_warned_of(folder: Folder, server: Any, field: str | None) -> None:
+    path = folder.write(".mcp.json", json.dumps({"mcpServers": {"a": server}}))
+    places = [warning.split(": ")[1] for warning in import_file(path).warnings]
+    assert places == ([f"mcpServers.a.{field}"] if field else [])
+
+
+@pytest.mark.parametrize("cwd", ["/srv", "~/work", "${WORK}"])
+def test_a_working_directory_that_any_folder_reads_alike_is_kept(folder: Folder, cwd: str) -> None:
+    path = folder.write(".mcp.json", json.dumps({"mcpServers": {"a": {"command": "x", "cwd": cwd}}}))
+    imported = import_file(path, folder.path / "elsewhere")
+    assert f"cwd: {cwd}\n" in imported.text
+    advice = "begins with a variable; make its value absolute where it is a relative path"
+    assert imported.warnings == ((f"{path}:1: mcpServers.a.cwd: {advice}",) if cwd == "${WORK}" else ())
+
+
 def test_an_imported_file_means_the_same_in_another_folder(folder: Folder) -> None:
     servers = {
         "a": {"command": "./a"},

@@ -146,3 +146,67 @@ def test_a_byte_order_mark_is_no_obstacle(folder: Folder) -> None:
     (folder.path / "bom").write_bytes(b'\xef\xbb\xbf{"a": 1}')
     root, problems = parse_file(folder.path / "bom")
     assert root and root.plain() == {"a": 1} and not problems
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("+1", 1),
+        ("-0", 0),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 19, float("9" * 19)),
+        ("0o777", 511),
+        ("0xfF", 255),
+        ("0b1", "0b1"),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-1.5e-3", -0.0015),
+        ("1e1000", "1e1000"),
+        ("e5", "e5"),
+        ("Null", None),
+        ("TRUE", True),
+        ("False", False),
+        ("tRUE", "tRUE"),
+        ("yes", "yes"),
+        ('"true"', "true"),
+        ("! 1", "1"),
+        ("!!int '1'", 1),
+        ("!!null ''", None),
+    ],
+)
+def test_a_scalar_has_the_type_that_yaml_12_gives_it(text: str, value: object, loader: type) -> None:
+    root, problems = parse_text(FILE, f"a: {text}", loader)
+    assert root and not problems
+    assert (root.get("a").value, type(root.get("a").value)) == (value, type(value))
+
+
+def test_a_scalar_keeps_its_text_as_written(loader: type) -> None:
+    root, _ = parse_text(FILE, "[1.10, 0755, ~, true, 'x y']", loader)
+    assert root and [item.text for item in root.items] == ["1.10", "0755", "~", "true", "x y"]
+
+
+def test_a_merge_key_fills_in_what_the_mapping_lacks_and_the_first_source_wins(loader: type) -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\nd:\n  z: 4\n  <<: *b\n"
+    root, problems = parse_text(FILE, text, loader)
+    assert root and not problems
+    assert (root.get("c").plain(), root.get("d").plain()) == ({"x": 3, "y": 1, "z": 2}, {"z": 4, "y": 2})
+    assert [(node.line, node.field) for node in (root.at(("c", "z")), root.at(("d", "z")))] == [(2, "b.z"), (5, "d.z")]
+
+
+def test_the_place_of_a_value_that_is_missing_is_the_nearest_one(loader: type) -> None:
+    root, _ = parse_text(FILE, "a:\n- x\n- {b: c}\n", loader)
+    assert root
+    places = [("a", 0), ("a", 1, "b"), ("a", 2), ("a", 1, "d"), ("a", "b"), ("d", "a"), ("a", 0, 0)]
+    assert [root.at(place).field for place in places] == ["a[0]", "a[1].b", "a", "a[1]", "a", "", "a[0]"]
+    assert root.get("d").value is None and root.get("d").line == root.line
+
+
+def test_a_key_in_a_message_is_one_short_line(loader: type) -> None:
+    _, problems = parse_text(FILE, f'{{"a\\nb": 1, "a\\nb": 2, {"k" * 65}: 1, {"k" * 65}: 2}}', loader)
+    assert [problem.field for problem in problems] == ["a?b", "k" * 64]
+
+
+def test_a_list_or_mapping_without_an_end_is_told_where_it_stops(loader: type) -> None:
+    root, [problem] = parse_text(FILE, "a: 1\nb: [x\n", loader)
+    assert root is None and problem.line in (2, 3)
+    assert problem.message.startswith("is neither YAML nor JSON here: ")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import jsonschema
 import pytest
 import yaml
 
+from mcpmesh.catalog.field_types import duration_text
 from mcpmesh.catalog.loader import load
 from mcpmesh.catalog.schema import HealthKeys, MeshKeys, ServiceKeys, TimeoutKeys, json_schema, published
 from mcpmesh.errors import CatalogError
+from mcpmesh.model.service import Health, ServiceSpec, Stdio, Timeouts
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLISHED = ROOT / "docs" / "mesh.schema.json"
@@ -88,6 +91,39 @@ def test_the_example_catalogs_load_without_a_warning() -> None:
         "everything",
         "time",
     ]
+
+
+def _documented_blocks() -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "catalog.md").read_text(), re.S)
+
+
+def test_the_examples_of_the_documentation_are_what_it_says(tmp_path: Path) -> None:
+    base, services, overlay = _documented_blocks()
+    files = [tmp_path / name for name in ("mesh.yaml", "services.yaml", "playground.yaml", "prod.yaml")]
+    playground = "version: 1\nservices: {playground: {command: x}}"
+    for file, text in zip(files, (base, f"version: 1\n{services}", playground, overlay), strict=True):
+        file.write_text(text)
+    catalog = load(files, {})
+    assert {name: (spec.instances, spec.route) for name, spec in catalog.services.items()} == {
+        "files": (3, "/mcp/files"),
+        "api": (1, "/api"),
+        "web": (2, None),
+        "database": (1, None),
+    }
+    assert catalog.warnings == ()
+
+
+def test_the_documentation_has_the_defaults_of_the_model() -> None:
+    rows = dict(re.findall(r"\| `([a-z.]+)` \| (.*?) \|", (ROOT / "docs" / "catalog.md").read_text()))
+    defaults = {
+        "instances": str(ServiceSpec.instances),
+        "isolation": f"`{Stdio.isolation.value}`",
+        "egress": f"`{str(ServiceSpec.egress).lower()}`",
+        "balance": f"`{ServiceSpec.balance}`",
+        "health.interval": duration_text(Health.interval),
+        **{f"timeouts.{key}": duration_text(getattr(Timeouts, key)) for key in TimeoutKeys.model_fields},
+    }
+    assert {key: rows[key] for key in defaults} == defaults
 
 
 def test_every_key_is_in_the_documentation() -> None:

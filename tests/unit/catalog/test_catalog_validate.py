@@ -291,3 +291,65 @@ def test_no_file_is_a_problem_and_no_service_a_warning(folder: Folder) -> None:
         folder.load()
     path = folder.write("mesh.yaml", "version: 1\nservices: {}")
     assert folder.load(path).warnings == (f"{path}:2: services: has no service",)
+
+
+def test_services_without_a_route_are_not_compared(folder: Folder) -> None:
+    path = folder.services("""
+        none: {command: x, route: false}
+        db: {tcp: "x:1"}
+        api: {http: "x:2"}
+        a: {command: x, route: /tools}
+        b: {command: x, route: /tools/}
+        c: {command: x, route: true}
+        d: {http: "x:3", route: /mcp/c}
+    """)
+    assert folder.refused(path) == [
+        (8, "services.b.route", "is the route /tools, which a has; give one of them another `route`"),
+        (10, "services.d.route", "is the route /mcp/c, which c has; give one of them another `route`"),
+    ]
+
+
+def test_one_port_is_for_one_upstream_of_one_service(folder: Folder) -> None:
+    path = folder.services("""
+        db: {tcp: "x:1", allow: [a, b]}
+        a: {command: x, upstreams: [{service: db}]}
+        b: {command: x, instances: 2, upstreams: [db]}
+    """)
+    assert folder.load(path).warnings == ()
+    path = folder.services("""
+        db: {tcp: "x:1", allow: [a, b]}
+        a: {command: x, instances: 1, upstreams: [{service: db, port: 5000}]}
+        b: {command: x, upstreams: [{service: db, port: 5000}, {service: x}]}
+    """)
+    assert folder.refused(path) == [
+        (6, "services.b.upstreams[1]", "names x, which is no service of this catalog; add it, or remove it here"),
+        (6, "services.b.upstreams[0]", "has the port 5000, which a's db has; choose another, or leave it out"),
+    ]
+
+
+def test_callers_that_the_mesh_knows_are_no_warning(folder: Folder) -> None:
+    path = folder.services("a: {command: x, allow: [b, ingress, '*']}\nb: {command: x, upstreams: [a]}")
+    assert folder.load(path).warnings == ()
+    path = folder.services("a: {command: x, allow: [elsewhere]}")
+    assert folder.load(path).warnings == (
+        f"{path}:3: services.a.allow[0]: names elsewhere, which is no service of this catalog",
+    )
+
+
+def test_a_misspelt_key_that_starts_a_service_is_one_problem(folder: Folder) -> None:
+    assert folder.refused(folder.services("a: {comand: x}\nb: {x-command: x}")) == [
+        (3, "services.a.comand", 'is no key of a mesh.yaml; did you mean "command"?'),
+        (4, "services.b", "does not say how it starts; give it command, image, url, http or tcp"),
+    ]
+
+
+def test_problems_come_in_the_order_of_files_and_lines_and_each_once(folder: Folder) -> None:
+    first = folder.services("b: {command: x, instances: 0}\na: {command: x, tags: x}")
+    second = folder.write("over.yaml", "version: 1\nservices: {a: {instances: 0}}")
+    with pytest.raises(CatalogError) as caught:
+        folder.load(first, second)
+    assert [(problem.path, problem.line, problem.field) for problem in caught.value.problems] == [
+        (first, 3, "services.b.instances"),
+        (first, 4, "services.a.tags"),
+        (second, 2, "services.a.instances"),
+    ]
