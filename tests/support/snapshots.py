@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mcpmesh.consul.client import Consul
+from mcpmesh.consul.leaf_certificate import Identity
 from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
@@ -23,14 +25,21 @@ HOME = Path("/home/m")
 NO_PROCESSES = Namespaces(ProcessTree({}))
 
 
+@cache
+def _peers() -> tuple[Consul, EnvoyAdmin]:
+    """Clients that nothing is asked of. They are shared, since making one reads all CA certificates of the machine."""
+    return Consul("http://127.0.0.1:8500"), EnvoyAdmin()
+
+
 def target_of(desired: DesiredState, **ingress: Any) -> Target:
     """The mesh "m" with processes on this machine; `ingress` are settings of the ingress."""
+    consul, envoy_admin = _peers()
     return Target(
         settings=Settings(ingress=IngressSettings(**ingress)),
         mesh="m",
         home=HOME,
-        consul=Consul("http://127.0.0.1:8500"),
-        envoy_admin=EnvoyAdmin(),
+        consul=consul,
+        envoy_admin=envoy_admin,
         desired=desired,
         ingress_url="http://127.0.0.1:8000",
         runtime=ProcessRuntime("m", HOME, PortAllocator(11100)),
@@ -42,6 +51,7 @@ def snapshot_of(
 ) -> Snapshot:
     """A snapshot with these processes. Consul has nothing, the ingress answers 404; `read` is read otherwise."""
     nothing: Any = None
+    identity = Identity("mcpmesh-agent", "spiffe://trust/ns/default/dc/dc1/svc/mcpmesh-agent", "trust", "", "", "")
     return Snapshot(
         **{
             "target": target,
@@ -50,7 +60,7 @@ def snapshot_of(
             "registrations": {},
             "entries": {},
             "intentions": (),
-            "agent_identity": nothing,
+            "agent_identity": identity,
             "stranger_identity": nothing,
             "foreign_context": nothing,
             "ingress_reply": Reply(Outcome.ANSWERED, "HTTP/1.1 404 Not Found"),

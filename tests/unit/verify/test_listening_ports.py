@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from tests.unit.verify.test_judging import DESIRED, INSTANCE, the_target
+from tests.unit.verify.sample_mesh import DESIRED, INSTANCE, the_target
 
 from mcpmesh.kit.marked_process import Mark
 from mcpmesh.verify.claims.listening_ports import HeldListener, declared_ports, given_ports, is_asked_for, is_expected

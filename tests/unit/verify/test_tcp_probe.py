@@ -1,4 +1,4 @@
-"""One knock at servers that behave in every way, on both event loops: their TLS ends connections differently."""
+"""One connection to each kind of server, on both event loops: their TLS ends connections differently."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Run = Callable[[Coroutine[Any, Any, Reply]], Reply]
 
-# How long what is silent is listened to.
-SHORT = 0.5
+# How long a probe waits for what does not come.
+SHORT = 0.05
+# How long it waits for what comes.
+LONG = 0.5
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
@@ -33,8 +35,8 @@ def run(request: pytest.FixtureRequest) -> Run:
     return found
 
 
-async def visit(behaviour: Behaviour, server: ssl.SSLContext | None = None, **how: Any) -> Reply:
-    """One knock at a server of this behaviour."""
+async def connect_to(behaviour: Behaviour, server: ssl.SSLContext | None = None, **options: Any) -> Reply:
+    """Probes a server of this behaviour."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -47,7 +49,9 @@ async def visit(behaviour: Behaviour, server: ssl.SSLContext | None = None, **ho
     listening = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server)
     port = listening.sockets[0].getsockname()[1]
     try:
-        return await probe("127.0.0.1", port, **{"tls": None, "payload": get_request("/"), **how})
+        return await probe(
+            "127.0.0.1", port, **{"tls": None, "payload": get_request("/"), "early_seconds": SHORT, **options}
+        )
     finally:
         listening.close()
         await listening.wait_closed()
@@ -86,77 +90,79 @@ async def greeting_and_closing(reader: asyncio.StreamReader, writer: asyncio.Str
     await closing_at_once(reader, writer)
 
 
-def test_a_port_where_nobody_listens_is_unreachable(run: Run) -> None:
+def test_a_port_without_a_listener_is_unreachable(run: Run) -> None:
     reply = run(probe("127.0.0.1", OWN_PORTS.take(), tls=None, payload=b"x"))
     assert reply.outcome is Outcome.UNREACHABLE
     assert not reply.opened
 
 
 def test_a_connection_that_is_ended_is_closed(run: Run) -> None:
-    assert run(visit(closing_at_once)).outcome is Outcome.CLOSED
+    assert run(connect_to(closing_at_once)).outcome is Outcome.CLOSED
 
 
-def test_a_server_that_says_nothing_is_silent_in_bounded_time(run: Run) -> None:
-    assert run(visit(silent, step_seconds=SHORT)) == Reply(Outcome.SILENT, "open and silent for 0 s")
+def test_a_server_that_sends_nothing_is_silent_after_the_time_limit(run: Run) -> None:
+    assert run(connect_to(silent, step_seconds=SHORT)) == Reply(Outcome.SILENT, "open and silent for 0 s")
 
 
-def test_an_answer_is_told_by_its_first_line_and_its_origin(run: Run) -> None:
-    reply = run(visit(answering))
+def test_the_reply_has_the_first_line_of_an_answer_and_its_origin(run: Run) -> None:
+    reply = run(connect_to(answering))
     assert reply == Reply(Outcome.ANSWERED, "HTTP/1.1 403 Forbidden", forwarded=True)
     assert reply.status == 403
 
 
-def test_what_is_no_http_is_an_answer_without_a_status(run: Run) -> None:
-    reply = run(visit(greeting))
+def test_an_answer_that_is_not_http_has_no_status(run: Run) -> None:
+    reply = run(connect_to(greeting))
     assert (reply.outcome, reply.text.strip(), reply.status) == (Outcome.ANSWERED, "welcome", None)
 
 
-def test_to_the_end_a_greeting_before_the_end_is_no_answer(run: Run) -> None:
-    reply = run(visit(greeting_and_closing, hold_seconds=ANSWER_SECONDS))
+def test_a_connection_that_greets_and_closes_while_held_is_closed(run: Run) -> None:
+    reply = run(connect_to(greeting_and_closing, hold_seconds=ANSWER_SECONDS))
     assert reply.outcome is Outcome.CLOSED
     assert "'welcome\\n' was received" in reply.text
 
 
-def test_to_the_end_a_connection_that_stays_open_is_an_answer(run: Run) -> None:
-    assert run(visit(greeting, hold_seconds=3 * SHORT)).outcome is Outcome.ANSWERED
-    assert run(visit(silent, hold_seconds=SHORT)).outcome is Outcome.SILENT
+def test_a_connection_that_stays_open_while_held_has_answered_or_is_silent(run: Run) -> None:
+    assert run(connect_to(greeting, hold_seconds=LONG)).outcome is Outcome.ANSWERED
+    assert run(connect_to(silent, hold_seconds=SHORT)).outcome is Outcome.SILENT
 
 
 # --- TLS
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_server_that_wants_a_certificate_refuses_whoever_has_none(
+def test_a_server_that_demands_a_certificate_refuses_a_caller_without_one(
     run: Run, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
-    reply = run(visit(answering, server_context(tmp_path, version), tls=bare_context()))
+    reply = run(
+        connect_to(answering, server_context(tmp_path, version), tls=bare_context(), early_seconds=ANSWER_SECONDS)
+    )
     assert reply.outcome is Outcome.CLOSED, reply
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_server_refuses_a_certificate_of_another_authority(run: Run, tmp_path: Path, version: ssl.TLSVersion) -> None:
     context = foreign_context("spiffe://somewhere/svc/files")
-    reply = run(visit(answering, server_context(tmp_path, version), tls=context))
+    reply = run(connect_to(answering, server_context(tmp_path, version), tls=context, early_seconds=ANSWER_SECONDS))
     assert reply.outcome is Outcome.CLOSED, reply
 
 
-def test_a_server_that_takes_anybody_is_told_from_one_that_refuses(run: Run, tmp_path: Path) -> None:
+def test_a_server_that_demands_no_certificate_answers(run: Run, tmp_path: Path) -> None:
     server = server_context(tmp_path, ssl.TLSVersion.TLSv1_3, demanding=False)
-    assert run(visit(answering, server, tls=bare_context())).status == 403
+    assert run(connect_to(answering, server, tls=bare_context())).status == 403
 
 
 def test_plain_text_at_a_tls_server_is_refused(run: Run, tmp_path: Path) -> None:
-    reply = run(visit(answering, server_context(tmp_path, ssl.TLSVersion.TLSv1_3)))
+    reply = run(connect_to(answering, server_context(tmp_path, ssl.TLSVersion.TLSv1_3)))
     assert reply.outcome is Outcome.CLOSED, reply
 
 
 def test_a_server_that_never_shakes_hands_is_silent(run: Run) -> None:
-    reply = run(visit(silent, tls=bare_context(), step_seconds=SHORT))
+    reply = run(connect_to(silent, tls=bare_context(), step_seconds=SHORT))
     assert (reply.outcome, reply.opened) == (Outcome.SILENT, False)
 
 
 def test_a_server_that_speaks_no_tls_ends_the_handshake(run: Run) -> None:
-    reply = run(visit(closing_at_once, tls=bare_context()))
+    reply = run(connect_to(closing_at_once, tls=bare_context()))
     assert (reply.outcome, reply.opened) == (Outcome.CLOSED, False)
 
 

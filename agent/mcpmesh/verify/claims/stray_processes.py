@@ -8,15 +8,18 @@ from collections.abc import Collection
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, fails, holds
-from mcpmesh.verify.probes.lasting_processes import still_running
+from mcpmesh.verify.probes.lasting_processes import ENDING_SECONDS, still_running
 from mcpmesh.verify.probes.process_tree import ProcessTree
 from mcpmesh.verify.roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SERVER, SHIM, SIDECAR
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import Target
 
 
-async def all_are_accounted_for(snapshot: Snapshot) -> list[Finding]:
-    """Each process with our mark is wanted or drains, or was started by one that is or does."""
+async def all_are_accounted_for(snapshot: Snapshot, ending_seconds: float = ENDING_SECONDS) -> list[Finding]:
+    """Each process with our mark belongs to a wanted or a draining instance, or was started by one that does.
+
+    A process that ends within `ending_seconds` is not a stray.
+    """
     target, tree = snapshot.target, snapshot.process_tree
     wanted = {instance.id for service in target.desired.services.values() for instance in service.instances}
     registrations = {} if isinstance(snapshot.registrations, Unknown) else snapshot.registrations
@@ -24,7 +27,7 @@ async def all_are_accounted_for(snapshot: Snapshot) -> list[Finding]:
     roots = expected_pids(target, snapshot.processes, wanted | draining, os.getpid(), tree)
     strays = [process for process in snapshot.processes if tree.nearest(process.pid, roots) is None]
     if strays:
-        strays = await still_running(target.runtime, strays)
+        strays = await still_running(target.runtime, strays, ending_seconds)
     if strays:
         return [stray_process(target, process, tree.name(process.pid)) for process in strays]
     started = len(roots - {os.getpid()})

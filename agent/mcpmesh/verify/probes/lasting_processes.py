@@ -12,8 +12,10 @@ from mcpmesh.workload.runtime import Runtime
 ENDING_SECONDS = 2.0
 
 
-async def still_running(runtime: Runtime, processes: Collection[Process]) -> list[Process]:
-    """Those that run after a moment too: a process that is just ending may outlive its parent for so long."""
-    await asyncio.sleep(ENDING_SECONDS)
+async def still_running(
+    runtime: Runtime, processes: Collection[Process], ending_seconds: float = ENDING_SECONDS
+) -> list[Process]:
+    """Those that still run after `ending_seconds`. A process that is just ending may outlive its parent for so long."""
+    await asyncio.sleep(ending_seconds)
     running = await runtime.list_processes()
     return [process for process in processes if process in running]

@@ -20,7 +20,7 @@ from mcpmesh.verify.time_limits import ANSWER_SECONDS
 FORWARDED = "x-envoy-upstream-service-time"
 
 _TLS_ALERT = 0x15
-_EARLY_SECONDS = 0.2
+EARLY_SECONDS = 0.2
 _HEAD_BYTES = 16 * 1024
 _QUOTED_BYTES = 40
 
@@ -68,11 +68,13 @@ async def probe(
     payload: bytes,
     hold_seconds: float | None = None,
     step_seconds: float = ANSWER_SECONDS,
+    early_seconds: float = EARLY_SECONDS,
 ) -> Reply:
     """Sends `payload`, in plain text where `tls` is None. Never raises for what the other side does.
 
     `step_seconds` limits each step: connecting, the handshake, and the answer. With `hold_seconds` only a
-    connection that stays open for so long counts as answered, whatever came before its end.
+    connection that stays open for so long counts as answered, whatever came before its end. Without it, the payload
+    is sent only when the other side has sent nothing for `early_seconds`.
     """
     loop = asyncio.get_running_loop()
     raw = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -97,7 +99,7 @@ async def probe(
         raise
     try:
         if hold_seconds is None:
-            return await _ask(reader, writer, payload, step_seconds)
+            return await _ask(reader, writer, payload, step_seconds, early_seconds)
         return await _watch(reader, writer, payload, hold_seconds)
     finally:
         writer.transport.abort()
@@ -105,10 +107,12 @@ async def probe(
             await writer.wait_closed()
 
 
-async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, payload: bytes, seconds: float) -> Reply:
+async def _ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, payload: bytes, seconds: float, early_seconds: float
+) -> Reply:
     """Sends the payload and reads one answer."""
     try:
-        answer = await _unasked(reader)
+        answer = await _read_early(reader, early_seconds)
         if answer is None:
             writer.write(payload)
             answer = await asyncio.wait_for(_read_head(reader), seconds)
@@ -142,13 +146,13 @@ async def _watch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pay
     return Reply(Outcome.CLOSED, end + _quoted(received))
 
 
-async def _unasked(reader: asyncio.StreamReader) -> bytes | None:
-    """What comes before anything was sent; None where nothing comes for a moment.
+async def _read_early(reader: asyncio.StreamReader, seconds: float) -> bytes | None:
+    """What the other side sends first; None where it sends nothing for `seconds`.
 
     A refusal arrives as a TLS alert that names its reason. Sending first would lose that alert.
     """
     try:
-        return await asyncio.wait_for(reader.read(_HEAD_BYTES), _EARLY_SECONDS)
+        return await asyncio.wait_for(reader.read(_HEAD_BYTES), seconds)
     except TimeoutError:
         return None
 
