@@ -28,7 +28,7 @@ PANELS = (
     ("1 MiB answers/s, 4 at once", "long", "per_second"),
     ("latency in ms, 1 × 1", "latency", "p50_ms"),
 )
-COLOURS = {"ours": "#0b6e4f", "rival": "#9a9a9a", "reference": "#c9b458"}
+COLOURS = {"ours": "#0b6e4f", "checkout": "#7fb69e", "rival": "#9a9a9a", "reference": "#c9b458"}
 
 
 def values(system: dict[str, Any], shape: str, figure: str) -> list[float]:

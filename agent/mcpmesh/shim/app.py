@@ -11,7 +11,7 @@ from mcpmesh.shim.context import Context
 from mcpmesh.shim.endpoints import Endpoints, Usage
 from mcpmesh.shim.errors import answer_lost
 from mcpmesh.shim.http.connection import Connection
-from mcpmesh.shim.http.connections import Connections
+from mcpmesh.shim.http.connection_set import Connections
 from mcpmesh.shim.log import log
 from mcpmesh.shim.protocol.server_info import ServerInfo
 from mcpmesh.shim.router import Router

@@ -9,7 +9,7 @@ from mcpmesh.shim import malloc
 from mcpmesh.shim.calls.client_call import ClientCall
 from mcpmesh.shim.calls.suspended_calls import SuspendedCalls
 from mcpmesh.shim.context import Context
-from mcpmesh.shim.http.connections import ClientConnection, Connections
+from mcpmesh.shim.http.connection_set import ClientConnection, Connections
 from mcpmesh.shim.server.pool import Pool
 from mcpmesh.shim.sessions.registry import SessionRegistry
 

@@ -14,7 +14,7 @@ import asyncio
 from typing import Final, cast
 
 from mcpmesh.shim.errors import header_lines, unavailable
-from mcpmesh.shim.http.connections import Connections
+from mcpmesh.shim.http.connection_set import Connections
 from mcpmesh.shim.http.exchange import Exchange, PausableSource
 from mcpmesh.shim.http.head import BadRequest, ChunkedBody, Head, HeadTemplate, parse
 from mcpmesh.shim.jsonrpc.codec import Buffer, error_pieces
