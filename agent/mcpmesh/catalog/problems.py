@@ -1,4 +1,4 @@
-"""Problems and warnings of one catalog: collected while it is read, told all at once."""
+"""Problems and warnings of one catalog: collected while it is read, reported all at once."""
 
 from __future__ import annotations
 

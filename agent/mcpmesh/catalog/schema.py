@@ -234,7 +234,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a mesh.yaml for editors; it knows single keys, not the rules about several."""
     schema = _without_noise(MeshKeys.model_json_schema())
     schema["properties"]["$schema"] = {"type": "string"}
-    # Pydantic says how the names of services look, and not that there are no others.
+    # Pydantic writes the pattern of the names of services, but allows other names too.
     schema["properties"]["services"]["anyOf"][0]["additionalProperties"] = False
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mesh.yaml", **schema}
 

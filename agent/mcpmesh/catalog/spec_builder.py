@@ -28,7 +28,7 @@ from mcpmesh.model.service import (
 
 
 def build_spec(name: str, keys: ServiceKeys, node: Node, environ: Mapping[str, str]) -> ServiceSpec:
-    """The service; relative paths start from the folder of the file that says them, as `node` knows.
+    """The service; relative paths start from the folder of the file that has them, which `node` knows.
 
     The path of a program is absolute afterwards and not resolved: a virtual environment is known by the link through
     which its Python is called.

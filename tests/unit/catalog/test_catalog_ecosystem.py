@@ -153,3 +153,59 @@ def test_a_server_that_cannot_be_started_is_refused(folder: Folder, server: Any,
 def test_a_file_url_in_the_environment_is_no_secret_reference(folder: Folder) -> None:
     path = _file(folder, {"a": {"command": "x", "env": {"DB": "file:./dev.db"}}})
     assert folder.load(path).services["a"].start.env == {"DB": SecretStr("file:./dev.db")}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"url": "https://x/sse", "type": "http"},
+        {"url": "https://x/ssex"},
+        {"url": "https://x/mcp", "type": "streamable_http"},
+        {"url": "https://x/mcp", "type": "streamableHttp"},
+        {"command": "x", "type": "stdio"},
+    ],
+)
+def test_a_server_of_a_known_transport_is_read_without_a_warning(folder: Folder, server: dict[str, Any]) -> None:
+    path = _file(folder, {"a": server}, **{"$schema": "x", "x-note": 1})
+    catalog = folder.load(path)
+    assert (list(catalog.services), catalog.warnings) == (["a"], ())
+
+
+def test_an_address_with_a_slash_after_sse_is_a_warning_too(folder: Folder) -> None:
+    assert len(folder.load(_file(folder, {"a": {"url": "https://x/sse/"}})).warnings) == 1
+
+
+def test_the_type_of_a_disabled_server_is_not_checked(folder: Folder) -> None:
+    path = _file(folder, {"a": {"type": "sse", "url": "https://x/", "disabled": True}, "b": {"command": "x"}})
+    assert list(folder.load(path).services) == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "services"),
+    [
+        ('{"servers": {"a": {"command": "x"}}}', ["a"]),
+        ('{"servers": {"a": {"command": "x"}}, "mcpServers": {"b": {"command": "x"}}}', ["b"]),
+        ('{"version": 1, "services": {"c": {"command": "x"}}, "x-servers": {}}', ["c"]),
+    ],
+)
+def test_the_first_format_whose_key_a_file_has_is_used(folder: Folder, text: str, services: list[str]) -> None:
+    assert list(folder.load(folder.write("mcp.json", text)).services) == services
+
+
+@pytest.mark.parametrize("key", ["version", "services"])
+def test_servers_beside_a_key_of_a_mesh_yaml_is_a_misspelt_key_of_it(folder: Folder, key: str) -> None:
+    value = "1" if key == "version" else "{}"
+    path = folder.write("mesh.yaml", f"{key}: {value}\nservers: {{a: {{command: x}}}}")
+    assert (2, "servers", 'is no key of a mesh.yaml; did you mean "services"?') in folder.refused(path)
+
+
+def test_environment_that_is_no_mapping_is_refused_as_in_a_mesh_yaml(folder: Folder) -> None:
+    path = _file(folder, {"a": {"command": "x", "env": ["file:x"]}})
+    assert folder.refused(path) == [(1, "mcpServers.a.env", "has to be a mapping of keys to values")]
+
+
+def test_a_file_reference_in_a_header_is_a_text(folder: Folder) -> None:
+    path = _file(folder, {"a": {"url": "http://x/", "headers": {"A": "file:x", "B": "$$file:x", "C": "a file:x"}}})
+    assert folder.load(path).services["a"].start == Remote(
+        "http://x/", {"A": SecretStr("file:x"), "B": SecretStr("file:x"), "C": SecretStr("a file:x")}
+    )

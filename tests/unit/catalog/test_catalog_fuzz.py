@@ -86,11 +86,11 @@ _ECOSYSTEM = st.fixed_dictionaries({"mcpServers": st.dictionaries(st.sampled_fro
 
 def _outcome(path: Path, *others: Path) -> None:
     try:
-        told = "".join(load([path, *others], ENVIRON).warnings)
+        shown = "".join(load([path, *others], ENVIRON).warnings)
     except CatalogError as error:
         assert error.problems
-        told = str(error)
-    assert SECRET not in told
+        shown = str(error)
+    assert SECRET not in shown
 
 
 @_settings

@@ -41,7 +41,7 @@ def test_null_removes_a_key_or_a_whole_service(folder: Folder) -> None:
     assert [(spec.start, spec.tags) for spec in services.values()] == [(Remote("http://x/"), ("x",))]
 
 
-def test_a_null_with_nothing_to_remove_is_told(folder: Folder) -> None:
+def test_a_null_with_nothing_to_remove_is_reported(folder: Folder) -> None:
     path = folder.services("a: {command: a, env: {A: }, tags: }")
     assert folder.load(path).warnings == (
         f"{path}:3: services.a.env.A: is empty and has nothing to remove",

@@ -71,7 +71,7 @@ def test_a_key_that_is_there_twice_is_a_problem_at_the_second(loader: type) -> N
         ("a: 1\n---\nb: 2", 2, "begins a second document; keep one, or put it in a file of its own (-f twice)"),
     ],
 )
-def test_what_cannot_be_read_is_told_with_its_line(text: str, line: int | None, message: str, loader: type) -> None:
+def test_a_mistake_of_syntax_is_reported_with_its_line(text: str, line: int | None, message: str, loader: type) -> None:
     root, problems = parse_text(FILE, text, loader)
     assert root is None
     assert [(problem.line, problem.message) for problem in problems] == [(line, message)]
@@ -125,7 +125,7 @@ def test_half_a_surrogate_pair_is_refused(loader: type) -> None:
     assert len(problems) == 1
 
 
-def test_what_is_no_readable_file_is_told(folder: Folder) -> None:
+def test_a_file_that_cannot_be_read_is_reported_with_the_reason(folder: Folder) -> None:
     os.mkfifo(folder.path / "pipe")
     (folder.path / "big").write_bytes(b"#" * (MAX_BYTES + 1))
     (folder.path / "latin1").write_bytes(b"a: 1\nb: \xe4\n")
@@ -206,7 +206,36 @@ def test_a_key_in_a_message_is_one_short_line(loader: type) -> None:
     assert [problem.field for problem in problems] == ["a?b", "k" * 64]
 
 
-def test_a_list_or_mapping_without_an_end_is_told_where_it_stops(loader: type) -> None:
+def test_a_list_or_mapping_without_an_end_is_reported_where_it_stops(loader: type) -> None:
     root, [problem] = parse_text(FILE, "a: 1\nb: [x\n", loader)
     assert root is None and problem.line in (2, 3)
     assert problem.message.startswith("is neither YAML nor JSON here: ")
+
+
+def test_a_catalog_has_at_most_1_mib(folder: Folder) -> None:
+    text = b"a: 1\n"
+    (folder.path / "full").write_bytes(text + b"#" * (MAX_BYTES - len(text)))
+    root, problems = parse_file(folder.path / "full")
+    assert root and root.plain() == {"a": 1} and not problems
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '// first\n{"a": 1}',
+        '/* {"b": 2} */ {"a": 1}',
+        '{\n\t// "b": 2\n\t"a": 1,\n}',
+        '{"a": /* one */ 1}',
+        '{"a": 1} // last',
+        '{"a": 1} /* never closed',
+    ],
+)
+def test_comments_and_tabs_in_json_are_skipped(text: str, loader: type) -> None:
+    root, problems = parse_text(FILE, text, loader)
+    assert root and root.plain() == {"a": 1} and not problems
+
+
+def test_what_looks_like_a_comment_in_a_text_stays(loader: type) -> None:
+    root, problems = parse_text(FILE, r'{"a": "//x", "b": "/*x*/", "c": "\"//\\", "d": "\ud83d\ude00\u00e9"}', loader)
+    assert root and not problems
+    assert root.plain() == {"a": "//x", "b": "/*x*/", "c": '"//\\', "d": "😀é"}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conftest import Folder
 
 
-def test_all_problems_of_a_file_are_told_at_once_with_their_lines(folder: Folder) -> None:
+def test_all_problems_of_a_file_are_reported_at_once_with_their_lines(folder: Folder) -> None:
     path = folder.write(
         "mesh.yaml",
         """\
@@ -244,7 +244,7 @@ def test_a_caller_outside_the_catalog_and_an_upstream_that_will_refuse_are_warni
     )
 
 
-def test_a_mistake_in_the_defaults_is_told_once_and_there(folder: Folder) -> None:
+def test_a_mistake_in_the_defaults_is_reported_once_and_at_its_place(folder: Folder) -> None:
     path = folder.write(
         "mesh.yaml",
         """\

@@ -7,6 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from mcpmesh.catalog.loader import secret_files
+from mcpmesh.catalog.values import MAX_SECRET_BYTES, looks_secret
 from mcpmesh.errors import CatalogError
 from mcpmesh.model.service import Remote, Stdio
 
@@ -153,3 +154,72 @@ def test_no_value_gets_into_a_message_or_a_repr(folder: Folder) -> None:
     while chain is not None:
         assert secret not in str(chain)
         chain = chain.__cause__ or chain.__context__
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("API_TOKEN", True),
+        ("client-secret", True),
+        ("PASSWD", True),
+        ("apikey", True),
+        ("x-api-key", True),
+        ("SSH_PRIVATE_KEY", True),
+        ("Authorization", True),
+        ("Cookie", True),
+        ("AWS_CREDENTIALS", True),
+        ("KEY", False),
+        ("REGION", False),
+    ],
+)
+def test_a_secret_is_recognized_by_its_name(name: str, secret: bool) -> None:
+    assert looks_secret(name) == secret
+
+
+def test_a_secret_file_has_at_most_64_kib(folder: Folder) -> None:
+    folder.write("token", "t" * MAX_SECRET_BYTES)
+    path = folder.services("a: {command: x, env: {T: 'file:token'}}")
+    start = folder.load(path).services["a"].start
+    assert start == Stdio("x", env={"T": SecretStr("t" * MAX_SECRET_BYTES)}, cwd=folder.path)
+    folder.write("token", "t" * (MAX_SECRET_BYTES + 1))
+    assert folder.places(path) == [(3, "services.a.env.T")]
+
+
+@pytest.mark.parametrize(
+    ("cwd", "path"), [("~", "/home/me"), ("~/w", "/home/me/w"), ("/srv", "/srv"), ("${HOME}/w", "/home/me/w")]
+)
+def test_a_tilde_is_the_home_folder(folder: Folder, cwd: str, path: str) -> None:
+    folder.environ["HOME"] = "/home/me"
+    catalog = folder.load(folder.services(f"a: {{command: x, cwd: '{cwd}'}}"))
+    assert str(catalog.services["a"].start.cwd) == path  # type: ignore[union-attr]
+
+
+def test_only_the_texts_that_start_a_service_are_expanded(folder: Folder) -> None:
+    folder.environ["A"] = "expanded"
+    spec = folder.load(folder.services("a: {command: x, tags: ['${A}'], x-note: '${NONE}'}")).services["a"]
+    assert spec.tags == ("${A}",)
+    assert folder.places(folder.services("a: {command: x, route: '/${A}'}")) == [(3, "services.a.route")]
+
+
+def test_a_file_reference_is_read_in_secrets_alone(folder: Folder) -> None:
+    folder.write("token", "t")
+    start = folder.load(folder.services("a: {command: x, args: ['file:token', '$$file:token']}")).services["a"].start
+    assert start == Stdio("x", ("file:token", "$$file:token"), cwd=folder.path)
+
+
+def test_the_files_of_disabled_services_and_of_unreadable_catalogs_are_not_watched(folder: Folder) -> None:
+    path = folder.services("a: {command: x, env: {T: 'file:t'}, disabled: true}\nb: {command: x, env: {T: 'file:u'}}")
+    assert secret_files([path], {}) == {folder.path / "u"}
+    assert secret_files([path, folder.path / "missing.yaml"], {}) == frozenset()
+
+
+def test_a_default_of_a_variable_that_looks_secret_is_warned_of_on_a_command_line(folder: Folder) -> None:
+    path = folder.services("a: {command: x, args: ['${TOKEN:-none}'], env: {T: '${TOKEN:-none}'}}")
+    assert len(folder.load(path).warnings) == 1
+
+
+@pytest.mark.parametrize("name", ["workspaceFolder:a", "command:pick", "config:a.b"])
+def test_a_reference_of_an_editor_is_named_as_such(folder: Folder, name: str) -> None:
+    path = folder.services(f"a: {{command: x, env: {{V: '${{{name}}}'}}}}")
+    [(_, _, message)] = folder.refused(path)
+    assert message.startswith(f"uses an editor's own ${{{name.split(':')[0]}…}}, which is unknown here; ")

@@ -14,7 +14,7 @@ from mcpmesh.catalog.watcher import SETTLE_READINGS, Digests, changes, read_unti
 if TYPE_CHECKING:
     from conftest import Folder
 
-# Only a bound for machines that are busy; a change is told in about a second.
+# Only a bound for machines that are busy; a change is reported in about a second.
 BOUND = 30.0
 
 
@@ -29,15 +29,15 @@ def _kernel_watches() -> bool:
 
 
 class Watch:
-    """A running `changes`, and how often it told."""
+    """A running `changes`, asked for one change after the other."""
 
-    def __init__(self, told: AsyncIterator[None]) -> None:
-        self._told = told
+    def __init__(self, reports: AsyncIterator[None]) -> None:
+        self._reports = reports
         self._next: asyncio.Task[None] | None = None
 
     def _asked(self) -> asyncio.Task[None]:
         if self._next is None:
-            self._next = asyncio.ensure_future(anext(self._told))
+            self._next = asyncio.ensure_future(anext(self._reports))
         return self._next
 
     async def armed(self) -> None:
@@ -52,7 +52,7 @@ class Watch:
         self._next = None
 
     async def none_until(self, marker: Path) -> None:
-        """Proves silence: what is told next is the change of `marker`, made now."""
+        """Proves that nothing was reported: the next report is that of `marker`, which is changed now."""
         assert not self._asked().done()
         marker.write_text("version: 1\nservices: {marker: {command: x}}\n")
         await self.one()
@@ -61,7 +61,7 @@ class Watch:
         if self._next:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)
-        await self._told.aclose()  # type: ignore[attr-defined]
+        await self._reports.aclose()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -74,19 +74,19 @@ async def watch(folder: Folder) -> AsyncIterator[Watch]:
     await watching.close()
 
 
-async def test_a_saved_file_is_told(folder: Folder, watch: Watch) -> None:
+async def test_a_saved_file_is_reported(folder: Folder, watch: Watch) -> None:
     await watch.armed()
     folder.services("b: {command: x}")
     await watch.one()
     assert list(load([folder.path / "mesh.yaml"], {}).services) == ["b"]
 
 
-async def test_a_change_between_the_call_and_the_first_wait_is_told(folder: Folder, watch: Watch) -> None:
+async def test_a_change_between_the_call_and_the_first_wait_is_reported(folder: Folder, watch: Watch) -> None:
     folder.services("b: {command: x}")
     await watch.one()
 
 
-async def test_a_change_while_the_last_one_is_worked_on_is_told(folder: Folder, watch: Watch) -> None:
+async def test_a_change_while_the_last_one_is_worked_on_is_reported(folder: Folder, watch: Watch) -> None:
     folder.services("b: {command: x}")
     await watch.one()
     folder.services("c: {command: x}")
@@ -101,7 +101,7 @@ async def test_an_editor_that_replaces_the_file_is_followed(folder: Folder, watc
         await watch.one()
 
 
-async def test_a_file_that_goes_and_comes_back_is_told(folder: Folder, watch: Watch) -> None:
+async def test_a_file_that_goes_and_comes_back_is_reported(folder: Folder, watch: Watch) -> None:
     await watch.armed()
     (folder.path / "mesh.yaml").unlink()
     await watch.one()
@@ -110,7 +110,7 @@ async def test_a_file_that_goes_and_comes_back_is_told(folder: Folder, watch: Wa
     await watch.one()
 
 
-async def test_a_changed_secret_is_told(folder: Folder, watch: Watch) -> None:
+async def test_a_changed_secret_is_reported(folder: Folder, watch: Watch) -> None:
     await watch.armed()
     folder.write("secrets/token", "two")
     await watch.one()
@@ -133,7 +133,7 @@ async def test_touching_a_file_or_writing_another_is_no_change(folder: Folder, w
     await watch.none_until(folder.path / "mesh.yaml")
 
 
-async def test_a_swapped_link_is_told(folder: Folder) -> None:
+async def test_a_swapped_link_is_reported(folder: Folder) -> None:
     """As Kubernetes updates a mounted ConfigMap: file → ..data/file, ..data → a dated folder, swapped by a rename."""
     for version in ("1", "2"):
         (folder.path / f"..{version}").mkdir()
@@ -160,7 +160,7 @@ async def test_a_link_into_another_folder_is_followed(folder: Folder) -> None:
     await watch.close()
 
 
-async def test_a_file_in_a_folder_that_is_not_there_yet_is_told_when_it_comes(folder: Folder) -> None:
+async def test_a_file_in_a_folder_that_is_not_there_yet_is_reported_when_it_comes(folder: Folder) -> None:
     path = folder.path / "later" / "mesh.yaml"
     watch = Watch(changes([path]))
     await watch.armed()
@@ -170,7 +170,7 @@ async def test_a_file_in_a_folder_that_is_not_there_yet_is_told_when_it_comes(fo
     await watch.close()
 
 
-async def test_a_save_in_many_writes_is_told_once(folder: Folder, watch: Watch) -> None:
+async def test_a_save_in_many_writes_is_reported_once(folder: Folder, watch: Watch) -> None:
     await watch.armed()
     text = "version: 1\nservices:\n" + "".join(f"  s{n}: {{command: x}}\n" for n in range(40))
     with (folder.path / "mesh.yaml").open("w") as file:

@@ -1,8 +1,8 @@
 """Servers as the configuration files of MCP clients describe them, translated to services of a mesh.yaml.
 
 Clients agree on the keys of a server and differ in the key that holds all servers, so each format names that key and
-shares this translation. Nothing is expanded here. Keys that mean nothing to a mesh get a warning and the prefix `x-`,
-under which a mesh.yaml keeps what is not its own.
+shares this translation. Nothing is expanded here. A key that means nothing to a mesh gets a warning and the prefix
+`x-`, with which a mesh.yaml can have any key.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Format(Protocol):
         """Whether the file is of this format; only its content counts, not its name."""
 
     def services(self, root: Node, problems: Problems) -> Node:
-        """The node of `services` that says in a mesh.yaml's keys what the file says."""
+        """The servers of the file as the `services` of a mesh.yaml."""
 
 
 @dataclass(frozen=True)

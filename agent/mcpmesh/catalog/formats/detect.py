@@ -1,4 +1,4 @@
-"""The format of a file, told from its content. A new format is a module here and a line in `FORMATS`."""
+"""The format of a file, recognized by its content. A new format is a module here and a line in `FORMATS`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mcpmesh.catalog.formats.vscode import VSCODE
 from mcpmesh.catalog.problems import Problems
 from mcpmesh.catalog.syntax_tree import Node
 
-# The formats that are read beside mesh.yaml. The first that matches wins.
+# All formats but mesh.yaml. The first one that matches a file is used.
 FORMATS: tuple[Format, ...] = (MCP_JSON, VSCODE)
 
 
 def format_of(root: Node) -> Format | None:
-    """The format of the file; None for a mesh.yaml, and for what is none of the others."""
+    """The format of the file; None for a mesh.yaml, and for a file of no known format."""
     return next((each for each in FORMATS if each.matches(root)), None)
 
 
