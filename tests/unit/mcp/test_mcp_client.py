@@ -23,7 +23,7 @@ def stream(text: str | bytes) -> Handler:
     return lambda _: httpx.Response(200, headers={"content-type": "text/event-stream"}, content=text)
 
 
-async def test_a_request_says_its_revision_method_and_name_twice_alike() -> None:
+async def test_headers_and_body_have_the_same_revision_method_and_name() -> None:
     headers, body = request("tools/call", {"name": "echo", "arguments": {}})
     assert headers["MCP-Protocol-Version"] == body["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"]
     assert (headers["Mcp-Method"], headers["Mcp-Name"]) == (body["method"], body["params"]["name"])
@@ -69,7 +69,7 @@ async def test_a_stream_gives_each_message_however_it_is_cut_and_whatever_line_e
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "said"),
+    ("answer", "kind", "text"),
     [
         (httpx.Response(403, text="RBAC: access denied"), Refused, "HTTP 403: RBAC: access denied"),
         (httpx.Response(503, text="no healthy upstream"), Broken, "no healthy upstream"),
@@ -90,15 +90,15 @@ async def test_a_stream_gives_each_message_however_it_is_cut_and_whatever_line_e
         (httpx.Response(200, json={"id": 1}), Broken, "no result"),
     ],
 )
-async def test_every_other_answer_is_an_error_that_says_what_came(
-    answer: httpx.Response, kind: type[PeerError], said: str
+async def test_every_other_answer_raises_an_error_with_its_text(
+    answer: httpx.Response, kind: type[PeerError], text: str
 ) -> None:
     async with http(lambda _: answer) as client:
-        with pytest.raises(kind, match=said):
+        with pytest.raises(kind, match=text):
             await exchange(client, URL, "tools/list")
 
 
-async def test_without_an_answer_kong_is_unreachable() -> None:
+async def test_without_an_answer_the_url_is_unreachable() -> None:
     async with httpx.AsyncClient(trust_env=False) as client:
         with pytest.raises(Unreachable, match=r"cannot reach http://127\.0\.0\.1:1/mcp"):
             await exchange(client, URL, "tools/list")

@@ -27,7 +27,7 @@ CATALOG = Catalog(
         "memory": ServiceSpec("memory", Stdio("server"), allow=("files",)),
     }
 )
-# What is claimed in containers and not in the embedded mode, with the reason.
+# Claims that are made in containers and not in the embedded mode, with the reason.
 CONTAINERS_ALONE = {
     "nothing but the ingress is published beyond this machine": "only Docker publishes ports",
 }
@@ -51,22 +51,22 @@ def embedded(kind: str) -> Target:
 
 
 def in_containers(kind: str) -> Target:
-    world = embedded(kind)
+    target = embedded(kind)
     kong = KongAtIngress(KongAdmin(), "http://kong-edge:8001") if kind == "kong" else None
-    return replace(world, runtime=ContainerRuntime(Settings(runtime="containers"), "m", HOME), kong=kong)
+    return replace(target, runtime=ContainerRuntime(Settings(runtime="containers"), "m", HOME), kong=kong)
 
 
-def claims(world: Target, *services: str) -> set[tuple[str | None, str]]:
-    return {(trial.service, trial.title) for trial in claims_to_try(world, services)}
-
-
-@pytest.mark.parametrize("kind", ["kong", "api-gateway"])
-def test_in_containers_the_same_is_claimed_and_what_only_docker_can_break(kind: str) -> None:
-    here, there = claims(embedded(kind)), claims(in_containers(kind))
-    assert here - there == set()
-    assert {title for _, title in there - here} == CONTAINERS_ALONE.keys()
+def claims(target: Target, *services: str) -> set[tuple[str | None, str]]:
+    return {(claim.service, claim.title) for claim in claims_to_try(target, services)}
 
 
 @pytest.mark.parametrize("kind", ["kong", "api-gateway"])
-def test_of_one_service_the_same_is_claimed_in_containers(kind: str) -> None:
+def test_in_containers_the_same_claims_are_made_and_one_about_docker(kind: str) -> None:
+    on_host, contained = claims(embedded(kind)), claims(in_containers(kind))
+    assert on_host - contained == set()
+    assert {title for _, title in contained - on_host} == CONTAINERS_ALONE.keys()
+
+
+@pytest.mark.parametrize("kind", ["kong", "api-gateway"])
+def test_in_containers_the_same_claims_are_made_about_one_service(kind: str) -> None:
     assert claims(embedded(kind), "files") == claims(in_containers(kind), "files")

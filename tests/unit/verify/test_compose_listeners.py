@@ -25,7 +25,7 @@ def table(address: str, port: int = 8500, inode: int = 7) -> str:
     return HEAD + ("" if ":" in address else row) + HEAD + (row if ":" in address else "")
 
 
-def ground(*neighbours: Neighbour, ours: dict[str, ListeningSockets] | None = None) -> Namespaces:
+def namespaces_with(*neighbours: Neighbour, ours: dict[str, ListeningSockets] | None = None) -> Namespaces:
     return Namespaces(ProcessTree({}), None, ours or {}, neighbours)
 
 
@@ -33,27 +33,27 @@ def ground(*neighbours: Neighbour, ours: dict[str, ListeningSockets] | None = No
     ("address", "ok"), [("127.0.0.1", True), (EDGE, True), ("172.21.0.2", False), ("0.0.0.0", False), ("::", False)]
 )
 def test_a_neighbour_listens_on_loopback_and_at_the_edge_alone(address: str, ok: bool) -> None:
-    (finding,) = judge_neighbours(ground(Neighbour("mesh-consul-1", EDGE, table(address))))
+    (finding,) = judge_neighbours(namespaces_with(Neighbour("mesh-consul-1", EDGE, table(address))))
     assert finding.ok is ok, finding.evidence
     assert "mesh-consul-1" in finding.evidence
     assert ok or (":8500, which every server can reach" in finding.evidence and finding.next_step)
 
 
-def test_one_that_is_not_at_the_edge_listens_on_loopback_alone() -> None:
-    (finding,) = judge_neighbours(ground(Neighbour("mesh-extra-1", "", table("172.21.0.2"))))
+def test_a_neighbour_without_an_edge_address_listens_on_loopback_alone() -> None:
+    (finding,) = judge_neighbours(namespaces_with(Neighbour("mesh-extra-1", "", table("172.21.0.2"))))
     assert not finding.ok and "mesh-extra-1" in finding.evidence
 
 
-def test_our_own_envoy_in_the_ingresss_namespace_has_claims_of_its_own() -> None:
+def test_listeners_of_our_own_envoy_are_left_to_other_claims() -> None:
     listener = Listener("tcp", ipaddress.ip_address("172.21.0.2"), 6000, 7)
     envoy = ListeningSockets((listener,), {7: frozenset({42})})
     neighbour = Neighbour("mesh-kong-1", EDGE, table("172.21.0.2", 6000, inode=7))
-    (finding,) = judge_neighbours(ground(neighbour, ours={"default-ingress": envoy}))
+    (finding,) = judge_neighbours(namespaces_with(neighbour, ours={"default-ingress": envoy}))
     assert finding.ok, finding.evidence
 
 
 def test_a_table_that_cannot_be_read_proves_nothing() -> None:
-    (finding,) = judge_neighbours(ground(Neighbour("mesh-consul-1", EDGE, "")))
+    (finding,) = judge_neighbours(namespaces_with(Neighbour("mesh-consul-1", EDGE, "")))
     assert not finding.ok and "can't be told" in finding.evidence and "docker exec mesh-consul-1" in finding.next_step
 
 
@@ -62,5 +62,5 @@ def test_a_docker_that_does_not_answer_proves_nothing() -> None:
     assert not finding.ok and "cannot reach Docker" in finding.evidence
 
 
-def test_without_neighbours_nothing_is_claimed_of_them() -> None:
-    assert judge_neighbours(ground()) == []
+def test_without_neighbours_there_is_no_finding() -> None:
+    assert judge_neighbours(namespaces_with()) == []

@@ -11,19 +11,19 @@ from mcpmesh.verify.attempts import try_claim, try_each
 from mcpmesh.verify.finding import CannotTry, Diagnosis, Finding, conclude, fails, holds
 
 
-def hint(thing: str) -> Diagnosis:
-    return Diagnosis(f"{thing} is odd", f"mend {thing}")
+def diagnose(thing: str) -> Diagnosis:
+    return Diagnosis(f"{thing} is odd", f"repair {thing}")
 
 
-def test_a_claim_holds_when_every_finding_is_good() -> None:
+def test_a_claim_holds_if_every_finding_holds() -> None:
     claim = conclude("files", "it is so", [holds("one"), holds("two")])
     assert claim == Claim("files", "it is so", True, "one; two")
 
 
-def test_a_failed_claim_tells_of_what_failed_alone_and_each_step_once() -> None:
-    findings = [holds("one"), fails("two", "mend it"), fails("three", "mend it"), fails("four", "or this")]
+def test_a_failed_claim_shows_only_failures_and_each_step_once() -> None:
+    findings = [holds("one"), fails("two", "repair it"), fails("three", "repair it"), fails("four", "or this")]
     claim = conclude("files", "it is so", findings)
-    assert claim == Claim("files", "it is so", False, "two; three; four", "mend it; or this")
+    assert claim == Claim("files", "it is so", False, "two; three; four", "repair it; or this")
 
 
 def test_a_claim_about_nothing_does_not_hold() -> None:
@@ -42,11 +42,11 @@ async def test_each_thing_is_tried_whatever_happens_to_the_others() -> None:
             raise ConnectionResetError(104, "reset")
         return holds(thing)
 
-    assert await try_each("abcde", probe, 0.05, hint) == [
-        fails("cannot reach a; a is odd", "mend a"),
+    assert await try_each("abcde", probe, 0.05, diagnose) == [
+        fails("cannot reach a; a is odd", "repair a"),
         fails("b is not there", "start b"),
-        fails("no answer within 0 s; c is odd", "mend c"),
-        fails("[Errno 104] reset; d is odd", "mend d"),
+        fails("no answer within 0 s; c is odd", "repair c"),
+        fails("[Errno 104] reset; d is odd", "repair d"),
         holds("e"),
     ]
 

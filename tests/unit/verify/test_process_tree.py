@@ -1,4 +1,4 @@
-"""Which process came from which."""
+"""Which process is the parent of which."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_nearest_ancestor_is_found() -> None:
     assert FAMILY.nearest(10, {10}) == 10
 
 
-def test_init_is_nobodys_ancestor() -> None:
+def test_init_never_counts_as_an_ancestor() -> None:
     assert FAMILY.nearest(30, {1}) is None
     assert FAMILY.nearest(99, {10}) is None
 
@@ -36,7 +36,7 @@ def test_parents_that_go_in_a_circle_end_the_search() -> None:
     assert ProcessTree({5: Node(6, "a", "S"), 6: Node(5, "b", "S")}).nearest(5, {7}) is None
 
 
-def test_a_real_child_is_found_and_told_to_be_stopped() -> None:
+def test_a_real_child_is_found_and_seen_to_be_stopped() -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         found = process_tree.read_tree()
