@@ -238,3 +238,10 @@ async def test_the_ingress_is_registered_at_its_wanted_port(port: int | None, ok
 async def test_a_kong_of_another_major_version_fails(version: str, good: bool) -> None:
     (finding,) = await kong_at_ingress.version_is_supported(kong_snapshot({"/": {"version": version}}))
     assert finding.ok is good and version in finding.evidence
+
+
+async def test_a_mesh_that_is_going_down_wants_no_kong() -> None:
+    read = kong_snapshot()
+    going_down = replace(read, target=replace(read.target, desired=replace(DESIRED, ingress=None)))
+    with pytest.raises(CannotTry, match="no ingress is wanted: this mesh is going down"):
+        await kong_at_ingress.sidecar_listens(going_down)
