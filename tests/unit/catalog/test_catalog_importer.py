@@ -99,6 +99,11 @@ services:
     )
 
 
+def test_a_file_name_with_a_line_break_stays_in_its_comment(folder: Folder) -> None:
+    path = folder.write("a\nb.json", '{"mcpServers": {"a": {"command": "x"}}}')
+    assert import_file(path).text.startswith("# Made from a?b.json by `mcpmesh import`; ")
+
+
 def test_a_file_without_servers_is_imported_as_one_without_services(folder: Folder) -> None:
     imported = import_file(folder.write(".mcp.json", '{"mcpServers": {}}'))
     assert imported.text.endswith("version: 1\n\nservices: {}\n")

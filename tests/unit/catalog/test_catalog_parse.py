@@ -58,6 +58,8 @@ def test_a_key_that_is_there_twice_is_a_problem_at_the_second(loader: type) -> N
             'is neither YAML nor JSON here: between [ ] or { } a text with ${…} needs quotes, as in ["${NAME}"]',
         ),
         ("a: 1\nb: \x07", 2, "holds a control character; remove it"),
+        ("\n\na: \x07", 3, "holds a control character; remove it"),
+        ("\x07", 1, "holds a control character; remove it"),
         (
             "a: !!python/name:os.system x",
             1,
