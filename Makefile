@@ -9,6 +9,10 @@ MAKEFLAGS += --no-print-directory
 .NOTPARALLEL:
 .SILENT:
 
+# Compiled modules are kept, also where the environment says otherwise: a mesh is a dozen Python processes, and each
+# would compile the program again. An empty value is as good as none.
+export PYTHONDONTWRITEBYTECODE :=
+
 # FILE is the catalog that `make up` starts. ARGS are arguments for pytest: options, and paths that replace the target's
 # own (its testpaths): make test ARGS='-k intention', make test ARGS='tests/unit -x'.
 FILE ?= examples/mesh.yaml
