@@ -74,12 +74,13 @@ async def connect_through(
             asyncio.open_connection(sidecar.host, sidecar.port, ssl=tls, server_hostname=sidecar.host), timeout
         )
     except (OSError, TimeoutError) as error:
-        raise Unreachable(f"cannot shake hands with the sidecar at port {sidecar.port}: {error!r}") from error
+        raise Unreachable(f"cannot make a TLS connection to the sidecar at port {sidecar.port}: {error!r}") from error
     try:
         peer = writer.get_extra_info("ssl_object")
         found = spiffe_ids(peer)
         if sidecar.spiffe_id not in found:
-            raise Broken(f"the sidecar at port {sidecar.port} is {found or 'nobody'}, not {sidecar.spiffe_id}")
+            identity = ", ".join(found) or "no identity"
+            raise Broken(f"the sidecar at port {sidecar.port} shows {identity}, not {sidecar.spiffe_id}")
         if hold_seconds:
             with suppress(TimeoutError):
                 if await asyncio.wait_for(reader.read(1), hold_seconds) == b"":

@@ -14,7 +14,7 @@ from tests.support.snapshots import snapshot_of
 
 from mcpmesh.consul.client import Consul
 from mcpmesh.envoy.envoy_admin import EnvoyAdmin
-from mcpmesh.ingress.kong.kong_admin import KongAdmin
+from mcpmesh.ingress.kong.kong_admin import KongAdmin, OwnedService
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
@@ -118,7 +118,7 @@ async def test_our_document_holds_with_all_routes_and_before_the_first() -> None
 async def test_another_document_fails_with_the_difference_of_its_services() -> None:
     (finding,) = await kong_at_ingress.uses_our_document(kong_snapshot(kong_with("other", hash_="f" * 32)))
     assert not finding.ok
-    assert "another document, ffffffffffff: without files; with other, which nobody wants" in finding.evidence
+    assert "another document, ffffffffffff: without files; with unwanted other" in finding.evidence
     assert "mcpmesh --name m ingress render" in finding.next_step
 
 
@@ -245,3 +245,19 @@ async def test_a_mesh_that_is_going_down_wants_no_kong() -> None:
     going_down = replace(read, target=replace(read.target, desired=replace(DESIRED, ingress=None)))
     with pytest.raises(CannotTry, match="no ingress is wanted: this mesh is going down"):
         await kong_at_ingress.sidecar_listens(going_down)
+
+
+@pytest.mark.parametrize(
+    ("present", "text"),
+    [
+        ({"files": 7000, "git": 7001}, ""),
+        ({"git": 7001}, ": without files"),
+        ({}, ": without files, git"),
+        ({"files": 7000, "git": 7001, "x": 1, "other": 2}, ": with unwanted other, x"),
+        ({"files": 7001, "git": 7001}, ": with another port of files"),
+        ({"files": 1, "x": 1}, ": without git; with unwanted x; with another port of files"),
+    ],
+)
+def test_kongs_services_are_compared_with_the_wanted_ports(present: dict[str, int], text: str) -> None:
+    services = {name: OwnedService(port, "") for name, port in present.items()}
+    assert kong_at_ingress.differences({"files": 7000, "git": 7001}, services) == text

@@ -76,7 +76,7 @@ def differences(ports: Mapping[str, int], services: Mapping[str, OwnedService]) 
     surplus = sorted(services.keys() - ports.keys())
     moved = sorted(name for name in ports.keys() & services.keys() if services[name].port != ports[name])
     parts = [f"without {', '.join(missing)}"] if missing else []
-    parts += [f"with {', '.join(surplus)}, which nobody wants"] if surplus else []
+    parts += [f"with unwanted {', '.join(surplus)}"] if surplus else []
     parts += [f"with another port of {', '.join(moved)}"] if moved else []
     return f": {'; '.join(parts)}" if parts else ""
 
