@@ -10,14 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.snapshots import snapshot_of
+from tests.support.snapshots import snapshot_of, target_of
 
-from mcpmesh.consul.client import Consul
-from mcpmesh.envoy.envoy_admin import EnvoyAdmin
 from mcpmesh.ingress.kong.kong_admin import KongAdmin, OwnedService
 from mcpmesh.ingress.kong.user_documents import UserDocuments
 from mcpmesh.kit.marked_process import Mark, Process
-from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.observed_state import Registration
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desired_from_catalog import KongOptions, build_desired_state
@@ -29,9 +26,8 @@ from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
 from mcpmesh.verify.probes.namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.snapshot import Snapshot
-from mcpmesh.verify.target import KongAtIngress, Target
+from mcpmesh.verify.target import KongAtIngress
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
-from mcpmesh.workload.process_runtime import ProcessRuntime
 
 SHELL, MASTER, WORKER, SIDECAR, STRANGER = 10, 11, 12, 20, 30
 PROXY, ADMIN, UPSTREAM = 8000, 8001, 7000
@@ -54,17 +50,7 @@ def kong_snapshot(answers: dict[str, Any] | None = None, held: dict[int, tuple[s
         found = (answers or {}).get(request.url.path)
         return httpx.Response(404 if found is None else 200, content=json.dumps(found))
 
-    target = Target(
-        settings=Settings(),
-        mesh="m",
-        home=Path("/home/m"),
-        consul=Consul("http://127.0.0.1:8500"),
-        envoy_admin=EnvoyAdmin(),
-        desired=DESIRED,
-        ingress_url=f"http://127.0.0.1:{PROXY}",
-        runtime=ProcessRuntime("m", Path("/home/m"), PortAllocator(11100)),
-        kong=KongAtIngress(KongAdmin(httpx.MockTransport(answer)), None),
-    )
+    target = replace(target_of(DESIRED), kong=KongAtIngress(KongAdmin(httpx.MockTransport(answer)), None))
     ports = {"public": PROXY, "admin": ADMIN}
     processes = (
         Process(SHELL, Mark("m", "/home/m", "kong", DESIRED.ingress_id, "ingress", ports=ports)),
