@@ -21,7 +21,7 @@ from mcpmesh.kit.marked_process import find_marked
 from mcpmesh.kit.ports import release_expired
 from mcpmesh.model.agent_reports import Event, Level
 from mcpmesh.model.service import Catalog
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop
 from mcpmesh.settings import Settings
 

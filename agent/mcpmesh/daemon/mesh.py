@@ -31,7 +31,7 @@ from mcpmesh.reconcile.applier import Applier
 from mcpmesh.reconcile.desired_from_catalog import build_desired_state, empty_desired_state
 from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.envoy_launcher import EnvoyLauncher
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.program_starter import ProgramStarter

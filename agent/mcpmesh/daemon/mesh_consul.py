@@ -10,7 +10,7 @@ from pathlib import Path
 from mcpmesh.consul.binary import Sources, find_or_make
 from mcpmesh.consul.client import Consul
 from mcpmesh.consul.embedded_consul import PORTS, ROLE, EmbeddedConsul
-from mcpmesh.daemon.credentials import Credentials
+from mcpmesh.daemon.agent_certificate import Credentials
 from mcpmesh.daemon.state_store import StateStore, marked_ports
 from mcpmesh.envoy.bootstrap import ConsulAddress
 from mcpmesh.errors import MeshError
@@ -18,7 +18,7 @@ from mcpmesh.kit.marked_process import find_marked, wait_for_any_end
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.model.agent_reports import Level
 from mcpmesh.model.reserved_names import AGENT_IDENTITY
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.settings import Settings
 
 _RETRY_SECONDS = 2.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from mcpmesh.daemon.credentials import Credentials
+from mcpmesh.daemon.agent_certificate import Credentials
 from mcpmesh.errors import Refused
 from mcpmesh.mcp.mcp_client import messages, parameter_headers
 from mcpmesh.mcp.through_sidecar import SidecarAddress, exchange_through

@@ -32,7 +32,7 @@ from mcpmesh.plan.actions import (
 )
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.reconcile.action_targets import ActionTargets
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.process_index import ProcessIndex, kong_of, sidecar_of, workload_of
 from mcpmesh.reconcile.program_starter import ProgramStarter
 

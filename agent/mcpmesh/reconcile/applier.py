@@ -18,7 +18,7 @@ from mcpmesh.plan.action_groups import ActionGroup, ingress_group, service_group
 from mcpmesh.plan.actions import Action
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.process_index import ProcessIndex
 
 # One bootstrap and a few starts at once keep two cores busy.

@@ -30,13 +30,13 @@ from mcpmesh.plan.planner_input import PlannerInput
 from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.envoy_observer import EnvoyObserver
 from mcpmesh.reconcile.external_services import observe_external
-from mcpmesh.reconcile.liveness import Liveness
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import ProcessIndex, ProcessKind, index_processes, kong_of
 from mcpmesh.reconcile.proof_attempt import ProofTarget
 from mcpmesh.reconcile.propagation_delay import Propagation
 from mcpmesh.reconcile.prover import Prover
 from mcpmesh.reconcile.stray_detector import StrayDetector
+from mcpmesh.reconcile.stuck_process_detector import StuckProcessDetector
 from mcpmesh.workload.runtime import Runtime
 
 # An Envoy or a shim that ran and has not answered for this long is stuck.
@@ -85,7 +85,7 @@ class Observer:
         self._drains = drains
         self._kong = kong
         self._clock = clock
-        self._liveness = Liveness()
+        self._liveness = StuckProcessDetector()
         self._strays = StrayDetector()
         self._propagation = Propagation(clock)
 

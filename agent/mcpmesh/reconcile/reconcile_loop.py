@@ -18,7 +18,7 @@ from mcpmesh.plan.action_groups import KONG_DOCUMENT, ingress_group, service_gro
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan, plan
 from mcpmesh.reconcile.applier import Applier
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.observer import Observer
 from mcpmesh.reconcile.process_index import EMPTY_INDEX, kong_of
 from mcpmesh.reconcile.retry_budgets import RetryBudgets

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.dispatcher import Dispatcher
 from mcpmesh.shim.context import Context
 from mcpmesh.shim.endpoints import Endpoints, Usage
@@ -36,17 +36,17 @@ class App:
         self.lifecycle = Lifecycle(context.limits)
         self.pool = Pool(context, open_channel, server_info, self.lifecycle)
         tool_list = ToolListRefresher(context, self.pool, server_info)
-        resources = CallResources(context, self.pool, server_info)
-        dispatcher = Dispatcher(resources)
-        self.hub = SubscriptionHub(resources, tool_list)
-        self.pool.listener = ServerMessages(resources, self.hub, tool_list)
+        call_context = CallContext(context, self.pool, server_info)
+        dispatcher = Dispatcher(call_context)
+        self.hub = SubscriptionHub(call_context, tool_list)
+        self.pool.listener = ServerMessages(call_context, self.hub, tool_list)
         self.supervisor = Supervisor(context, self.pool, self.lifecycle, server_info, self.hub.main_started)
         self.registry = SessionRegistry(context)
         opener = SessionOpener(self.registry, dispatcher, self.hub, tool_list)
         endpoints = Endpoints(context, self.lifecycle, self.supervisor, server_info, self.usage)
         router = Router(dispatcher, self.hub, self.registry, opener, endpoints)
         self.connections = Connections(context, router.handle)
-        self.suspended = resources.suspended
+        self.suspended = call_context.suspended
         self.tool_list = tool_list
         self.ticker = Ticker(context, self.connections, self.registry, self.pool, self.suspended)
         self.connections.on_opened = self.ticker.start

@@ -14,7 +14,7 @@ from mcpmesh.shim.endpoints import Endpoints
 from mcpmesh.shim.errors import INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Failure, refused, unavailable
 from mcpmesh.shim.http.batch import Batch
 from mcpmesh.shim.http.exchange import Exchange, Responder, reply_failure
-from mcpmesh.shim.http.head import Head
+from mcpmesh.shim.http.request_head import Head
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import modern_request, translation
 from mcpmesh.shim.protocol.param_headers import ParamHeaders, check_param_headers

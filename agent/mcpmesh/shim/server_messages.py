@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.multiplexed_call import MultiplexedCall
 from mcpmesh.shim.errors import METHOD_NOT_FOUND
 from mcpmesh.shim.jsonrpc import codec
@@ -25,9 +25,9 @@ from mcpmesh.shim.subscriptions.hub import SubscriptionHub
 class ServerMessages:
     """Receives the messages of shared servers (a PeerListener)."""
 
-    def __init__(self, resources: CallResources, hub: SubscriptionHub, tool_list: ToolListRefresher) -> None:
-        self.metrics = resources.context.metrics
-        self.history = resources.history
+    def __init__(self, call_context: CallContext, hub: SubscriptionHub, tool_list: ToolListRefresher) -> None:
+        self.metrics = call_context.context.metrics
+        self.history = call_context.history
         self.hub = hub
         self.tool_list = tool_list
 

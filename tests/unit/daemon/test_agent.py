@@ -19,7 +19,7 @@ from mcpmesh.errors import CatalogError, Unreachable
 from mcpmesh.kit.marked_process import Process
 from mcpmesh.model.service import Catalog, ServiceSpec, Stdio
 from mcpmesh.reconcile.desired_from_catalog import empty_desired_state
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.settings import Settings
 
 

@@ -42,7 +42,7 @@ from mcpmesh.reconcile.action_targets import ActionTargets
 from mcpmesh.reconcile.applier import Applier
 from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.envoy_launcher import EnvoyLauncher
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.process_index import ProcessIndex, ProcessKey, kong_of, sidecar_of, workload_of
 from mcpmesh.reconcile.program_starter import ProgramStarter

@@ -14,7 +14,7 @@ from mcpmesh.reconcile.action_executor import ActionExecutor
 from mcpmesh.reconcile.action_targets import ActionTargets
 from mcpmesh.reconcile.drain_tracker import DrainTracker
 from mcpmesh.reconcile.envoy_launcher import EnvoyLauncher
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.port_claims import PortClaims
 from mcpmesh.reconcile.program_starter import ProgramStarter
 from mcpmesh.settings import EnvoySettings

@@ -16,7 +16,7 @@ from mcpmesh.plan.actions import Action, Allow, Drain, StopWorkload
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan
 from mcpmesh.reconcile.applier import Applier
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.process_index import EMPTY_INDEX, ProcessIndex
 
 WANTED = desired(spec("files", instances=2), spec("time"))

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from mcpmesh.model.agent_reports import Event, Level
-from mcpmesh.reconcile.journal import KEPT_EVENTS, Journal
+from mcpmesh.reconcile.event_journal import KEPT_EVENTS, Journal
 
 
 async def sentences(journal: Journal, since: int = 0) -> list[str]:

@@ -18,7 +18,7 @@ from mcpmesh.model.observed_state import Proof, Unknown
 from mcpmesh.plan.action_groups import KONG_DOCUMENT, ActionGroup, ingress_group, service_group
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.plan.planner import Plan
-from mcpmesh.reconcile.journal import Journal
+from mcpmesh.reconcile.event_journal import Journal
 from mcpmesh.reconcile.observer import Observation
 from mcpmesh.reconcile.process_index import ProcessIndex, kong_of
 from mcpmesh.reconcile.reconcile_loop import ReconcileLoop

@@ -12,7 +12,7 @@ from tests.unit.shim.in_process import MODERN, Client, Shim
 from mcpmesh.shim.http.batch import Batch
 from mcpmesh.shim.http.connection import AHEAD_BYTES, JOIN_BYTES
 from mcpmesh.shim.http.exchange import Exchange
-from mcpmesh.shim.http.head import HostRules, parse
+from mcpmesh.shim.http.request_head import HostRules, parse
 
 Make = Callable[..., Shim]
 BOTH = "application/json, text/event-stream"

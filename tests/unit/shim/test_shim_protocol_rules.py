@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpmesh.shim.errors import Failure
-from mcpmesh.shim.http.head import BadRequest, Head, HeadTemplate, HostRules, parse
+from mcpmesh.shim.http.request_head import BadRequest, Head, HeadTemplate, HostRules, parse
 from mcpmesh.shim.protocol import modern_request, param_headers, translation
 from mcpmesh.shim.server.remote_headers import header_value
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mcpmesh.shim.context import Context
 from mcpmesh.shim.errors import INTERNAL_ERROR, MODERN_STATUS, Failure
 from mcpmesh.shim.http.exchange import Exchange, Responder, reply_failure
-from mcpmesh.shim.http.head import TRACE, Head
+from mcpmesh.shim.http.request_head import TRACE, Head
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import translation
 from mcpmesh.shim.protocol.meta_keys import PROGRESS_TOKEN

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.client_call import fill_meta, needs_rewrite, rewrite
 from mcpmesh.shim.calls.input_required import InputRequiredCall, retry_params
 from mcpmesh.shim.calls.modern_to_legacy import ModernToLegacyCall
 from mcpmesh.shim.calls.multiplexed_call import ModernCall, MultiplexedCall
 from mcpmesh.shim.errors import Failure, unavailable
 from mcpmesh.shim.http.exchange import Exchange
-from mcpmesh.shim.http.head import Head
+from mcpmesh.shim.http.request_head import Head
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import translation
 from mcpmesh.shim.protocol.modern_request import RequestMeta, invalid_params
@@ -28,15 +28,15 @@ from mcpmesh.shim.server.placement import Placement
 class Dispatcher:
     """Chooses a process for each call, and sends the call or lets it wait."""
 
-    def __init__(self, resources: CallResources) -> None:
-        config = resources.context.config
-        self.resources = resources
-        self.context = resources.context
-        self.pool = resources.pool
-        self.server_info = resources.server_info
-        self.history = resources.history
-        self.suspended = resources.suspended
-        self.max_waiting = resources.context.limits.waiting
+    def __init__(self, call_context: CallContext) -> None:
+        config = call_context.context.config
+        self.call_context = call_context
+        self.context = call_context.context
+        self.pool = call_context.pool
+        self.server_info = call_context.server_info
+        self.history = call_context.history
+        self.suspended = call_context.suspended
+        self.max_waiting = call_context.context.limits.waiting
         self.waiting = 0
         """Calls that wait for a process."""
         self.replaces_states = bool(config.affinity) or config.isolation == "request"
@@ -52,11 +52,11 @@ class Dispatcher:
             return
         params, peer = message.params, None
         if self.replaces_states and message.method in translation.INPUT_METHODS:
-            call: ModernCall = InputRequiredCall(self.resources, exchange, id, message.method, params)
+            call: ModernCall = InputRequiredCall(self.call_context, exchange, id, message.method, params)
             if b'"requestState"' in bytes(params):
-                params, peer = retry_params(self.resources, message.method, params)
+                params, peer = retry_params(self.call_context, message.method, params)
         else:
-            call = ModernCall(self.resources, exchange, id, message.method)
+            call = ModernCall(self.call_context, exchange, id, message.method)
         call.log_level = meta.log_level or None
 
         def send(peer: Peer) -> None:
@@ -78,7 +78,7 @@ class Dispatcher:
         if "requestState" in params and self._resume(exchange, message.method, params, request_meta, id):
             return
         capabilities = codec.decode(meta.capabilities)
-        call = ModernToLegacyCall(self.resources, exchange, id, message.method, params, capabilities)
+        call = ModernToLegacyCall(self.call_context, exchange, id, message.method, params, capabilities)
         call.log_level = meta.log_level or None
 
         def send(peer: Peer) -> None:

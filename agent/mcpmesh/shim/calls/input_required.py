@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.multiplexed_call import ModernCall
 from mcpmesh.shim.calls.suspended_calls import without_address
 from mcpmesh.shim.errors import Failure, answer_lost
@@ -57,9 +57,9 @@ class InputRequiredCall(ModernCall):
     __slots__ = ("params",)
 
     def __init__(
-        self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str, params: codec.Buffer
+        self, call_context: CallContext, exchange: Exchange, client_id: bytes, method: str, params: codec.Buffer
     ) -> None:
-        super().__init__(resources, exchange, client_id, method)
+        super().__init__(call_context, exchange, client_id, method)
         self.params = params
 
     def answered(self, message: Any) -> None:
@@ -72,12 +72,12 @@ class InputRequiredCall(ModernCall):
         super().answered(message)
 
     def _replace_state(self, message: Any, result: dict[str, Any]) -> None:
-        suspended = self.resources.suspended
+        suspended = self.call_context.suspended
         if self.context.config.isolation != "request":
             state: str | None = codec.decode(result[STATE]) + suspended.address
         else:
             assert self.peer is not None
-            waiting = SuspendedPeer(self.resources.pool, self.peer, result[STATE])
+            waiting = SuspendedPeer(self.call_context.pool, self.peer, result[STATE])
             state = suspended.suspend(waiting, self.method, translation.split_meta(self.params)[0])
             if state is None:
                 self.failed(answer_lost("too many calls wait for input (limits.suspended)", "busy"))
@@ -87,15 +87,15 @@ class InputRequiredCall(ModernCall):
         super().answered(message)
 
 
-def retry_params(resources: CallResources, method: str, params: codec.Buffer) -> tuple[codec.Buffer, Peer | None]:
+def retry_params(call_context: CallContext, method: str, params: codec.Buffer) -> tuple[codec.Buffer, Peer | None]:
     """A retry's params with the server's own state, and the process that waits for it, if any; raises Failure."""
     whole, _ = translation.split_meta(params)
     state = codec.decode(whole[STATE]) if STATE in whole else None
     if not isinstance(state, str):
         return params, None
-    if resources.context.config.isolation != "request":
+    if call_context.context.config.isolation != "request":
         return codec.encode({**whole, STATE: without_address(state)}), None
-    waiting = resources.suspended.take(state, method, whole)
+    waiting = call_context.suspended.take(state, method, whole)
     if not isinstance(waiting, SuspendedPeer) or not waiting.peer.alive:
         raise invalid_params("requestState has lapsed; send the request again without it")
     return codec.encode({**whole, STATE: waiting.state}), waiting.peer

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.client_call import outcome
 from mcpmesh.shim.calls.multiplexed_call import ModernCall
 from mcpmesh.shim.calls.server_request_history import Target
@@ -29,7 +29,7 @@ class ModernToLegacyCall(ModernCall):
 
     def __init__(
         self,
-        resources: CallResources,
+        call_context: CallContext,
         exchange: Exchange,
         client_id: bytes,
         method: str,
@@ -37,7 +37,7 @@ class ModernToLegacyCall(ModernCall):
         capabilities: dict[str, Any],
     ) -> None:
         """`params` are the members of the request's params, `capabilities` are the client's."""
-        super().__init__(resources, exchange, client_id, method)
+        super().__init__(call_context, exchange, client_id, method)
         self.capabilities = capabilities
         self.params = params
         self.server_requests: dict[str, Any] = {}
@@ -58,17 +58,17 @@ class ModernToLegacyCall(ModernCall):
 
     @property
     def _suspended(self) -> bool:
-        return not self.exchange.live and self.resources.suspended.holds(self)
+        return not self.exchange.live and self.call_context.suspended.holds(self)
 
     def answered(self, message: Any) -> None:
-        if not self.led_to_server_request and self.resources.history:
-            self.resources.history.clear(self.target)
+        if not self.led_to_server_request and self.call_context.history:
+            self.call_context.history.clear(self.target)
         if self.missing is not None and outcome(self.method, message) != "ok":
             # The server could not work without it.
             self.failed(_missing_capability(*self.missing))
             return
         if message.result:
-            identity = self.resources.server_info.identity
+            identity = self.call_context.server_info.identity
             message.result = codec.Raw(translation.to_modern_result(message.result, self.method, identity))
         elif (requests := self._url_elicitations(message.error)) is not None:
             self._ask_to_visit(requests)
@@ -98,7 +98,7 @@ class ModernToLegacyCall(ModernCall):
             if missing and self.missing is None:
                 self.missing = missing, message.method
         else:
-            self.resources.history.record(self.target)
+            self.call_context.history.record(self.target)
             self.server_requests[f"r{codec.id_json(message.id).decode()}"] = message
             if peer.lease is None and self.context.config.isolation == "session":
                 peer.lease = self
@@ -118,7 +118,7 @@ class ModernToLegacyCall(ModernCall):
             return
         self.release()
         if self.exchange.live:
-            state = self.resources.suspended.state_for_new_call(self.method, self.params)
+            state = self.call_context.suspended.state_for_new_call(self.method, self.params)
             self._require_input(requests, state)
 
     def _flush_soon(self) -> None:
@@ -131,7 +131,7 @@ class ModernToLegacyCall(ModernCall):
         self.flush_due = False
         if not self.server_requests or not self.exchange.live:
             return
-        state = self.resources.suspended.suspend(self, self.method, self.params)
+        state = self.call_context.suspended.suspend(self, self.method, self.params)
         if state is None:
             self.cancel("too many calls wait for input")
             self.failed(answer_lost("too many calls wait for input (limits.suspended); the call was cancelled", "busy"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.client_call import ClientCall, status_of, timeout_failure
 from mcpmesh.shim.calls.server_request_history import Target
 from mcpmesh.shim.errors import METHOD_NOT_FOUND, Failure
@@ -18,11 +18,11 @@ from mcpmesh.shim.server.peer import Peer
 class MultiplexedCall(ClientCall):
     """A call at a shared process. It receives what the server sends to its caller."""
 
-    __slots__ = ("led_to_server_request", "log_level", "peer", "resources")
+    __slots__ = ("call_context", "led_to_server_request", "log_level", "peer")
 
-    def __init__(self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
-        super().__init__(resources.context, exchange, client_id, method, era)
-        self.resources = resources
+    def __init__(self, call_context: CallContext, exchange: Exchange, client_id: bytes, method: str, era: str) -> None:
+        super().__init__(call_context.context, exchange, client_id, method, era)
+        self.call_context = call_context
         self.peer: Peer | None = None
         self.log_level: str | None = None
         self.led_to_server_request = False
@@ -74,7 +74,7 @@ class MultiplexedCall(ClientCall):
         if peer is not None:
             if peer.lease is self:
                 peer.lease = None
-            self.resources.pool.release(peer)
+            self.call_context.pool.release(peer)
 
 
 class ModernCall(MultiplexedCall):
@@ -82,8 +82,8 @@ class ModernCall(MultiplexedCall):
 
     __slots__ = ()
 
-    def __init__(self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str) -> None:
-        super().__init__(resources, exchange, client_id, method, "modern")
+    def __init__(self, call_context: CallContext, exchange: Exchange, client_id: bytes, method: str) -> None:
+        super().__init__(call_context, exchange, client_id, method, "modern")
 
     def answered(self, message: Any) -> None:
         self.release()

@@ -16,7 +16,7 @@ from typing import Final, cast
 from mcpmesh.shim.errors import header_lines, unavailable
 from mcpmesh.shim.http.connection_set import Connections
 from mcpmesh.shim.http.exchange import Exchange, PausableSource
-from mcpmesh.shim.http.head import BadRequest, ChunkedBody, Head, HeadTemplate, parse
+from mcpmesh.shim.http.request_head import BadRequest, ChunkedBody, Head, HeadTemplate, parse
 from mcpmesh.shim.jsonrpc.codec import Buffer, error_pieces
 
 REASONS: Final = {

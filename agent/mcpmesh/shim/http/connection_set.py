@@ -8,7 +8,7 @@ from typing import Protocol
 from mcpmesh.shim.context import Context
 from mcpmesh.shim.errors import INVALID_REQUEST, PARSE_ERROR
 from mcpmesh.shim.http.exchange import Exchange
-from mcpmesh.shim.http.head import Head, HostRules
+from mcpmesh.shim.http.request_head import Head, HostRules
 from mcpmesh.shim.jsonrpc.codec import error_body, error_pieces
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from mcpmesh.shim.errors import Failure, header_lines
-from mcpmesh.shim.http.head import Head
+from mcpmesh.shim.http.request_head import Head
 from mcpmesh.shim.jsonrpc.codec import Buffer, error_pieces
 
 JSON: Final = b"application/json"

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from mcpmesh.shim.errors import HEADER_MISMATCH, INVALID_PARAMS, UNSUPPORTED_VERSION, Failure
-from mcpmesh.shim.http.head import Head
+from mcpmesh.shim.http.request_head import Head
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol.meta_keys import (
     CAPABILITIES_KEY,

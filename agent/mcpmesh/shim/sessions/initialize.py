@@ -15,8 +15,8 @@ from mcpmesh.shim.http.exchange import Exchange, Responder, reply_failure
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.server.peer import Peer
 from mcpmesh.shim.server.tool_list import ToolListRefresher
-from mcpmesh.shim.sessions.dedicated import DedicatedCall, DedicatedSession
-from mcpmesh.shim.sessions.multiplexed import MultiplexedSession
+from mcpmesh.shim.sessions.dedicated_session import DedicatedCall, DedicatedSession
+from mcpmesh.shim.sessions.multiplexed_session import MultiplexedSession
 from mcpmesh.shim.sessions.registry import SessionRegistry
 from mcpmesh.shim.sessions.session import Session
 from mcpmesh.shim.subscriptions.hub import SubscriptionHub

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Protocol
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.client_call import fill_meta, timeout_failure
 from mcpmesh.shim.calls.input_required import INPUT_REQUIRED, may_require_input
 from mcpmesh.shim.calls.multiplexed_call import MultiplexedCall
@@ -99,8 +99,8 @@ class LegacyCall(MultiplexedCall):
 
     __slots__ = ("inputs", "meta", "missing_inputs", "params", "question_ids", "rounds", "session", "state")
 
-    def __init__(self, resources: CallResources, session: CallingSession, exchange: Exchange, message: Any) -> None:
-        super().__init__(resources, exchange, codec.id_json(message.id), message.method, "legacy")
+    def __init__(self, call_context: CallContext, session: CallingSession, exchange: Exchange, message: Any) -> None:
+        super().__init__(call_context, exchange, codec.id_json(message.id), message.method, "legacy")
         self.session = session
         self.log_level = session.log_level
         self.params, self.meta = translation.split_meta(message.params)

@@ -14,11 +14,11 @@ import asyncio
 import contextlib
 from typing import Any, Final, Protocol
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.client_call import needs_rewrite, rewrite
 from mcpmesh.shim.errors import INVALID_PARAMS, Failure
 from mcpmesh.shim.http.exchange import Exchange
-from mcpmesh.shim.http.head import Head
+from mcpmesh.shim.http.request_head import Head
 from mcpmesh.shim.jsonrpc import codec
 from mcpmesh.shim.protocol import translation
 from mcpmesh.shim.protocol.modern_request import LOG_LEVELS, RequestMeta, invalid_params
@@ -55,11 +55,11 @@ class Subscriber(Protocol):
 class SubscriptionHub:
     """Knows which client subscribed to what, and keeps the main server subscribed to all of it."""
 
-    def __init__(self, resources: CallResources, tool_list: ToolListRefresher) -> None:
-        self.resources = resources
-        self.context = resources.context
-        self.pool = resources.pool
-        self.server_info = resources.server_info
+    def __init__(self, call_context: CallContext, tool_list: ToolListRefresher) -> None:
+        self.call_context = call_context
+        self.context = call_context.context
+        self.pool = call_context.pool
+        self.server_info = call_context.server_info
         self.tool_list = tool_list
         self.emulated: set[EmulatedListen] = set()
         self.subscribers: dict[Subscriber, set[str]] = {}
@@ -77,7 +77,7 @@ class SubscriptionHub:
         """A modern client's subscriptions/listen; raises Failure."""
         id = codec.id_json(message.id)
         if peer.modern:
-            call = RelayedListen(self.resources, exchange, id, message.method)
+            call = RelayedListen(self.call_context, exchange, id, message.method)
             call.peer = peer
             call.log_level = meta.log_level or None
             peer.register(call)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from mcpmesh.shim.calls.call_resources import CallResources
+from mcpmesh.shim.calls.call_context import CallContext
 from mcpmesh.shim.calls.multiplexed_call import ModernCall
 from mcpmesh.shim.context import Context
 from mcpmesh.shim.errors import Failure
@@ -55,8 +55,8 @@ class RelayedListen(ModernCall):
     __slots__ = ("acknowledged",)
     is_call = False
 
-    def __init__(self, resources: CallResources, exchange: Exchange, client_id: bytes, method: str) -> None:
-        super().__init__(resources, exchange, client_id, method)
+    def __init__(self, call_context: CallContext, exchange: Exchange, client_id: bytes, method: str) -> None:
+        super().__init__(call_context, exchange, client_id, method)
         self.acknowledged = False
 
     @property

@@ -9,7 +9,7 @@ from mcpmesh.shim.protocol.server_info import ServerInfo
 from mcpmesh.shim.server.pool import Pool
 
 
-class CallResources:
+class CallContext:
     """One for each shim."""
 
     __slots__ = ("context", "history", "pool", "server_info", "suspended")

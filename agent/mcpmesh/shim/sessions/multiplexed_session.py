@@ -35,7 +35,7 @@ class MultiplexedSession(Session):
         super().__init__(dispatcher.context, id)
         self.client = client
         self.dispatcher = dispatcher
-        self.resources = dispatcher.resources
+        self.call_context = dispatcher.call_context
         self.server_info = dispatcher.server_info
         self.hub = hub
         try:
@@ -76,7 +76,7 @@ class MultiplexedSession(Session):
                 self._count(exchange, message, "error")
                 raise
             return
-        call = LegacyCall(self.resources, self, exchange, message)
+        call = LegacyCall(self.call_context, self, exchange, message)
         self.calls[call] = None
         try:
             self.dispatcher.dispatch(call, call.send)

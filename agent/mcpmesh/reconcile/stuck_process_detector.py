@@ -11,7 +11,7 @@ _PASSES = 3
 _PAUSE_SECONDS = 15.0
 
 
-class Liveness:
+class StuckProcessDetector:
     """Remembers since when, and in how many passes, each process has been silent."""
 
     def __init__(self) -> None:
