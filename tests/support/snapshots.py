@@ -14,7 +14,7 @@ from mcpmesh.kit.marked_process import Mark, Process
 from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.settings import IngressSettings, Settings
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import ProcessTree
 from mcpmesh.verify.probes.tcp_probe import Outcome, Reply
 from mcpmesh.verify.snapshot import Snapshot

@@ -21,11 +21,11 @@ from mcpmesh.verify.claims import (
     instances,
     kong_at_ingress,
     listening_ports,
+    program_versions,
     published_ports,
     sidecar_calls,
     sidecars,
     stray_processes,
-    versions,
 )
 from mcpmesh.verify.finding import Finding
 from mcpmesh.verify.snapshot import Snapshot
@@ -98,9 +98,9 @@ _ABOUT_MESH = (
         listening_ports.none_beyond_loopback,
     ),
     ClaimToTry(None, "every listener of ours is at a port that the mesh gave it", listening_ports.all_at_given_ports),
-    ClaimToTry(None, "Consul's version is supported", versions.of_consul),
-    ClaimToTry(None, "the Envoys' version is the pinned one", versions.of_envoys),
-    ClaimToTry(None, "the shims' version is the agent's", versions.of_shims),
+    ClaimToTry(None, "Consul's version is supported", program_versions.of_consul),
+    ClaimToTry(None, "the Envoys' version is the pinned one", program_versions.of_envoys),
+    ClaimToTry(None, "the shims' version is the agent's", program_versions.of_shims),
 )
 # Only Docker publishes ports.
 _ABOUT_CONTAINERS = (

@@ -18,10 +18,10 @@ from mcpmesh.plan.desired_state import DesiredService
 from mcpmesh.verify.finding import CannotTry, Diagnosis
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
 from mcpmesh.verify.probes.listening_sockets import ListeningSockets
-from mcpmesh.verify.probes.namespaces import NO_SOCKETS, Namespaces
+from mcpmesh.verify.probes.network_namespaces import NO_SOCKETS, Namespaces
 from mcpmesh.verify.probes.process_tree import ProcessTree
 from mcpmesh.verify.probes.tcp_probe import Reply
-from mcpmesh.verify.roles import GATEWAY, KONG, PLAIN, SHIM, SIDECAR
+from mcpmesh.verify.process_roles import GATEWAY, KONG, PLAIN, SHIM, SIDECAR
 from mcpmesh.verify.target import Target
 
 T = TypeVar("T")

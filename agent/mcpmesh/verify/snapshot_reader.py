@@ -14,7 +14,7 @@ from mcpmesh.model.observed_state import Unknown
 from mcpmesh.model.reserved_names import AGENT_IDENTITY, STRANGER_IDENTITY
 from mcpmesh.verify.probes.consul_catalog import ConsulCatalog
 from mcpmesh.verify.probes.foreign_certificate import foreign_context
-from mcpmesh.verify.probes.namespaces import read_namespaces
+from mcpmesh.verify.probes.network_namespaces import read_namespaces
 from mcpmesh.verify.probes.tcp_probe import Reply, get_request, probe
 from mcpmesh.verify.snapshot import UNDECLARED_PATH, Snapshot
 from mcpmesh.verify.target import Target

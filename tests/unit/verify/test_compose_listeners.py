@@ -9,7 +9,7 @@ import pytest
 from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.claims.compose_listeners import judge_neighbours
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import ProcessTree
 from mcpmesh.workload.runtime import Neighbour
 

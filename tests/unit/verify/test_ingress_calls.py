@@ -12,7 +12,7 @@ from tests.unit.verify.sample_mesh import AT_CONSUL, DESIRED, INGRESS, INSTANCE,
 from mcpmesh.ingress.kong.kong_admin import KongAdmin
 from mcpmesh.verify.claims import ingress_calls
 from mcpmesh.verify.finding import CannotTry, Diagnosis, Finding, fails, holds
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.probes.tcp_probe import FORWARDED, Outcome, Reply
 from mcpmesh.verify.snapshot import UNDECLARED_PATH, Snapshot

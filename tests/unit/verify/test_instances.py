@@ -25,7 +25,7 @@ from mcpmesh.settings import Settings
 from mcpmesh.verify.claims import instances
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.probes.shim_info import Readiness
 from mcpmesh.verify.snapshot import Snapshot

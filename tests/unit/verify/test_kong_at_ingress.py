@@ -23,7 +23,7 @@ from mcpmesh.verify.claim_list import claims_about_ingress
 from mcpmesh.verify.claims import ingress_port, kong_at_ingress
 from mcpmesh.verify.finding import CannotTry
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import KongAtIngress

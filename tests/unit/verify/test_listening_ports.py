@@ -23,7 +23,7 @@ from mcpmesh.verify.claims.listening_ports import (
 )
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.snapshot import Snapshot
 

@@ -32,9 +32,9 @@ from mcpmesh.model.service import Upstream
 from mcpmesh.settings import Settings
 from mcpmesh.verify.claims.sidecar_calls import upstream_is_answered
 from mcpmesh.verify.finding import Finding, fails, holds
-from mcpmesh.verify.probes.in_namespace import call_from, call_here
+from mcpmesh.verify.probes.call_in_namespace import call_from, call_here
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime
@@ -143,7 +143,7 @@ async def test_a_call_from_a_namespace_returns_what_the_program_saw() -> None:
     assert await upstream_of_database(inside) == [
         holds(f"tools/list gives 1 tool at 127.0.0.1:11105, as {DATABASE_INSTANCE} finds it")
     ]
-    assert runtime.arguments[1:] == ["mcpmesh.verify.probes.in_namespace", "http://127.0.0.1:11105/mcp", "mcp"]
+    assert runtime.arguments[1:] == ["mcpmesh.verify.probes.call_in_namespace", "http://127.0.0.1:11105/mcp", "mcp"]
 
 
 @pytest.mark.parametrize(

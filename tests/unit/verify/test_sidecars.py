@@ -12,7 +12,7 @@ from mcpmesh.verify.claims import sidecars
 from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.probes.tcp_probe import Outcome, Reply
 from mcpmesh.verify.snapshot import Snapshot

@@ -17,7 +17,7 @@ from mcpmesh.kit.ports import PortAllocator
 from mcpmesh.settings import Settings
 from mcpmesh.verify.claims.stray_processes import all_are_accounted_for, expected_pids, stray_process
 from mcpmesh.verify.finding import fails, holds
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree
 from mcpmesh.verify.target import KongAtIngress
 from mcpmesh.workload.containers.container_runtime import ContainerRuntime

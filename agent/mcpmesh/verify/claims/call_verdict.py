@@ -8,7 +8,7 @@ from mcpmesh.mcp.mcp_client import Forbidden
 from mcpmesh.model.observed_state import Intention, Unknown
 from mcpmesh.verify.claims.intentions import ALLOW, deciding_intention, is_denial_by_user, pair
 from mcpmesh.verify.finding import Finding, fails, holds
-from mcpmesh.verify.roles import SIDECAR
+from mcpmesh.verify.process_roles import SIDECAR
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import Target
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import parse_table
-from mcpmesh.verify.probes.namespaces import Namespaces
+from mcpmesh.verify.probes.network_namespaces import Namespaces
 from mcpmesh.workload.runtime import Neighbour
 
 

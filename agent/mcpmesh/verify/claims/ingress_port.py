@@ -8,7 +8,7 @@ from mcpmesh.consul.registration import LOOPBACK
 from mcpmesh.verify.claims import kong_at_ingress
 from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import Finding, fails, holds
-from mcpmesh.verify.roles import GATEWAY
+from mcpmesh.verify.process_roles import GATEWAY
 from mcpmesh.verify.snapshot import Snapshot, require_known
 
 

@@ -12,7 +12,7 @@ from mcpmesh.kit.marked_process import Process
 from mcpmesh.plan.desired_state import DesiredIngress, DesiredKong
 from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import CannotTry, Finding, fails, holds
-from mcpmesh.verify.roles import KONG, SIDECAR
+from mcpmesh.verify.process_roles import KONG, SIDECAR
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import KongAtIngress
 

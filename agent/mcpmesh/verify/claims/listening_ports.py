@@ -13,7 +13,7 @@ from mcpmesh.plan.desired_state import DesiredState
 from mcpmesh.verify.claims.compose_listeners import judge_neighbours
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.listening_sockets import Listener
-from mcpmesh.verify.roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SHIM, SIDECAR
+from mcpmesh.verify.process_roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SHIM, SIDECAR
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import Target
 

@@ -18,9 +18,9 @@ from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.claims.sidecars import at_each_sidecar
 from mcpmesh.verify.finding import CannotTry, Finding
 from mcpmesh.verify.probes import service_calls
-from mcpmesh.verify.probes.in_namespace import call_from
+from mcpmesh.verify.probes.call_in_namespace import call_from
 from mcpmesh.verify.probes.tcp_probe import Outcome, probe
-from mcpmesh.verify.roles import SIDECAR
+from mcpmesh.verify.process_roles import SIDECAR
 from mcpmesh.verify.snapshot import InstanceView, Snapshot, require_known
 from mcpmesh.verify.time_limits import ANSWER_SECONDS
 

@@ -12,7 +12,7 @@ from mcpmesh.verify.claims.port_holder import judge_holder
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
 from mcpmesh.verify.probes.foreign_certificate import bare_context
 from mcpmesh.verify.probes.tcp_probe import Outcome, Reply, get_request, probe
-from mcpmesh.verify.roles import SIDECAR
+from mcpmesh.verify.process_roles import SIDECAR
 from mcpmesh.verify.snapshot import InstanceView, Snapshot, require_known
 from mcpmesh.verify.time_limits import ANSWER_SECONDS
 

@@ -10,7 +10,7 @@ from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.finding import Finding, fails, holds
 from mcpmesh.verify.probes.lasting_processes import ENDING_SECONDS, still_running
 from mcpmesh.verify.probes.process_tree import ProcessTree
-from mcpmesh.verify.roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SERVER, SHIM, SIDECAR
+from mcpmesh.verify.process_roles import AGENT, CONSUL, GATEWAY, KONG, PLAIN, SERVER, SHIM, SIDECAR
 from mcpmesh.verify.snapshot import Snapshot
 from mcpmesh.verify.target import Target
 

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from mcpmesh.verify.probes.listening_sockets import Listener, ListeningSockets
-from mcpmesh.verify.probes.namespaces import NO_SOCKETS, Namespaces, parse_namespace
+from mcpmesh.verify.probes.network_namespaces import NO_SOCKETS, Namespaces, parse_namespace
 from mcpmesh.verify.probes.process_tree import ProcessTree
 
 ENVOY, SHIM = 7, 8

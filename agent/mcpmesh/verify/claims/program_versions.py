@@ -10,7 +10,7 @@ from mcpmesh.kit.marked_process import Process
 from mcpmesh.verify.attempts import try_each
 from mcpmesh.verify.finding import Diagnosis, Finding, fails, holds
 from mcpmesh.verify.probes import envoy_stats, shim_info
-from mcpmesh.verify.roles import SHIM
+from mcpmesh.verify.process_roles import SHIM
 from mcpmesh.verify.snapshot import Snapshot, require_known
 from mcpmesh.verify.time_limits import ANSWER_SECONDS
 

@@ -21,7 +21,7 @@ from mcpmesh.model.observed_state import Unknown
 from mcpmesh.verify.probes import listening_sockets
 from mcpmesh.verify.probes.listening_sockets import ListenerRow, ListeningSockets, read_sockets
 from mcpmesh.verify.probes.process_tree import Node, ProcessTree, read_tree
-from mcpmesh.verify.roles import GATEWAY, SHIM, SIDECAR
+from mcpmesh.verify.process_roles import GATEWAY, SHIM, SIDECAR
 from mcpmesh.workload.runtime import Neighbour, Runtime
 
 # Docker's own resolver listens in every namespace, at an address that nothing outside reaches.
