@@ -178,10 +178,19 @@ def test_other_hosts_are_refused(host):
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5", "https://app.example"]
+    "origin",
+    ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:5", "https://app.example", "https://APP.example"],
 )
 def test_loopback_and_configured_origins_are_allowed(origin):
     assert head(f"Origin: {origin}").rejection is None
+
+
+@pytest.mark.parametrize("configured", ["https://Docs.Example", "https://docs.example/"])
+def test_an_origin_is_configured_in_any_case_and_with_or_without_a_slash(configured):
+    lines = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nOrigin: https://docs.example\r\nContent-Length: 0\r\n\r\n"
+    found = parse(lines, HostRules([], [configured]))
+    assert found is not None
+    assert found[0].rejection is None
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost.evil", "file://localhost"])
@@ -234,6 +243,49 @@ def test_declared_parameters_are_found_in_nested_objects():
         (("a", "b"), b"mcp-param-region"),
         (("n",), b"mcp-param-n"),
     }
+
+
+def test_a_schema_without_end_declares_nothing():
+    within = param_headers.MAX_NODES - 5  # the root, its type, the parameter, its type, and `required` itself
+    assert param_headers.declared_params({**schema(a=REGION), "required": ["a"] * within}) != ()
+    assert param_headers.declared_params({**schema(a=REGION), "required": ["a"] * (within + 1)}) == ()
+
+
+def test_what_is_no_schema_is_passed_over_and_the_search_goes_on():
+    found = param_headers.declared_params({**schema(a=REGION), "title": "text", "x": [None, 1, {"y": 2}]})
+    assert [parameter.path for parameter in found] == [("a",)]
+
+
+def url_error(data: object, code: int = -32042) -> bytes:
+    return json.dumps({"code": code, "message": "visit first (-32042)", "data": data}).encode()
+
+
+def test_the_addresses_to_visit_first_become_input_requests():
+    first = {"mode": "url", "url": "https://a.example", "message": "sign in", "elicitationId": "1"}
+    assert translation.url_elicitations(url_error({"elicitations": [first, {"url": "https://b.example"}]})) == {
+        "u0": {
+            "method": "elicitation/create",
+            "params": {"mode": "url", "url": "https://a.example", "message": "sign in"},
+        },
+        "u1": {"method": "elicitation/create", "params": {"mode": "url", "url": "https://b.example"}},
+    }
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        url_error(None),
+        url_error(["elicitations"]),
+        url_error({}),
+        url_error({"elicitations": "https://a.example"}),
+        url_error({"elicitations": {}}),
+        url_error({"elicitations": [{"url": "https://a.example"}, "b"]}),
+        url_error({"elicitations": []}, code=-32000),
+        b"-32042",
+    ],
+)
+def test_an_error_without_addresses_to_visit_stays_an_error(error):
+    assert translation.url_elicitations(error) is None
 
 
 @pytest.mark.parametrize(
